@@ -1,0 +1,31 @@
+//! The econtext protocol, without IO: bytes in, bytes and events out, no clock, no thread, no file descriptor.
+//!
+//! ```text
+//!   controller                                            child
+//!   Session::call ──frames──▶ transmit() ··stdin··▶ Stream.receive ──▶ dispatch
+//!   Bootstrap::handle_bytes ◀·························stdout·· OK, hello
+//!   Session::handle_bytes   ◀·························stdout·· replies, logs, module requests
+//! ```
+//!
+//! [`Bootstrap`] reads what the target prints until the child's first authenticated frame, whatever noise comes
+//! before, and hands over what it read behind it. [`Session`] does the rest. What goes out needs no waiting: the
+//! frames of a session may follow the payload at once.
+//!
+//! `docs/how-it-works.md` describes the protocol; the wire constants are in [`frame`] and [`message`].
+#![forbid(unsafe_code)]
+
+pub mod bootstrap;
+pub mod frame;
+pub mod mac;
+pub mod message;
+pub mod pickle;
+mod serde_impl;
+pub mod session;
+mod value;
+
+pub use bootstrap::{Bootstrap, BootstrapError, Hello};
+pub use mac::Secret;
+pub use message::{CallError, CallSpec, Handle, LogRecord, ModuleKind, ModuleRecord, SourceFrame};
+pub use serde_impl::{ConvertError, from_value, to_value};
+pub use session::{Event, Limits, Outcome, Session, SessionError};
+pub use value::{Object, Value};

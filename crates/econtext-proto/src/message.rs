@@ -1,0 +1,303 @@
+//! What the messages mean: handles, and the shapes of their payloads.
+//!
+//! Numbers and shapes are shared with `core.py` and may change with every version: both ends come from one build.
+
+use crate::value::Value;
+use std::time::{Duration, Instant};
+
+/// The address of a receiver on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(pub i64);
+
+/// Controller: (logger, level, message, seconds since 1970).
+pub const FORWARD_LOG: Handle = Handle(100);
+/// Controller: (reply handle, module name); answered with a module record or `None`.
+pub const GET_MODULE: Handle = Handle(101);
+/// Child: (reply handle, with context, module, class or `None`, function, args, kwargs); the dead sentinel shuts down.
+pub const CALL_FUNCTION: Handle = Handle(102);
+/// Child: a list of (name, kind, path, source in zlib or `None`, children or `None`).
+pub const PUSH_MODULE: Handle = Handle(103);
+/// Controller: (1 or 2, bytes), what was written to that file descriptor in the child.
+pub const STDIO: Handle = Handle(104);
+/// Child: (reply handle of the call, seconds of grace before its process group is killed).
+pub const CANCEL: Handle = Handle(105);
+/// Controller: the child's first message: (Python version, pid, user).
+pub const HELLO: Handle = Handle(106);
+/// The first handle that the controller allocates.
+pub const FIRST_HANDLE: Handle = Handle(1000);
+/// The child allocates its handles from here.
+pub const FIRST_CHILD_HANDLE: Handle = Handle(1 << 30);
+
+/// The module of the child's core, in pickles.
+pub(crate) const CORE_MODULE: &[u8] = b"econtext.core";
+pub(crate) const CALL_ERROR_CLASS: &[u8] = b"CallError";
+pub(crate) const DEAD_NAME: &[u8] = b"_DEAD";
+
+/// One call: what to run in the child.
+#[derive(Clone, Debug)]
+pub struct CallSpec {
+    /// The module to import.
+    pub module: String,
+    /// The class in it whose method is meant.
+    pub class: Option<String>,
+    /// The function.
+    pub function: String,
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Keyword arguments, by text keys.
+    pub kwargs: Vec<(Value, Value)>,
+    /// Whether the function gets the child's own `Context` as its first argument.
+    pub with_context: bool,
+    /// When to give up: the call is then interrupted.
+    pub deadline: Option<Instant>,
+    /// How long an interrupted call may take to end before its process group is killed. Default 2 seconds.
+    pub grace: Duration,
+}
+
+impl CallSpec {
+    /// A call of `module:function` or `module:Class.method`, without arguments.
+    ///
+    /// # Errors
+    /// The text that is no such name.
+    ///
+    /// ```
+    /// let spec = econtext_proto::CallSpec::parse("shutil:disk_usage").unwrap();
+    /// assert_eq!((&*spec.module, &*spec.function), ("shutil", "disk_usage"));
+    /// assert!(econtext_proto::CallSpec::parse("shutil").is_err());
+    /// ```
+    pub fn parse(target: &str) -> Result<Self, String> {
+        let valid = |name: &str| {
+            !name.is_empty()
+                && name.split('.').all(|part| {
+                    !part.is_empty()
+                        && !part.starts_with(|c: char| c.is_ascii_digit())
+                        && part.chars().all(|c| c == '_' || c.is_alphanumeric())
+                })
+        };
+        let Some((module, function)) = target.split_once(':').filter(|(m, f)| valid(m) && valid(f)) else {
+            return Err(format!("{target:?} is not of the form module:function"));
+        };
+        let (class, function) = match function.rsplit_once('.') {
+            Some((class, function)) => (Some(class.to_owned()), function),
+            None => (None, function),
+        };
+        Ok(CallSpec {
+            module: module.to_owned(),
+            class,
+            function: function.to_owned(),
+            args: Vec::new(),
+            kwargs: Vec::new(),
+            with_context: false,
+            deadline: None,
+            grace: Duration::from_secs(2),
+        })
+    }
+
+    pub(crate) fn into_payload(self, reply_to: Handle) -> Value {
+        Value::Tuple(vec![
+            Value::Int(reply_to.0),
+            Value::Bool(self.with_context),
+            Value::Str(self.module),
+            self.class.map_or(Value::None, Value::Str),
+            Value::Str(self.function),
+            Value::Tuple(self.args),
+            Value::Dict(self.kwargs),
+        ])
+    }
+}
+
+/// What kind of thing a module name stands for on the controller. The numbers are `core.py`'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModuleKind {
+    /// A module with source.
+    Module = 0,
+    /// A package with an `__init__`.
+    Package = 1,
+    /// A namespace package (PEP 420): no source of its own.
+    Namespace = 2,
+    /// A compiled module: it exists and cannot be sent.
+    Compiled = 3,
+    /// It exists and is not sent, for the reason in the record's path.
+    Refused = 4,
+}
+
+/// What the controller tells a child about one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleRecord {
+    /// Its full name.
+    pub name: String,
+    /// What it is.
+    pub kind: ModuleKind,
+    /// Its path below its root, with `/`; for kinds that cannot be sent, the reason.
+    pub path: String,
+    /// The source as a zlib stream; none for what has no source.
+    pub source: Option<std::sync::Arc<[u8]>>,
+    /// For packages: the last part of the names of all modules in it, and what they are.
+    pub children: Vec<(String, ModuleKind)>,
+}
+
+impl ModuleRecord {
+    fn fields(&self) -> [Value; 4] {
+        let children = match self.kind {
+            ModuleKind::Package | ModuleKind::Namespace => {
+                let child = |(name, kind): &(String, ModuleKind)| {
+                    (Value::Str(name.clone()), Value::Int(*kind as i64))
+                };
+                Value::Dict(self.children.iter().map(child).collect())
+            }
+            _ => Value::None,
+        };
+        let source = self.source.as_ref().map_or(Value::None, |s| Value::Bytes(s.to_vec()));
+        [Value::Int(self.kind as i64), Value::Str(self.path.clone()), source, children]
+    }
+
+    pub(crate) fn to_reply(&self) -> Value {
+        Value::Tuple(self.fields().into())
+    }
+
+    pub(crate) fn to_push(&self) -> Value {
+        let mut items = vec![Value::Str(self.name.clone())];
+        items.extend(self.fields());
+        Value::Tuple(items)
+    }
+}
+
+/// A log record of the child's `logging`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogRecord {
+    /// The logger's name.
+    pub logger: String,
+    /// Python's level: 10 debug, 20 info, 30 warning, 40 error, 50 critical.
+    pub level: i64,
+    /// The formatted message, with a traceback if there was one.
+    pub message: String,
+    /// Seconds since 1970 by the child's clock.
+    pub time: f64,
+}
+
+impl LogRecord {
+    pub(crate) fn from_value(value: &Value) -> Option<Self> {
+        match value.as_seq()? {
+            [logger, level, message, time] => Some(LogRecord {
+                logger: lossy(logger)?,
+                level: level.as_i64()?,
+                message: lossy(message)?,
+                time: match time {
+                    Value::Float(t) => *t,
+                    other => other.as_i64()? as f64,
+                },
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// An exception that user code raised in the child.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallError {
+    /// The module of its type, `builtins` or (Python 2) `exceptions` for the usual ones.
+    pub module: String,
+    /// The qualified name of its type.
+    pub type_name: String,
+    /// Its text.
+    pub message: String,
+    /// Its arguments, if they were plain values.
+    pub args: Vec<Value>,
+    /// The traceback as Python prints it, with those of its causes.
+    pub traceback: String,
+    /// The frames, outermost first.
+    pub frames: Vec<SourceFrame>,
+    /// The exception that it was raised from, or while handling.
+    pub cause: Option<Box<CallError>>,
+}
+
+/// One frame of a traceback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFrame {
+    /// The file; for a module that was sent, its path below the root it was found in.
+    pub file: String,
+    /// The line number, from 1.
+    pub line: u32,
+    /// The function.
+    pub function: String,
+    /// The text of the line, or empty.
+    pub source: String,
+}
+
+/// Where sent modules live, as their `__file__` says. The same constant is in `core.py`.
+pub const MODULE_ROOT: &str = "/<econtext>/";
+
+impl CallError {
+    /// The qualified type name, without `builtins`.
+    pub fn qualified_type(&self) -> String {
+        match self.module.as_str() {
+            "builtins" | "exceptions" | "__builtin__" => self.type_name.clone(),
+            module => format!("{module}.{}", self.type_name),
+        }
+    }
+
+    pub(crate) fn from_args(args: Vec<Value>) -> Option<Self> {
+        let [module, type_name, message, args, traceback, frames, cause] =
+            <[Value; 7]>::try_from(args).ok()?;
+        let frames = frames.as_seq()?.iter().map(SourceFrame::from_value).collect::<Option<_>>()?;
+        let cause = match cause {
+            Value::None => None,
+            Value::Tuple(args) => Some(Box::new(Self::from_args(args)?)),
+            _ => return None,
+        };
+        let args = match args {
+            Value::Tuple(args) => args,
+            _ => return None,
+        };
+        Some(CallError {
+            module: lossy(&module)?,
+            type_name: lossy(&type_name)?,
+            message: lossy(&message)?,
+            args,
+            traceback: lossy(&traceback)?.replace(MODULE_ROOT, ""),
+            frames,
+            cause,
+        })
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.message.as_str() {
+            "" => f.write_str(&self.qualified_type()),
+            message => write!(f, "{}: {message}", self.qualified_type()),
+        }
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().map(|c| c as _)
+    }
+}
+
+impl SourceFrame {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value.as_seq()? {
+            [file, line, function, source] => {
+                let file = lossy(file)?;
+                Some(SourceFrame {
+                    file: file.strip_prefix(MODULE_ROOT).map(str::to_owned).unwrap_or(file),
+                    line: u32::try_from(line.as_i64()?).ok()?,
+                    function: lossy(function)?,
+                    source: lossy(source)?,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Text of any kind, with what is no UTF-8 replaced.
+pub(crate) fn lossy(value: &Value) -> Option<String> {
+    match value {
+        Value::Str(s) => Some(s.clone()),
+        Value::WideStr(b) | Value::NativeStr(b) => Some(String::from_utf8_lossy(b).into_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,89 @@
+//! The part of Python's pickle format that carries plain values, read and written without running anything.
+//!
+//! Written is protocol 2, which every supported Python reads; bytes are written as `BINSTRING`, which Python 2 reads
+//! as `str` and the child's `loads(encoding='bytes')` on Python 3 as `bytes`. Read is what CPython's picklers of 2.7
+//! and 3 write at protocols 2 and 3. Opcodes are those of CPython's `Lib/pickletools.py`.
+//!
+//! Decoding has two steps. [`Pickle::parse`] turns the bytes into a flat arena of nodes, without recursion, without
+//! looking up any name. [`Pickle::value`] turns a node into a [`Value`](crate::Value) and refuses every class but those allowed.
+//! Both are bounded by [`PickleLimits`].
+
+mod decode;
+mod encode;
+
+pub use decode::{NodeId, Pickle};
+pub use encode::encode;
+
+use std::collections::HashSet;
+
+/// Bounds on what decoding one message may cost.
+#[derive(Clone, Debug)]
+pub struct PickleLimits {
+    /// Nodes read from one pickle, and values made from them. The default of 16 million costs at most some 600 MB.
+    pub nodes: usize,
+    /// How deep values may be nested, 600 by default: conversion, serde and drop recurse this deep.
+    pub depth: usize,
+    /// Bytes of text, bytes and integers that sharing may expand to. Default 512 MiB.
+    pub expanded: usize,
+    /// Decimal digits of an integer in text form; converting costs the square of it. Default 100,000.
+    pub digits: usize,
+}
+
+impl Default for PickleLimits {
+    fn default() -> Self {
+        PickleLimits { nodes: 16 << 20, depth: 600, expanded: 512 << 20, digits: 100_000 }
+    }
+}
+
+/// Classes whose instances may be decoded, beside `CallError` and `_DEAD`: (module, name).
+///
+/// Allowing one runs nothing: instances arrive as [`Object`](crate::Object)s.
+#[derive(Clone, Debug, Default)]
+pub struct AllowList(HashSet<(String, String)>);
+
+impl AllowList {
+    /// Allows the class `name` of `module`.
+    pub fn allow(&mut self, module: &str, name: &str) {
+        self.0.insert((module.to_owned(), name.to_owned()));
+    }
+
+    pub(crate) fn permits(&self, module: &str, name: &str) -> bool {
+        !self.0.is_empty() && self.0.contains(&(module.to_owned(), name.to_owned()))
+    }
+}
+
+/// Why a pickle was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PickleError {
+    /// It is no pickle, or one that CPython would not write for plain values.
+    #[error("bad pickle at byte {at}: {what}")]
+    Malformed {
+        /// Offset of the opcode.
+        at: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// It names a class or function that was not allowed. Nothing was executed.
+    #[error("unpermitted class {module}.{name}")]
+    Unpermitted {
+        /// The module named.
+        module: String,
+        /// The name in it.
+        name: String,
+    },
+    /// A limit of [`PickleLimits`] was reached.
+    #[error("the value has more than {limit} {what}")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// It is nested deeper than allowed, or contains itself.
+    #[error("the value is nested more than {limit} deep, or contains itself")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+}

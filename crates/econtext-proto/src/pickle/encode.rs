@@ -1,0 +1,155 @@
+//! Writes plain values as protocol 2.
+
+use super::{PickleError, PickleLimits};
+use crate::value::Value;
+use num_bigint::BigInt;
+
+/// Appends the pickle of the 2-tuple `(handle, value)` to `out`: the data of a frame.
+///
+/// # Errors
+/// [`PickleError::TooDeep`] if the value is nested deeper than the limit, [`PickleError::Unpermitted`] for a
+/// [`Value::Object`], which only travels from the child; `out` is then to be thrown away.
+pub fn encode(
+    handle: i64,
+    value: &Value,
+    limits: &PickleLimits,
+    out: &mut Vec<u8>,
+) -> Result<(), PickleError> {
+    out.extend_from_slice(b"\x80\x02");
+    encode_int(handle, out);
+    encode_value(value, limits.depth, limits, out)?;
+    out.extend_from_slice(b"\x86.");
+    Ok(())
+}
+
+fn encode_value(
+    value: &Value,
+    depth: usize,
+    limits: &PickleLimits,
+    out: &mut Vec<u8>,
+) -> Result<(), PickleError> {
+    let depth = depth.checked_sub(1).ok_or(PickleError::TooDeep { limit: limits.depth })?;
+    let each = |items: &[Value], out: &mut Vec<u8>| {
+        items.iter().try_for_each(|v| encode_value(v, depth, limits, out))
+    };
+    match value {
+        Value::None => out.push(b'N'),
+        Value::Bool(true) => out.push(0x88),
+        Value::Bool(false) => out.push(0x89),
+        Value::Int(n) => encode_int(*n, out),
+        Value::BigInt(n) => encode_big(n, out),
+        Value::Float(x) => encode_float(*x, out),
+        Value::Complex(re, im) => {
+            out.extend_from_slice(b"c__builtin__\ncomplex\n");
+            encode_float(*re, out);
+            encode_float(*im, out);
+            out.extend_from_slice(b"\x86R");
+        }
+        Value::Str(s) => encode_text(s.as_bytes(), out)?,
+        Value::WideStr(s) => encode_text(s, out)?,
+        Value::Bytes(b) | Value::NativeStr(b) => encode_bytes(b, out)?,
+        Value::List(items) => {
+            out.extend_from_slice(b"](");
+            each(items, out)?;
+            out.push(b'e');
+        }
+        Value::Tuple(items) => {
+            if !(1..=3).contains(&items.len()) {
+                out.push(b'(');
+            }
+            each(items, out)?;
+            out.push(match items.len() {
+                1 => 0x85,
+                2 => 0x86,
+                3 => 0x87,
+                _ => b't',
+            });
+        }
+        Value::Dict(items) => {
+            out.extend_from_slice(b"}(");
+            for (k, v) in items {
+                encode_value(k, depth, limits, out)?;
+                encode_value(v, depth, limits, out)?;
+            }
+            out.push(b'u');
+        }
+        Value::Set(items) | Value::FrozenSet(items) => {
+            let name: &[u8] = if matches!(value, Value::Set(_)) { b"set" } else { b"frozenset" };
+            out.extend_from_slice(b"c__builtin__\n");
+            out.extend_from_slice(name);
+            out.extend_from_slice(b"\n](");
+            each(items, out)?;
+            out.extend_from_slice(b"e\x85R");
+        }
+        Value::Dead => out.extend_from_slice(b"cecontext.core\n_DEAD\n"),
+        Value::Channel(handle) => {
+            out.extend_from_slice(b"cecontext.core\nChannel\n");
+            encode_int(handle.0, out);
+            out.extend_from_slice(b"\x85R");
+        }
+        Value::CallError(_) => return Err(unpermitted("econtext.core", "CallError")),
+        Value::Object(object) => return Err(unpermitted(&object.module, &object.name)),
+    }
+    Ok(())
+}
+
+fn unpermitted(module: &str, name: &str) -> PickleError {
+    PickleError::Unpermitted { module: module.to_owned(), name: name.to_owned() }
+}
+
+fn length(n: usize) -> Result<[u8; 4], PickleError> {
+    // BINSTRING's length is signed.
+    match i32::try_from(n) {
+        Ok(n) => Ok(n.to_le_bytes()),
+        Err(_) => Err(PickleError::TooLarge { what: "bytes in one string", limit: i32::MAX as usize }),
+    }
+}
+
+fn encode_text(utf8: &[u8], out: &mut Vec<u8>) -> Result<(), PickleError> {
+    out.push(b'X');
+    out.extend_from_slice(&length(utf8.len())?);
+    out.extend_from_slice(utf8);
+    Ok(())
+}
+
+fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), PickleError> {
+    if let Ok(n) = u8::try_from(bytes.len()) {
+        out.extend_from_slice(&[b'U', n]);
+    } else {
+        out.push(b'T');
+        out.extend_from_slice(&length(bytes.len())?);
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn encode_float(x: f64, out: &mut Vec<u8>) {
+    out.push(b'G');
+    out.extend_from_slice(&x.to_be_bytes());
+}
+
+fn encode_int(n: i64, out: &mut Vec<u8>) {
+    if let Ok(n) = u8::try_from(n) {
+        out.extend_from_slice(&[b'K', n]);
+    } else if let Ok(n) = u16::try_from(n) {
+        out.push(b'M');
+        out.extend_from_slice(&n.to_le_bytes());
+    } else if let Ok(n) = i32::try_from(n) {
+        out.push(b'J');
+        out.extend_from_slice(&n.to_le_bytes());
+    } else {
+        out.extend_from_slice(b"\x8a\x08");
+        out.extend_from_slice(&n.to_le_bytes());
+    }
+}
+
+fn encode_big(n: &BigInt, out: &mut Vec<u8>) {
+    let bytes = n.to_signed_bytes_le();
+    if let Ok(n) = u8::try_from(bytes.len()) {
+        out.extend_from_slice(&[0x8a, n]);
+    } else {
+        out.push(0x8b);
+        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    }
+    out.extend_from_slice(&bytes);
+}

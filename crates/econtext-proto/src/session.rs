@@ -1,0 +1,383 @@
+//! The controller's side of one established connection.
+
+use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HEADER_LEN};
+use crate::mac::{Secret, Sender};
+use crate::message::{
+    CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_MODULE, Handle, LogRecord,
+    ModuleRecord, PUSH_MODULE, STDIO,
+};
+use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode};
+use crate::value::Value;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Bounds for one session.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of data in one frame, either way. Default 128 MiB.
+    pub frame: usize,
+    /// What decoding one message may cost.
+    pub pickle: PickleLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { frame: DEFAULT_MAX_FRAME, pickle: PickleLimits::default() }
+    }
+}
+
+/// Why a session ended. It then stays ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The byte stream is not what the child sent.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame holds no message.
+    #[error("a frame holds no message: {0}")]
+    Pickle(PickleError),
+    /// A message to one of the controller's own handles has the wrong shape.
+    #[error("malformed message on handle {0}")]
+    Malformed(i64),
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// With a result.
+    Value(Value),
+    /// With an exception in the child.
+    Raised(Box<CallError>),
+    /// With a result that was refused; nothing of it was executed.
+    Refused(PickleError),
+    /// Its deadline passed. The child was told to stop it.
+    TimedOut,
+}
+
+/// What happened, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A call ended.
+    Finished(Handle, Outcome),
+    /// A message for a receiver that the user added; the dead sentinel closes it.
+    Message(Handle, Value),
+    /// The child wants a module: answer with [`Session::provide_module`].
+    ModuleRequested {
+        /// Where the answer goes.
+        reply_to: Handle,
+        /// The module's full name.
+        name: String,
+    },
+    /// A log record.
+    Log(LogRecord),
+    /// Output on file descriptor 1 or 2.
+    Output(u8, Vec<u8>),
+    /// A cancelled call did not end within its grace and two seconds more: the child hears nothing.
+    Unresponsive(Handle),
+    /// A message for a handle that nobody listens on.
+    Stray(Handle),
+}
+
+#[derive(Debug)]
+enum Call {
+    Running { deadline: Option<Instant>, grace: Duration },
+    Cancelled { give_up: Instant },
+}
+
+/// One connection, as a machine.
+///
+/// After any input or command, poll in this order: [`transmit`](Session::transmit) until it is empty,
+/// [`poll_event`](Session::poll_event), [`poll_timeout`](Session::poll_timeout). Commands work before the child has
+/// answered; their frames queue behind the payload.
+#[derive(Debug)]
+pub struct Session {
+    encoder: FrameEncoder,
+    decoder: Option<FrameDecoder>,
+    limits: Limits,
+    allowed: AllowList,
+    out: VecDeque<Vec<u8>>,
+    /// Bytes of the first chunk of `out` that are written.
+    written: usize,
+    queued: usize,
+    next_handle: i64,
+    calls: HashMap<Handle, Call>,
+    receivers: HashSet<Handle>,
+    events: VecDeque<Event>,
+    error: Option<SessionError>,
+}
+
+impl Session {
+    /// A session whose first output is `payload`.
+    pub fn new(secret: &Secret, limits: Limits, payload: Vec<u8>) -> Self {
+        Session {
+            encoder: FrameEncoder::new(secret, Sender::Controller),
+            decoder: None,
+            limits,
+            allowed: AllowList::default(),
+            queued: payload.len(),
+            out: VecDeque::from([payload]),
+            written: 0,
+            next_handle: FIRST_HANDLE.0,
+            calls: HashMap::new(),
+            receivers: HashSet::new(),
+            events: VecDeque::new(),
+            error: None,
+        }
+    }
+
+    // -- inputs
+
+    /// Goes on with what the bootstrap read behind the hello.
+    ///
+    /// # Errors
+    /// As [`Session::handle_bytes`].
+    pub fn handle_ready(&mut self, decoder: FrameDecoder) -> Result<(), SessionError> {
+        self.decoder = Some(decoder);
+        self.handle_bytes(&[])
+    }
+
+    /// Takes in what the child sent.
+    ///
+    /// # Errors
+    /// The first error is final.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let Some(mut decoder) = self.decoder.take() else { return Ok(()) };
+        decoder.push(bytes);
+        let result = loop {
+            match decoder.next_frame() {
+                Ok(Some(data)) => {
+                    if let Err(error) = self.handle_message(data) {
+                        break Err(error);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        self.decoder = Some(decoder);
+        self.error = result.clone().err();
+        result
+    }
+
+    /// Tells the time: deadlines that passed cancel their calls.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        for (&handle, call) in &mut self.calls {
+            match call {
+                Call::Running { deadline: Some(deadline), grace } if *deadline <= now => {
+                    let grace = *grace;
+                    *call = Call::Cancelled { give_up: now + grace + Duration::from_secs(2) };
+                    over.push((handle, grace));
+                    self.events.push_back(Event::Finished(handle, Outcome::TimedOut));
+                }
+                Call::Cancelled { give_up } if *give_up <= now => {
+                    *give_up = now + Duration::from_secs(3600);
+                    self.events.push_back(Event::Unresponsive(handle));
+                }
+                _ => {}
+            }
+        }
+        for (handle, grace) in over {
+            self.send_cancel(handle, grace);
+        }
+    }
+
+    // -- commands
+
+    /// Starts a call; its end is an [`Event::Finished`] for the handle returned.
+    ///
+    /// # Errors
+    /// Arguments that cannot be sent.
+    pub fn call(&mut self, spec: CallSpec) -> Result<Handle, PickleError> {
+        let handle = self.allocate();
+        let (deadline, grace) = (spec.deadline, spec.grace);
+        self.send(CALL_FUNCTION, &spec.into_payload(handle))?;
+        self.calls.insert(handle, Call::Running { deadline, grace });
+        Ok(handle)
+    }
+
+    /// Stops a call: it ends as timed out at once, and the child interrupts it.
+    pub fn cancel(&mut self, handle: Handle, now: Instant) {
+        if let Some(Call::Running { deadline, .. }) = self.calls.get_mut(&handle) {
+            *deadline = Some(now);
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Answers a module request.
+    ///
+    /// # Errors
+    /// A record too large for a frame: then `None` was answered.
+    pub fn provide_module(
+        &mut self,
+        reply_to: Handle,
+        record: Option<&ModuleRecord>,
+    ) -> Result<(), PickleError> {
+        let reply = record.map_or(Value::None, ModuleRecord::to_reply);
+        self.send(reply_to, &reply).or_else(|error| self.send(reply_to, &Value::None).and(Err(error)))
+    }
+
+    /// Sends modules before they are asked for.
+    ///
+    /// # Errors
+    /// Records too large for a frame.
+    pub fn push_modules(&mut self, records: &[ModuleRecord]) -> Result<(), PickleError> {
+        self.send(PUSH_MODULE, &Value::List(records.iter().map(ModuleRecord::to_push).collect()))
+    }
+
+    /// Sends `value` to the child's receiver at `handle`.
+    ///
+    /// # Errors
+    /// Values that cannot be sent, or are over the frame limit.
+    pub fn send(&mut self, handle: Handle, value: &Value) -> Result<(), PickleError> {
+        let mut data = Vec::new();
+        encode(handle.0, value, &self.limits.pickle, &mut data)?;
+        if data.len() > self.limits.frame {
+            return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
+        }
+        let header = self.encoder.header(&data);
+        self.queued += HEADER_LEN + data.len();
+        match self.out.back_mut().filter(|last| last.len() + data.len() < 65536) {
+            Some(last) => {
+                last.extend_from_slice(&header);
+                last.extend_from_slice(&data);
+            }
+            None => {
+                let mut chunk = Vec::with_capacity(HEADER_LEN + data.len());
+                chunk.extend_from_slice(&header);
+                chunk.extend_from_slice(&data);
+                self.out.push_back(chunk);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a receiver: messages to it become [`Event::Message`]s until it is removed or closed by the child.
+    pub fn add_receiver(&mut self) -> Handle {
+        let handle = self.allocate();
+        self.receivers.insert(handle);
+        handle
+    }
+
+    /// Removes a receiver.
+    pub fn remove_receiver(&mut self, handle: Handle) {
+        self.receivers.remove(&handle);
+    }
+
+    /// Lets results hold instances of a class, which arrive as [`Object`](crate::Object)s.
+    pub fn allow_class(&mut self, module: &str, name: &str) {
+        self.allowed.allow(module, name);
+    }
+
+    /// Asks the child to end once its calls are done.
+    pub fn begin_shutdown(&mut self) {
+        // The sentinel has no way to be too large.
+        let _ = self.send(CALL_FUNCTION, &Value::Dead);
+    }
+
+    // -- outputs
+
+    /// The next bytes to write; empty when all is written.
+    pub fn transmit(&self) -> &[u8] {
+        self.out.front().map_or(&[], |chunk| &chunk[self.written..])
+    }
+
+    /// Marks the first `n` bytes of [`transmit`](Session::transmit) as written.
+    pub fn advance(&mut self, n: usize) {
+        self.written += n;
+        self.queued -= n;
+        if self.out.front().is_some_and(|chunk| chunk.len() <= self.written) {
+            self.out.pop_front();
+            self.written = 0;
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Session::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = |call: &Call| match call {
+            Call::Running { deadline, .. } => *deadline,
+            Call::Cancelled { give_up } => Some(*give_up),
+        };
+        self.calls.values().filter_map(due).min()
+    }
+
+    // -- views
+
+    /// Bytes that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued
+    }
+
+    fn allocate(&mut self) -> Handle {
+        let handle = Handle(self.next_handle);
+        self.next_handle += 1;
+        handle
+    }
+
+    fn send_cancel(&mut self, handle: Handle, grace: Duration) {
+        let message = Value::Tuple(vec![Value::Int(handle.0), Value::Float(grace.as_secs_f64())]);
+        let _ = self.send(CANCEL, &message); // a short message: it fits
+    }
+
+    fn handle_message(&mut self, data: &[u8]) -> Result<(), SessionError> {
+        let pickle = Pickle::parse(data, &self.limits.pickle).map_err(SessionError::Pickle)?;
+        let Some((handle, payload)) = pickle.pair(pickle.root()) else {
+            return Err(SessionError::Malformed(0));
+        };
+        let handle = Handle(pickle.int(handle).ok_or(SessionError::Malformed(0))?);
+        let value = pickle.value(payload, &self.allowed);
+        let malformed = SessionError::Malformed(handle.0);
+        if let Some(call) = self.calls.remove(&handle) {
+            if matches!(call, Call::Running { .. }) {
+                let outcome = match value {
+                    Ok(Value::CallError(error)) => Outcome::Raised(error),
+                    Ok(value) => Outcome::Value(value),
+                    Err(error) => Outcome::Refused(error),
+                };
+                self.events.push_back(Event::Finished(handle, outcome));
+            }
+            return Ok(());
+        }
+        let event = match handle {
+            FORWARD_LOG => {
+                value.ok().as_ref().and_then(LogRecord::from_value).map(Event::Log).ok_or(malformed)?
+            }
+            STDIO => match value {
+                Ok(Value::Tuple(items)) => match <[Value; 2]>::try_from(items) {
+                    Ok([Value::Int(fd @ 1..=2), Value::Bytes(b) | Value::NativeStr(b)]) => {
+                        Event::Output(fd as u8, b)
+                    }
+                    _ => return Err(malformed),
+                },
+                _ => return Err(malformed),
+            },
+            GET_MODULE => match value.as_ref().map(Value::as_seq) {
+                Ok(Some([Value::Int(reply_to), name])) => Event::ModuleRequested {
+                    reply_to: Handle(*reply_to),
+                    name: name.as_str().ok_or(malformed)?.to_owned(),
+                },
+                _ => return Err(malformed),
+            },
+            _ if self.receivers.contains(&handle) => match value {
+                Ok(value) => {
+                    if value == Value::Dead {
+                        self.receivers.remove(&handle);
+                    }
+                    Event::Message(handle, value)
+                }
+                Err(error) => return Err(SessionError::Pickle(error)),
+            },
+            _ => Event::Stray(handle),
+        };
+        self.events.push_back(event);
+        Ok(())
+    }
+}

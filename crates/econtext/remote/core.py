@@ -1,0 +1,997 @@
+"""The child's half of econtext: the only Python that is always sent.
+
+The first stage feeds this file to a fresh interpreter, with one line behind it that calls `ExternalContext().main()`.
+One code base for Python 2.7 and 3.6 to 3.14, standard library only, nothing written to disk. What start-up does not
+need is not imported: a bare Python starts in 10 ms and `logging` alone would add as much again.
+
+Threads. The main thread runs the calls. The broker thread owns IO while a call runs; while the main thread is idle it
+reads the stream by itself (it leads), which saves a hand-off per call. `Stream.reading` is held by whoever reads.
+"""
+import sys
+
+if sys.path and not sys.path[0]:
+    del sys.path[0]  # a zlib.py in the working directory is not the one that is meant
+
+import errno
+import fcntl
+import io
+import os
+import select
+import struct
+import time
+import zlib
+
+try:
+    from _sha1 import sha1
+except ImportError:
+    from hashlib import sha1
+
+PY3 = sys.version_info > (3,)
+if PY3:
+    import _pickle as pickle
+    import _signal as signal
+    import _thread as thread
+    from _frozen_importlib import ModuleSpec
+    from _operator import _compare_digest as same
+    long, text = int, str
+else:
+    import cPickle as pickle
+    import imp
+    import signal
+    import thread
+    from operator import _compare_digest as same
+    long, text = long, unicode
+
+__name__ = 'econtext.core'  # for the classes below; main() makes it true
+
+# Handles. The controller listens on the first row, the child on the second.
+FORWARD_LOG, GET_MODULE, STDIO, HELLO = 100, 101, 104, 106
+CALL_FUNCTION, PUSH_MODULE, CANCEL = 102, 103, 105
+FIRST_HANDLE = 1 << 30  # the child's own; the controller's start at 1000
+
+# Kinds of module that the controller may have.
+MODULE, PACKAGE, NAMESPACE, COMPILED, REFUSED = range(5)
+
+ROOT = '/<econtext>/'  # where served modules live, as their __file__ says; there is no such directory
+READ = 1  # EPOLLIN and POLLIN
+
+
+class Dead(object):
+    """The type of `_DEAD`, which ends a channel."""
+
+    def __reduce__(self):
+        return '_DEAD'
+
+    def __repr__(self):
+        return '<Dead>'
+
+
+_DEAD = Dead()
+
+
+class ChannelError(Exception):
+    """The channel is closed, or nothing came in time."""
+
+
+class CallError(Exception):
+    """An exception of user code, as plain values.
+
+    Its args are (module, type name, message, plain arguments, traceback text, frames, cause): frames are
+    (file, line, function, source line), the cause is another such tuple or None.
+    """
+
+    def __reduce__(self):
+        return CallError, self.args
+
+
+def describe(exc, tb, depth=0):
+    """The args of the CallError for one exception and, through its cause or context, those behind it."""
+    kind = type(exc)
+    while tb and tb.tb_frame.f_globals is globals():
+        tb = tb.tb_next  # our own frames say nothing to the user
+    try:
+        message = text(exc)
+    except BaseException:
+        try:
+            message = bytes(exc).decode('utf-8', 'replace')
+        except BaseException:
+            message = '<%s whose str() raised>' % kind.__name__
+    try:
+        arguments = tuple(plain(a, '') for a in exc.args)
+        if len(dumps(arguments)) > 65536:
+            arguments = ()
+    except BaseException:
+        arguments = ()
+    lines, frames = '', []
+    try:
+        import linecache
+        import traceback
+        if not depth:
+            lines = ''.join(traceback.format_exception(kind, exc, tb))
+        while tb and len(frames) < 200:
+            code = tb.tb_frame.f_code
+            source = linecache.getline(code.co_filename, tb.tb_lineno, tb.tb_frame.f_globals)
+            frames.append((code.co_filename, tb.tb_lineno, code.co_name, source.strip()))
+            tb = tb.tb_next
+    except BaseException:
+        lines = lines or '(no traceback: %r)' % (sys.exc_info()[1],)
+    cause = getattr(exc, '__cause__', None)
+    if cause is None and not getattr(exc, '__suppress_context__', True):
+        cause = exc.__context__
+    if cause is not None:
+        cause = describe(cause, cause.__traceback__, depth + 1) if depth < 16 else None
+    limit = CallError.limit
+    if isinstance(lines, bytes):
+        lines = lines.decode('utf-8', 'replace')
+    return (kind.__module__, getattr(kind, '__qualname__', kind.__name__), message[:limit], arguments, lines[:limit],
+            frames, cause)
+
+
+CallError.limit = 4 << 20  # characters of a message or traceback that are sent
+
+
+# -- values
+
+PLAIN = bytes, text, bool, int, long, float, complex
+
+
+def plain(value, where, parents=()):
+    """A copy of `value` in plain types only. TypeError and ValueError name the place that cannot be sent.
+
+    Instances of subclasses become their base: a namedtuple a tuple, an IntEnum an int, an OrderedDict a dict.
+    """
+    kind = type(value)
+    if value is None or value is _DEAD or kind in PLAIN or kind is CallError:
+        return value
+    if id(value) in parents:
+        raise ValueError('%s refers to itself' % where)
+    if len(parents) > 500:
+        raise ValueError('%s is nested more than 500 deep' % where[:40])
+    parents += (id(value),)
+    for base in bytes, text, int, long, float:
+        if isinstance(value, base):
+            return base.__getnewargs__(value)[0]
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value) if kind is bytearray else value.tobytes()
+    if isinstance(value, dict):
+        return dict((plain(k, '%s key %.80r' % (where, k), parents), plain(v, '%s[%.80r]' % (where, k), parents))
+                    for k, v in dict.items(value))
+    for base in (list, tuple, set, frozenset):
+        if isinstance(value, base):
+            return base([plain(v, '%s[%d]' % (where, i) if base in (list, tuple) else '%s item %.80r' % (where, v), parents)
+                         for i, v in enumerate(base.__iter__(value))])
+    raise TypeError('%s is a %s.%s, which cannot be sent' % (where, kind.__module__, getattr(kind, '__qualname__', kind.__name__)))
+
+
+def check(self, value):
+    """Called by the pickler for whatever is no plain value (before Python 3.8: for everything)."""
+    if type(value) not in SENDABLE and value not in CONSTRUCTORS:
+        raise TypeError(type(value))
+    return ELSEWHERE
+
+
+SENDABLE = set(PLAIN + (type(None), list, tuple, dict, set, frozenset, Dead, CallError))
+CONSTRUCTORS = [set, frozenset, complex, CallError]  # what a pickle of some of those calls
+if sys.version_info >= (3, 8):
+    ELSEWHERE = NotImplemented  # "pickle it as you would have"
+
+    class Pickler(pickle.Pickler):
+        reducer_override = check
+else:
+    ELSEWHERE = None  # "it has no persistent id"
+
+    def Pickler(out, protocol):
+        pickler = pickle.Pickler(out, protocol)
+        pickler.persistent_id = lambda value: check(None, value)
+        return pickler
+
+
+def dumps(value):
+    """`value` as a pickle of nothing but plain values; raises for all else. Protocol 3 is 2 with bytes."""
+    out = io.BytesIO()
+    Pickler(out, 3 if PY3 else 2).dump(value)
+    return out.getvalue()
+
+
+def loads(data):
+    """The controller writes bytes as BINSTRING, which is `str` to Python 2 and, read so, `bytes` to Python 3."""
+    return pickle.loads(data, encoding='bytes') if PY3 else pickle.loads(data)
+
+
+# -- the stream
+
+class Mac(object):
+    """HMAC-SHA1 (RFC 2104) with its two keyed states kept."""
+
+    def __init__(self, key):
+        key = bytearray(key.ljust(64, b'\0'))
+        self.inner = sha1(bytes(bytearray(b ^ 0x36 for b in key)))
+        self.outer = sha1(bytes(bytearray(b ^ 0x5c for b in key)))
+
+    def digest(self, head, data):
+        inner = self.inner.copy()
+        inner.update(head)
+        inner.update(data)
+        outer = self.outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
+
+
+def write_all(fd, data):
+    """Writes the whole of `data`, waiting where `fd` is full and non-blocking."""
+    data = memoryview(data)
+    while len(data):
+        try:
+            data = data[os.write(fd, data):]
+        except OSError as e:
+            if e.errno == errno.EAGAIN:
+                select.select([], [fd], [])
+            elif e.errno != errno.EINTR:
+                raise
+
+
+def read_some(fd, size):
+    """What there is to read from `fd`, at least a byte; b'' at its end."""
+    while 1:
+        try:
+            return os.read(fd, size)
+        except OSError as e:
+            if e.errno == errno.EAGAIN:
+                select.select([fd], [], [])
+            elif e.errno == errno.EIO:
+                return b''  # a terminal whose other side is gone
+            elif e.errno != errno.EINTR:
+                raise
+
+
+def no_inherit(fd):
+    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    return fd
+
+
+class Stream(object):
+    """The framed, authenticated connection to the parent.
+
+    A frame is HMAC(counter || length || data), length, data; the counter is not sent. Each direction has its own key.
+    """
+
+    def __init__(self, rfd, wfd, key, limit):
+        self.rfd, self.wfd, self.limit, self.pid = rfd, wfd, limit, os.getpid()
+        master = Mac(key)
+        self.send_mac = Mac(master.digest(b'', b'child'))
+        self.receive_mac = Mac(master.digest(b'', b'controller'))
+        self.sent = self.received = 0
+        self.parts, self.have, self.need = [], 0, 24
+        self.reading = thread.allocate_lock()
+        self.writing = thread.allocate_lock()
+        self.writer, self.deferred = None, []
+        self.interrupted = False
+        self.handlers = {}
+
+    def send(self, handle, value):
+        """Sends one message. Raises what dumps() raises; then nothing was sent."""
+        data = dumps((handle, value))
+        if len(data) > self.limit:
+            raise ValueError('%d bytes are over the limit of %d for one message' % (len(data), self.limit))
+        if os.getpid() != self.pid:
+            return  # a fork of user code: the stream is not its own
+        me = thread.get_ident()
+        if self.writer == me:
+            return self.deferred.append((handle, value))  # a signal handler or __del__ in the middle of a frame
+        with self.writing:
+            self.writer = me
+            head = struct.pack('>QL', self.sent, len(data))
+            self.sent += 1
+            mac = self.send_mac.digest(head, data) + head[8:]
+            try:
+                if len(data) < 65536:
+                    write_all(self.wfd, mac + data)
+                else:
+                    write_all(self.wfd, mac)
+                    write_all(self.wfd, data)
+            except (OSError, ValueError):
+                end(9)
+            self.writer = None
+        while self.deferred:
+            self.send(*self.deferred.pop(0))
+        if self.interrupted and me == core.main_thread:
+            self.interrupted = False
+            raise KeyboardInterrupt
+
+    def receive(self):
+        """Reads once and delivers every frame that is now whole. The caller holds `reading`."""
+        chunk = read_some(self.rfd, min(max(65536, self.need - self.have), 1 << 20))
+        if not chunk:
+            end(9)
+        self.parts.append(chunk)
+        self.have += len(chunk)
+        if self.have < self.need:
+            return
+        chunk = b''.join(self.parts)
+        at, size, self.need = 0, len(chunk), 24
+        while size - at >= 24:
+            length, = struct.unpack_from('>L', chunk, at + 20)
+            stop = at + 24 + length
+            if length > self.limit:
+                end(9, 'frame of %d bytes' % length)
+            if stop > size:
+                self.need = stop - at
+                break
+            data = chunk[at + 24:stop]
+            if not same(self.receive_mac.digest(struct.pack('>QL', self.received, length), data), chunk[at:at + 20]):
+                end(9, 'bad MAC on frame %d' % self.received)
+            self.received += 1
+            at = stop
+            self.deliver(data)
+        self.parts, self.have = [chunk[at:]], size - at
+
+    def deliver(self, data):
+        """One message to its handler. What a handler raises is logged, for the next message must get through."""
+        handle = None
+        try:
+            handle, value = loads(data)
+            handler = self.handlers.get(handle)
+            if handler:
+                return handler(value)
+            if handle < FIRST_HANDLE:
+                self.send(FORWARD_LOG, ('econtext', 30, 'message for unknown handle %r' % (handle,), 0))
+        except Exception:
+            self.send(FORWARD_LOG, ('econtext', 40, 'message for handle %r: %r' % (handle, sys.exc_info()[1]), 0))
+
+
+class Broker(object):
+    """The IO thread: calls a function when a file descriptor can be read."""
+
+    def __init__(self):
+        self.callbacks = {}
+        self.timers = []
+        self.leads = hasattr(select, 'epoll')
+        if self.leads:
+            self.poller = select.epoll()
+            no_inherit(self.poller.fileno())
+        else:
+            # A poll() in progress does not see a changed set: wake it.
+            self.poller = select.poll()
+            wake, self.waker = os.pipe()
+            no_inherit(self.waker)
+            self.start_receive(no_inherit(wake), lambda: os.read(wake, 512))
+
+    def start_receive(self, fd, callback):
+        self.callbacks[fd] = callback
+        self.poller.register(fd, READ)
+        self.wake()
+
+    def stop_receive(self, fd):
+        if self.callbacks.pop(fd, None):
+            self.poller.unregister(fd)
+
+    def watch(self, fd, mask):
+        self.poller.modify(fd, mask)
+        self.wake()
+
+    def wake(self):
+        if not self.leads and hasattr(self, 'waker'):
+            os.write(self.waker, b'.')
+
+    def run(self):
+        while 1:
+            try:
+                for fd, _ in self.poller.poll(0.5 if self.timers and self.leads else 500 if self.timers else -1):
+                    callback = self.callbacks.get(fd)
+                    if callback:
+                        callback()
+                for timer in self.timers[:]:  # each says whether it is done
+                    if timer():
+                        self.timers.remove(timer)
+            except EnvironmentError as e:
+                if e.errno != errno.EINTR:
+                    raise
+            except select.error as e:
+                if e.args[0] != errno.EINTR:
+                    raise
+
+
+def end(status, why=None):
+    """Ends this process, its process group and whatever runs in it. Safe from any thread."""
+    if why:
+        try:
+            os.write(core.stderr, ('econtext: %s\n' % why).encode())
+        except OSError:
+            pass
+    if os.getpid() == core.pid:
+        os.killpg(0, 9)
+    os._exit(status)
+
+
+class Queue(object):
+    """What other threads put and one takes, without the weight of the threading module."""
+
+    def __init__(self):
+        self.items = []
+        self.ready = thread.allocate_lock()
+        self.ready.acquire()
+
+    def put(self, item):
+        self.items.append(item)
+        try:
+            self.ready.release()
+        except (RuntimeError, thread.error):
+            pass  # it was ready already
+
+    def get(self, timeout=None):
+        """The oldest item; ChannelError after `timeout` seconds."""
+        while not self.items:
+            if timeout is None:
+                self.ready.acquire()
+            elif PY3:
+                if not self.ready.acquire(True, timeout) and not self.items:
+                    raise ChannelError('timeout')
+            else:
+                stop = time.time() + timeout
+                while not self.ready.acquire(0):
+                    if time.time() > stop:
+                        raise ChannelError('timeout')
+                    time.sleep(.005)
+        return self.items.pop(0)
+
+
+class Context(object):
+    """The controller, as user code here sees it. A call made with-context gets it as its first argument."""
+
+    def __init__(self, name, stream):
+        self.name, self.stream, self.last = name, stream, FIRST_HANDLE
+
+    def send(self, handle, value):
+        """Sends `value` to the controller's receiver at `handle`."""
+        try:
+            self.stream.send(handle, value)
+        except (TypeError, RuntimeError, pickle.PicklingError, ValueError):
+            self.stream.send(handle, plain(value, 'value'))
+
+    def add_handle_cb(self, fn, handle=None):
+        """Calls fn(value), on whatever thread reads, for each message at `handle`; a new one if not given."""
+        if handle is None:
+            self.last += 1
+            handle = self.last
+        self.stream.handlers[handle] = fn
+        return handle
+
+    def del_handle(self, handle):
+        self.stream.handlers.pop(handle, None)
+
+    def ask(self, handle, *args):
+        """Sends (reply handle,) + args to `handle` and waits for the answer."""
+        replies = Queue()
+        reply_to = self.add_handle_cb(replies.put)
+        try:
+            self.stream.send(handle, (reply_to,) + args)
+            return replies.get()
+        finally:
+            self.del_handle(reply_to)
+
+    def __repr__(self):
+        return 'Context(%r)' % self.name
+
+
+class Channel(object):
+    """Ordered messages on one handle, both ways, until one side closes it.
+
+    A channel of the controller arrives as an argument of a call; iterating over it ends when it is closed there.
+    """
+
+    def __init__(self, handle):
+        self.context, self.handle = core.context, handle
+        self.queue, self.closed = Queue(), False
+        self.context.add_handle_cb(self.queue.put, handle)
+
+    def send(self, value):
+        if self.closed:
+            raise ChannelError('closed')
+        self.context.send(self.handle, value)
+
+    def receive(self, timeout=None):
+        """The next value. ChannelError when the other side has closed, or after `timeout` seconds."""
+        if self.closed:
+            raise ChannelError('closed')
+        value = self.queue.get(timeout)
+        if value is _DEAD:
+            self.closed = True
+            self.context.del_handle(self.handle)
+            raise ChannelError('closed')
+        return value
+
+    def close(self):
+        """Tells the other side that no more will come."""
+        if not self.closed:
+            self.closed = True
+            self.context.del_handle(self.handle)
+            self.context.send(self.handle, _DEAD)
+
+    def __iter__(self):
+        while 1:
+            try:
+                value = self.receive()
+            except ChannelError:
+                return
+            yield value
+
+
+# -- standard output, standard error and logging
+
+class IoLogger(object):
+    """Forwards what programs, C code and forks write to file descriptor 1 or 2, through a pipe in its place."""
+
+    lock = getattr(thread, 'RLock', thread.allocate_lock)()  # one for both: what was written first is sent first
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.rfd, w = os.pipe()
+        os.dup2(w, fd)
+        os.close(w)
+        no_inherit(self.rfd)
+        fcntl.fcntl(self.rfd, fcntl.F_SETFL, fcntl.fcntl(self.rfd, fcntl.F_GETFL) | os.O_NONBLOCK)
+
+    def on_receive(self):
+        with self.lock:
+            self.drain()
+
+    def drain(self):
+        for _ in range(64):  # then let the others have their turn
+            try:
+                data = os.read(self.rfd, 65536)
+            except OSError:
+                return
+            if not data:
+                return core.broker.stop_receive(self.rfd)
+            core.stream.send(STDIO, (self.fd, data))
+
+
+class Output(io.RawIOBase):
+    """sys.stdout.buffer and sys.stderr.buffer: sent at once, behind all that the pipes still hold."""
+
+    def __init__(self, fd):
+        self.fd = fd
+
+    def write(self, data):
+        data = bytes(data) if PY3 or not isinstance(data, memoryview) else data.tobytes()
+        if os.getpid() != core.pid:
+            write_all(self.fd, data)
+        elif data:
+            with IoLogger.lock:
+                core.drain()
+                core.stream.send(STDIO, (self.fd, data))
+        return len(data)
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self.fd
+
+
+class Output2(object):
+    """sys.stdout of Python 2, where print may be given text or bytes."""
+
+    encoding, errors, closed, softspace, mode = 'UTF-8', 'strict', False, 0, 'w'
+
+    def __init__(self, fd):
+        self.fd, self.raw, self.line = fd, Output(fd), b''
+
+    def write(self, data):
+        self.line += data.encode('utf-8') if isinstance(data, text) else str(data)
+        if self.fd == 2 or '\n' in self.line or len(self.line) > 8192:
+            self.flush()
+
+    def writelines(self, lines):
+        for line in lines:
+            self.write(line)
+
+    def flush(self):
+        line, self.line = self.line, b''
+        if line:
+            self.raw.write(line)
+
+    def isatty(self):
+        return False
+
+    def fileno(self):
+        return self.fd
+
+    def close(self):
+        self.flush()
+
+
+class LogHandler(object):
+    """The body of the logging handler; its other base can only be had once user code imports logging."""
+
+    def emit(self, record):
+        try:
+            message = record.getMessage()
+            if record.exc_info:
+                message += '\n' + self.exception.formatException(record.exc_info)
+            core.stream.send(FORWARD_LOG, (record.name, record.levelno, message, record.created))
+        except Exception:
+            self.handleError(record)
+
+
+def set_up_logging(logging, level):
+    """Gives the root logger the controller's level, and the handler that forwards to it."""
+    handler = type('LogHandler', (LogHandler, logging.Handler), {'exception': logging.Formatter()})()
+    logging.root.addHandler(handler)
+    logging.root.setLevel(level)
+
+
+class LogHook(object):
+    """On sys.meta_path until logging is imported; then sets it up.
+
+    A level of None (a script that is run as a script) leaves logging alone.
+    """
+
+    def __init__(self, level):
+        self.level = level
+
+    def find_spec(self, name, path=None, target=None):
+        if name != 'logging' or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec:
+                break
+        else:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            if self.level is not None:
+                set_up_logging(module, self.level)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+    def find_module(self, name, path=None):
+        if name == 'logging' and path is None:
+            sys.meta_path.remove(self)
+            import logging
+            if self.level is not None:
+                set_up_logging(logging, self.level)
+            return self
+
+    def load_module(self, name):
+        return sys.modules[name]
+
+
+# -- modules
+
+class Importer(object):
+    """Finds and loads what only the controller has. Local finders come first; see docs/how-it-works.md.
+
+    `records` maps a name to (kind, path below ROOT, source in zlib or None, children), or to None if the controller
+    has no such module. Children map the last part of a name to its kind: what is not there costs no round trip.
+    """
+
+    def __init__(self, context):
+        self.context = context
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, None)}
+
+    def on_push(self, modules):
+        for name, kind, path, source, children in modules:
+            self.records[name] = (kind, path, source, children)
+
+    def record(self, name):
+        """What the controller has under `name`, or None. May ask it."""
+        parent, _, tail = name.rpartition('.')
+        if parent:
+            above = self.records.get(parent)
+            if above is None:
+                package = sys.modules.get(parent)
+                if getattr(package, '__file__', None) or not hasattr(package, '__path__'):
+                    return None  # a package of the target's own is complete
+            elif above[3] is not None and tail not in above[3]:
+                return None
+        if name not in self.records:
+            self.records[name] = self.context.ask(GET_MODULE, name)
+        return self.records[name]
+
+    def servable(self, name):
+        record = self.record(name)
+        if record and record[0] >= COMPILED:
+            error = ImportError('%s: %s' % (name, record[1]))
+            error.name = name
+            raise error
+        return record
+
+    def find_spec(self, name, path=None, target=None):
+        record = self.servable(name)
+        if record is None:
+            return None
+        kind, path = record[:2]
+        spec = ModuleSpec(name, self, origin=ROOT + path, is_package=kind != MODULE)
+        if kind != MODULE:
+            spec.submodule_search_locations = [ROOT + name.replace('.', '/')]
+        if kind == NAMESPACE:
+            spec.origin = spec.loader = None
+        else:
+            spec.has_location = True
+        return spec
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        name = module.__spec__.name
+        if name == '__main__':
+            # The guard at the foot of a script must not run here. multiprocessing uses the same name.
+            module.__name__ = '__mp_main__'
+            sys.modules['__mp_main__'] = module
+        exec(self.get_code(name), module.__dict__)
+
+    def find_module(self, name, path=None):
+        """Python 2: asked before the local finders, which therefore are tried here."""
+        parent, _, tail = name.rpartition('.')
+        if parent in self.records:
+            return self if self.servable(name) else None
+        if parent:
+            return None
+        try:
+            found = imp.find_module(tail, path)[0]
+            if found:
+                found.close()
+        except ImportError:
+            return self if self.servable(name) else None
+
+    def load_module(self, name):
+        kind, path = self.records[name][:2]
+        module = sys.modules.get(name)
+        fresh = module is None
+        if fresh:
+            module = sys.modules[name] = type(sys)(name)
+        module.__loader__ = self
+        module.__package__ = name if kind != MODULE else name.rpartition('.')[0]
+        if kind != MODULE:
+            module.__path__ = [ROOT + name.replace('.', '/')]
+        try:
+            if kind != NAMESPACE:
+                module.__file__ = ROOT + path
+                if name == '__main__':
+                    module.__name__ = '__mp_main__'
+                    sys.modules['__mp_main__'] = module
+                exec(self.get_code(name), module.__dict__)
+        except BaseException:
+            if fresh:
+                sys.modules.pop(name, None)
+            raise
+        return sys.modules[name]
+
+    def get_bytes(self, name):
+        record = self.record(name)
+        if record is None or record[2] is None:
+            raise ImportError('no source for %s' % name)
+        return zlib.decompress(record[2])
+
+    def get_code(self, name):
+        return compile(self.get_bytes(name), ROOT + self.record(name)[1], 'exec', 0, True)
+
+    def get_source(self, name):
+        source = self.get_bytes(name)
+        if PY3:
+            from importlib.util import decode_source
+            return decode_source(source)
+        return source
+
+    def is_package(self, name):
+        return self.record(name)[0] in (PACKAGE, NAMESPACE)
+
+    def get_filename(self, name):
+        return ROOT + self.record(name)[1]
+
+    def invalidate_caches(self):
+        for name in [n for n, r in self.records.items() if r is None]:
+            del self.records[name]
+
+
+# -- the child
+
+class ExternalContext(object):
+    """The child process: sets it up, then runs calls until the controller closes their channel."""
+
+    def main(self, level, name, key, limit, fd, executable):
+        global core
+        core = self
+        old, sys.executable = sys.executable, executable
+        if getattr(sys, '_base_executable', None) == old:
+            sys._base_executable = executable
+        # This module is __main__ only by accident. Whoever imports that means the controller's program.
+        package = type(sys)('econtext')
+        package.__path__ = []
+        package.core = module = sys.modules.pop('__main__')
+        sys.modules['econtext'], sys.modules['econtext.core'] = package, module
+        os.wait()  # the first stage
+        try:
+            os.setsid()
+        except OSError:
+            pass  # it leads its group already
+        self.pid, self.main_thread = os.getpid(), thread.get_ident()
+        self.calls, self.queue, self.turn = [], Queue(), thread.allocate_lock()
+        self.current = self.interrupt = None  # reply handles: of the call that runs, of the one to stop
+        self.running = False
+
+        self.stderr = no_inherit(os.dup(2))
+        self.stream = Stream(no_inherit(fd), no_inherit(os.dup(1)), key, limit)
+        self.context = Context(name, self.stream)
+        self.broker = Broker()
+        self.importer = package.__loader__ = Importer(self.context)
+        self.log_hook = LogHook(level)
+        sys.meta_path.insert(0, self.log_hook)
+        if PY3:
+            sys.meta_path.append(self.importer)
+        else:
+            sys.meta_path.insert(1, self.importer)
+        self.set_up_stdio()
+        signal.signal(signal.SIGINT, self.on_interrupt)
+        self.stream.handlers.update({CALL_FUNCTION: self.on_call, PUSH_MODULE: self.importer.on_push, CANCEL: self.on_cancel})
+        try:
+            import pwd
+            user = pwd.getpwuid(os.geteuid())[0]
+        except (ImportError, KeyError):
+            user = str(os.geteuid())
+        self.context.send(HELLO, ('%d.%d.%d' % sys.version_info[:3], self.pid, user))
+        self.broker.start_receive(fd, self.on_stream)
+        thread.start_new_thread(self.broker.run, ())
+        import atexit
+        atexit.register(self.at_exit)
+        self.dispatch()
+
+    def set_up_stdio(self):
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.close(null)
+        self.loggers = [IoLogger(1), IoLogger(2)]
+        self.pending = select.poll()
+        for logger in self.loggers:
+            self.pending.register(logger.rfd, READ)
+            self.broker.start_receive(logger.rfd, logger.on_receive)
+        files = []
+        for fd, errors in (1, 'surrogateescape'), (2, 'backslashreplace'):
+            if PY3:
+                files.append(io.TextIOWrapper(Output(fd), 'utf-8', errors, '\n', True))
+                files[-1].mode = 'w'
+            else:
+                files.append(Output2(fd))
+        sys.stdin = sys.__stdin__ = open(os.devnull)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = files
+
+    def drain(self):
+        """Sends what the pipes of the IoLoggers hold. The caller holds IoLogger.lock."""
+        for fd, _ in self.pending.poll(0):
+            for logger in self.loggers:
+                if logger.rfd == fd:
+                    logger.drain()
+
+    def flush(self):
+        for f in sys.stdout, sys.stderr:
+            try:
+                f.flush()
+            except Exception:
+                pass  # a file of the user's, closed or broken
+        with IoLogger.lock:
+            self.drain()
+
+    # Handlers: called by whichever thread reads the stream.
+
+    def on_stream(self):
+        if self.stream.reading.acquire(0):
+            try:
+                if select.select([self.stream.rfd], [], [], 0)[0]:
+                    self.stream.receive()
+            finally:
+                self.stream.reading.release()
+
+    def on_call(self, call):
+        self.calls.append(call)
+        if not self.broker.leads:
+            self.queue.put(None)
+
+    def on_cancel(self, message):
+        """Interrupts a call; if it is still there after `grace` seconds, ends all."""
+        reply_to, grace = message
+        with self.turn:
+            for call in self.calls[:]:
+                if call is not _DEAD and call[0] == reply_to:
+                    self.calls.remove(call)
+                    return self.stream.send(reply_to, CallError('builtins', 'KeyboardInterrupt', 'cancelled', (), '', [], None))
+            if self.current != reply_to:
+                return
+            self.interrupt = reply_to
+        os.kill(self.pid, signal.SIGINT)
+
+        stop = time.time() + grace
+
+        def overdue():
+            if self.current == reply_to and time.time() > stop:
+                end(9)
+            return self.current != reply_to
+
+        self.broker.timers.append(overdue)
+
+    def on_interrupt(self, number, frame):
+        """SIGINT: for user code only, and never in the middle of a frame."""
+        if not self.running or self.current != self.interrupt:
+            return
+        while frame:
+            if frame.f_code is SEND_CODE:
+                self.stream.interrupted = True
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    # The main thread.
+
+    def wait_for_call(self):
+        """Waits for calls, reading the stream meanwhile where that needs no hand-off."""
+        if not self.calls:
+            if self.broker.leads:
+                self.broker.watch(self.stream.rfd, 0)
+                with self.stream.reading:
+                    while not self.calls:
+                        self.stream.receive()
+                self.broker.watch(self.stream.rfd, READ)
+            while not self.calls:
+                self.queue.get()
+
+    def dispatch(self):
+        while 1:
+            self.wait_for_call()
+            with self.turn:
+                if not self.calls:
+                    continue  # it was cancelled
+                call = self.calls.pop(0)
+                if call is _DEAD:
+                    return
+                reply_to = self.current = call[0]
+            try:
+                try:
+                    self.running = True
+                    result = self.call(*call[1:])
+                finally:
+                    self.running = False
+            except BaseException:
+                if os.getpid() != self.pid:
+                    raise  # a fork of user code: it goes its own way
+                result = CallError(*describe(*sys.exc_info()[1:]))
+            if os.getpid() != self.pid:
+                os._exit(0)
+            self.current = None
+            self.flush()
+            self.reply(reply_to, result)
+            call = result = None
+
+    def call(self, with_context, module, class_name, function, args, kwargs):
+        if module not in sys.modules:
+            __import__(module)
+        target = sys.modules[module]
+        for name in filter(None, (class_name or '').split('.') + function.split('.')):
+            target = getattr(target, name)
+        if with_context:
+            args = (self.context,) + tuple(args)
+        return target(*args, **kwargs)
+
+    def reply(self, reply_to, result):
+        try:
+            try:
+                self.stream.send(reply_to, result)
+            except (TypeError, RuntimeError, pickle.PicklingError):
+                self.stream.send(reply_to, plain(result, 'result'))
+        except BaseException:
+            error = sys.exc_info()[1]
+            self.stream.send(reply_to, CallError(*describe(error, None)))
+
+    def at_exit(self):
+        """The last thing that runs in this process: output out, background processes ended."""
+        if os.getpid() == self.pid:
+            self.flush()
+            end(0)
+
+
+SEND_CODE = Stream.send.__code__
