@@ -167,9 +167,9 @@ impl<'a> Minimizer<'a> {
             (TokenKind::Number, TokenKind::Op) => b == b'.',
             (TokenKind::Op, TokenKind::Number) => a == b'.' || b == b'.',
             (TokenKind::Op, TokenKind::Op) => {
-                !matches!(a, b'(' | b'[' | b'{' | b')' | b']' | b'}' | b',')
-                    && !matches!(b, b'(' | b'[' | b'{' | b')' | b']' | b'}' | b',')
-                    && !(matches!(b, b'-' | b'~') && matches!(a, b'=' | b':'))
+                let bracket = |c| matches!(c, b'(' | b'[' | b'{' | b')' | b']' | b'}' | b',');
+                let sign = matches!(b, b'-' | b'~') && matches!(a, b'=' | b':');
+                !(bracket(a) || bracket(b) || sign)
             }
             _ => false,
         }

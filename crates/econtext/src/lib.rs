@@ -1,1 +1,44 @@
-//! x
+//! Runs local Python on remote machines that have nothing but Python.
+//!
+//! A [`Broker`] owns all IO. A [`Context`] is one child: a Python process here or behind ssh, started with nothing
+//! written to its disk. Functions are called in it by name; modules it does not have come from a [`ModuleFinder`].
+//!
+//! ```
+//! use econtext::Broker;
+//!
+//! let broker = Broker::new()?;
+//! let child = broker.local("worker")?;
+//! let (total, used, free) = child.call::<(u64, u64, u64)>("shutil:disk_usage", ("/",)).wait()?;
+//! assert!(used + free <= total);
+//! # Ok::<(), econtext::Error>(())
+//! ```
+//!
+//! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` says how it all works.
+
+mod broker;
+mod channel;
+mod context;
+mod dialog;
+mod error;
+mod finder;
+mod link;
+mod log;
+mod payload;
+mod process;
+mod remote;
+mod slot;
+mod transport;
+
+pub use broker::Broker;
+pub use channel::Channel;
+pub use context::{Call, CallBuilder, Context, ContextBuilder};
+pub use dialog::Dialog;
+pub use econtext_proto::{
+    CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame, Value,
+    from_value, to_value,
+};
+pub use error::{Error, ErrorKind};
+pub use finder::{ModuleFinder, PathFinder};
+pub use link::Event;
+pub use payload::{Python, command_line, shell_join};
+pub use transport::{Argv, Failure, Launch, Local, Ssh, Transport};

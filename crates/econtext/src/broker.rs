@@ -1,0 +1,210 @@
+//! The one thread that owns all IO.
+//!
+//! Callers write to sockets that have room by themselves, which saves a hand-off for every call; what does not fit,
+//! all reading, and all time is the broker's.
+
+use crate::error::Error;
+use crate::link::{Link, LinkEnd};
+use econtext_proto::Handle;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::fd::AsRawFd as _;
+use slab::Slab;
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const WAKER: Token = Token(usize::MAX);
+
+thread_local! {
+    static IS_BROKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Owns all IO of any number of contexts, on one thread.
+///
+/// When it is dropped, every child is asked to end; after two seconds those that have not are ended.
+///
+/// ```no_run
+/// let broker = econtext::Broker::new()?;
+/// let child = broker.local("worker")?;
+/// let (total, used, free) = child.call::<(u64, u64, u64)>("shutil:disk_usage", ("/",)).wait()?;
+/// # Ok::<(), econtext::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the broker's thread and the callers' share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    registry: mio::Registry,
+    waker: Waker,
+    links: Mutex<Slab<Arc<Link>>>,
+    /// Times that other threads want to be woken for, by link.
+    timers: Mutex<Vec<(Instant, usize)>>,
+    stopping: AtomicBool,
+    finder: mpsc::Sender<(Weak<Link>, Handle, String)>,
+}
+
+impl Broker {
+    /// Starts the broker's thread.
+    ///
+    /// # Errors
+    /// If the system has no thread or file descriptor left.
+    pub fn new() -> Result<Self, Error> {
+        Self::start().map_err(|e| Error::Usage(format!("no broker: {e}")))
+    }
+
+    fn start() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let (finder, requests) = mpsc::channel::<(Weak<Link>, Handle, String)>();
+        // Reading sources may take a while, and IO goes on meanwhile.
+        std::thread::Builder::new().name("econtext-finder".into()).spawn(move || {
+            for (link, reply_to, name) in requests {
+                if let Some(link) = link.upgrade() {
+                    link.answer_module(reply_to, &name);
+                }
+            }
+        })?;
+        let shared = Arc::new(Shared {
+            registry: poll.registry().try_clone()?,
+            waker: Waker::new(poll.registry(), WAKER)?,
+            links: Mutex::default(),
+            timers: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            finder,
+        });
+        let thread = {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("econtext-broker".into()).spawn(move || run(poll, &shared))?
+        };
+        Ok(Broker { shared, thread: Some(thread) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        for link in self.shared.all() {
+            link.disconnect(Duration::from_secs(2), &self.shared);
+        }
+        self.shared.stopping.store(true, Ordering::Release);
+        let _ = self.shared.waker.wake();
+        if !is_broker_thread()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether this thread is one whose waiting would never end.
+pub(crate) fn is_broker_thread() -> bool {
+    IS_BROKER.get()
+}
+
+impl Shared {
+    /// Takes over the IO of a link whose process runs.
+    pub(crate) fn adopt(&self, link: &Arc<Link>) -> io::Result<()> {
+        let index = self.lock_links().insert(link.clone());
+        link.set_index(index);
+        let result = link.with_files(|socket, stderr, terminal| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(index * 3), interest)?;
+            self.registry.register(&mut SourceFd(&stderr.as_raw_fd()), Token(index * 3 + 1), Interest::READABLE)?;
+            if let Some(terminal) = terminal {
+                let token = Token(index * 3 + 2);
+                self.registry.register(&mut SourceFd(&terminal.as_raw_fd()), token, Interest::READABLE)?;
+            }
+            Ok(())
+        });
+        if result.is_err() {
+            self.lock_links().remove(index);
+        }
+        result
+    }
+
+    /// Makes the broker look at a link's timers at `at`.
+    pub(crate) fn wake_at(&self, at: Instant, index: usize) {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner).push((at, index));
+        let _ = self.waker.wake();
+    }
+
+    /// Has a module looked up by the finder's thread.
+    pub(crate) fn look_up(&self, link: &Arc<Link>, reply_to: Handle, name: String) {
+        let _ = self.finder.send((Arc::downgrade(link), reply_to, name));
+    }
+
+    fn all(&self) -> Vec<Arc<Link>> {
+        self.lock_links().iter().map(|(_, link)| link.clone()).collect()
+    }
+
+    fn lock_links(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn run(mut poll: Poll, shared: &Arc<Shared>) {
+    IS_BROKER.set(true);
+    let mut events = Events::with_capacity(1024);
+    let mut timers: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let new = std::mem::take(&mut *shared.timers.lock().unwrap_or_else(PoisonError::into_inner));
+        timers.extend(new.into_iter().map(Reverse));
+        let now = Instant::now();
+        while timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((_, index))) = timers.pop() else { break };
+            let link = shared.lock_links().get(index).cloned();
+            if let Some(link) = link {
+                match link.on_timer(now, shared) {
+                    LinkEnd::Gone => drop(shared.lock_links().try_remove(index)),
+                    LinkEnd::WakeAt(at) => timers.push(Reverse((at, index))),
+                    LinkEnd::Alive => {}
+                }
+            }
+        }
+        if shared.stopping.load(Ordering::Acquire) && shared.lock_links().is_empty() {
+            return;
+        }
+        let timeout = timers.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
+        // Rounded up: a millisecond early would be a busy loop.
+        let timeout = timeout.map(|t| if t.is_zero() { t } else { t + Duration::from_millis(1) });
+        match poll.poll(&mut events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => {
+                tracing::error!(target: "econtext", "the broker cannot wait for IO: {e}");
+                return;
+            }
+        }
+        for event in &events {
+            if event.token() == WAKER {
+                continue;
+            }
+            let index = event.token().0 / 3;
+            let Some(link) = shared.lock_links().get(index).cloned() else { continue };
+            let closed = event.is_read_closed() || event.is_error();
+            let end = match event.token().0 % 3 {
+                0 => link.on_socket(event.is_readable() || closed, event.is_writable(), closed, &mut buffer, shared),
+                1 => link.on_stderr(&mut buffer),
+                _ => link.on_terminal(&mut buffer, shared),
+            };
+            match end {
+                LinkEnd::Gone => drop(shared.lock_links().try_remove(index)),
+                LinkEnd::WakeAt(at) => timers.push(Reverse((at, index))),
+                LinkEnd::Alive => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The controller's handle on one child.
+
+use crate::broker::{Broker, Shared, is_broker_thread};
+use crate::channel::Channel;
+use crate::error::{Error, ErrorKind};
+use crate::finder::ModuleFinder;
+use crate::link::{CallSlot, Event, EventCallback, Link};
+use crate::payload::{Python, command_line, payload};
+use crate::process::Process;
+use crate::transport::{Local, Transport};
+use econtext_proto::{
+    Bootstrap, CallSpec, Handle, Hello, Limits, Secret, Session, Value, from_value, to_value,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// How a child is started.
+///
+/// ```no_run
+/// # use econtext::{Broker, Context, PathFinder, Local};
+/// # use std::sync::Arc;
+/// let broker = Broker::new()?;
+/// let finder = PathFinder::new().source("facts", "def cpus():\n    import os\n    return os.cpu_count()\n");
+/// let child = Context::builder("worker").finder(Arc::new(finder)).connect(&broker, Local)?;
+/// let cpus: u32 = child.call("facts:cpus", ()).wait()?;
+/// # Ok::<(), econtext::Error>(())
+/// ```
+pub struct ContextBuilder {
+    name: String,
+    python: Python,
+    finder: Option<Arc<dyn ModuleFinder>>,
+    on_event: Option<EventCallback>,
+    log_level: Option<u8>,
+    limits: Limits,
+    connect_timeout: Duration,
+}
+
+impl ContextBuilder {
+    /// Which Python to run; [`Python::Auto`] by default.
+    pub fn python(mut self, python: Python) -> Self {
+        self.python = python;
+        self
+    }
+
+    /// Where the child gets modules from that it does not have.
+    pub fn finder(mut self, finder: Arc<dyn ModuleFinder>) -> Self {
+        self.finder = Some(finder);
+        self
+    }
+
+    /// Called on the broker's thread for everything the child does, in order; the result of a call is there only
+    /// after what it printed. It must not wait for this broker's contexts; while it runs, so does nothing else.
+    pub fn on_event(mut self, callback: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Box::new(callback));
+        self
+    }
+
+    /// The level of the child's root logger, in Python's numbers, 30 (warning) by default. With `None` nothing is
+    /// forwarded and `logging` there is as in any program.
+    pub fn log_level(mut self, level: Option<u8>) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// Bounds on what the child may send, and on what is sent to it.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long it may take until the child is up. Default 60 seconds.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Starts the child, without waiting for it: calls may follow at once, in the same round trip.
+    ///
+    /// # Errors
+    /// If no local process could be started. What goes wrong later is told to every call, and by
+    /// [`Context::wait_ready`].
+    pub fn connect(self, broker: &Broker, transport: impl Transport + 'static) -> Result<Context, Error> {
+        let ContextBuilder { name, python, finder, on_event, log_level, limits, connect_timeout } = self;
+        let failed = |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|e| failed(ErrorKind::Bootstrap, format!("no random numbers for a secret: {e}")))?;
+        let secret = Secret::new(random);
+        let payload = payload(log_level, &name, &secret, limits.frame);
+        let bootstrap = Bootstrap::new(&secret, limits.frame);
+        let session = Session::new(&secret, limits, payload.to_vec());
+        let mut launch = transport.launch(&command_line(&python, &name));
+        tracing::debug!(target: "econtext", context = name, argv = ?launch.argv, "starting");
+        let process = Process::spawn(&launch).map_err(|e| {
+            let kind = match e.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ErrorKind::NoPython,
+                _ => ErrorKind::Bootstrap,
+            };
+            failed(kind, format!("cannot start {}: {e}", launch.argv.first().map_or("", |s| s)))
+        })?;
+        let parts = (process, bootstrap, launch.dialog.take());
+        let link = Link::new(name.clone(), Box::new(transport), finder, on_event, session, parts, connect_timeout);
+        let shared = broker.shared().clone();
+        shared.adopt(&link).map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
+        link.start_writing(&shared);
+        Ok(Context(Arc::new(Inner { link, shared })))
+    }
+}
+
+impl fmt::Debug for ContextBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextBuilder").field("name", &self.name).field("python", &self.python).finish_non_exhaustive()
+    }
+}
+
+/// The controller's handle on one child. Clones are the same child; when the last is dropped, the child is asked to
+/// end, and ended two seconds later if it has not.
+#[derive(Clone, Debug)]
+pub struct Context(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) link: Arc<Link>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.link.disconnect(Duration::from_secs(2), &self.shared);
+    }
+}
+
+impl Broker {
+    /// A child on this machine, with what is called python3 here.
+    ///
+    /// # Errors
+    /// If no process could be started.
+    pub fn local(&self, name: &str) -> Result<Context, Error> {
+        Context::builder(name).connect(self, Local)
+    }
+}
+
+impl Context {
+    /// Describes a child; `name` is what errors, logs and `ps` there call it.
+    pub fn builder(name: impl Into<String>) -> ContextBuilder {
+        ContextBuilder {
+            name: name.into(),
+            python: Python::Auto,
+            finder: None,
+            on_event: None,
+            log_level: Some(30),
+            limits: Limits::default(),
+            connect_timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.link.name
+    }
+
+    /// Waits until the child is up.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn wait_ready(&self) -> Result<Hello, Error> {
+        check_thread()?;
+        self.0.link.ready().wait(None).unwrap_or_else(|| Err(self.taken()))
+    }
+
+    /// Calls `module:function` or `module:Class.method` there with a tuple of arguments, or `()`.
+    ///
+    /// The call is on its way when this returns. Calls of one context are run in the order they were made.
+    pub fn call<T: DeserializeOwned>(&self, target: &str, args: impl Serialize) -> Call<T> {
+        self.prepare(target).args(args).start()
+    }
+
+    /// A call with more to it than arguments.
+    pub fn prepare(&self, target: &str) -> CallBuilder<'_> {
+        CallBuilder { context: self, spec: CallSpec::parse(target).map_err(Error::Usage), timeout: None }
+    }
+
+    /// Opens a channel. Give it to a call as an argument: the function then has its other end.
+    pub fn channel(&self) -> Channel {
+        Channel::new(self)
+    }
+
+    /// Calls `callback` on the broker's thread with each message the child sends to the handle returned; with
+    /// `None` when there will be no more.
+    pub fn add_handle(&self, callback: impl Fn(Option<Value>) + Send + Sync + 'static) -> Handle {
+        self.0.link.add_handle(Arc::new(callback))
+    }
+
+    /// Ends what [`add_handle`](Context::add_handle) began.
+    pub fn remove_handle(&self, handle: Handle) {
+        self.0.link.remove_handle(handle);
+    }
+
+    /// Sends a value to a handle of the child.
+    ///
+    /// # Errors
+    /// If it cannot be sent, or the child is gone.
+    pub fn send(&self, handle: Handle, value: &impl Serialize) -> Result<(), Error> {
+        let value = to_value(value).map_err(|error| Error::Convert { host: self.name().to_owned(), error })?;
+        self.0.link.send(handle, &value)
+    }
+
+    /// Lets results hold instances of a class; they arrive as [`Object`](crate::Object)s and nothing of theirs is run.
+    pub fn allow_class(&self, module: &str, name: &str) {
+        self.0.link.allow_class(module, name);
+    }
+
+    /// Bytes that wait to be written to the child.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.link.queued_bytes()
+    }
+
+    /// The local process that carries the stream: the child itself, or its ssh.
+    pub fn process_id(&self) -> Option<u32> {
+        self.0.link.process_id()
+    }
+
+    /// Asks the child to end when its calls are done, and ends it after `grace`. Returns at once.
+    pub fn shutdown(&self, grace: Duration) {
+        self.0.link.disconnect(grace, &self.0.shared);
+    }
+
+    fn taken(&self) -> Error {
+        Error::Usage(format!("{}: the answer was taken already", self.name()))
+    }
+}
+
+/// One call that is not made yet.
+#[derive(Debug)]
+#[must_use = "nothing is called before `start`"]
+pub struct CallBuilder<'a> {
+    context: &'a Context,
+    spec: Result<CallSpec, Error>,
+    timeout: Option<Duration>,
+}
+
+impl CallBuilder<'_> {
+    /// The positional arguments: a tuple, a sequence, or `()`.
+    pub fn args(mut self, args: impl Serialize) -> Self {
+        let host = self.context.name().to_owned();
+        if let Ok(spec) = &mut self.spec {
+            match to_value(&args) {
+                Ok(Value::Tuple(args) | Value::List(args)) => spec.args = args,
+                Ok(Value::None) => spec.args = Vec::new(),
+                Ok(other) => {
+                    let message = format!("{host}: arguments are a tuple, and this is a {}", other.type_name());
+                    self.spec = Err(Error::Usage(message));
+                }
+                Err(error) => self.spec = Err(Error::Convert { host, error }),
+            }
+        }
+        self
+    }
+
+    /// Adds a keyword argument.
+    pub fn kwarg(mut self, name: &str, value: impl Serialize) -> Self {
+        let host = self.context.name().to_owned();
+        if let Ok(spec) = &mut self.spec {
+            match to_value(&value) {
+                Ok(value) => spec.kwargs.push((Value::from(name), value)),
+                Err(error) => self.spec = Err(Error::Convert { host, error }),
+            }
+        }
+        self
+    }
+
+    /// Gives the function the child's own context as its first argument, to send to the controller with.
+    pub fn with_context(mut self) -> Self {
+        if let Ok(spec) = &mut self.spec {
+            spec.with_context = true;
+        }
+        self
+    }
+
+    /// How long the call may take, in its queue and running. It is then interrupted as by Ctrl-C.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How long an interrupted call may take to end before its process group is killed. Default 2 seconds.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        if let Ok(spec) = &mut self.spec {
+            spec.grace = grace;
+        }
+        self
+    }
+
+    /// Makes the call.
+    pub fn start<T: DeserializeOwned>(self) -> Call<T> {
+        let context = self.context.clone();
+        let started = self.spec.and_then(|mut spec| {
+            spec.deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
+            context.0.link.call(spec, &context.0.shared)
+        });
+        Call { context, state: started, result: PhantomData }
+    }
+}
+
+/// A call on its way: [`wait`](Call::wait) for it, or `await` it. Dropping it leaves it running.
+#[derive(Debug)]
+#[must_use = "a call has a result or an error"]
+pub struct Call<T> {
+    context: Context,
+    state: Result<(Handle, Arc<CallSlot>), Error>,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Call<T> {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// What the function raised, what became of the child, or that the result is no `T`.
+    pub fn wait(self) -> Result<T, Error> {
+        let (_, slot) = self.state.as_ref().map_err(Error::clone)?;
+        check_thread()?;
+        let result = slot.wait(None).unwrap_or_else(|| Err(self.context.taken()));
+        self.convert(result)
+    }
+
+    /// Waits for the result for some time; `None` if it is not there by then. The call goes on.
+    ///
+    /// # Errors
+    /// As [`wait`](Call::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T, Error>> {
+        let (_, slot) = match &self.state {
+            Ok(started) => started,
+            Err(error) => return Some(Err(error.clone())),
+        };
+        if let Err(error) = check_thread() {
+            return Some(Err(error));
+        }
+        slot.wait(Instant::now().checked_add(timeout)).map(|result| self.convert(result))
+    }
+
+    fn convert(&self, result: Result<Value, Error>) -> Result<T, Error> {
+        from_value(result?).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+    }
+}
+
+impl<T> Call<T> {
+    /// Stops the call: it ends as cancelled at once, and the function is interrupted there.
+    pub fn cancel(&self) {
+        if let Ok((handle, _)) = &self.state {
+            self.context.0.link.cancel(*handle, &self.context.0.shared);
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Future for Call<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        match &self.state {
+            Err(error) => Poll::Ready(Err(error.clone())),
+            Ok((_, slot)) => slot.poll(cx).map(|r| self.convert(r.unwrap_or_else(|| Err(self.context.taken())))),
+        }
+    }
+}
+
+/// Waiting on the broker's own thread would be for ever.
+pub(crate) fn check_thread() -> Result<(), Error> {
+    match is_broker_thread() {
+        true => Err(Error::Usage("a callback of the broker cannot wait for what the broker does".to_owned())),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,241 @@
+//! The one error type.
+
+use econtext_proto::{CallError, ConvertError};
+use std::fmt;
+use std::time::Duration;
+
+/// What kind of thing went wrong: a closed set, as the command line prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request makes no sense; nothing was contacted.
+    Usage,
+    /// The host could not be reached.
+    Unreachable,
+    /// The login was refused.
+    Auth,
+    /// The host's key is unknown, or not the one known.
+    HostKey,
+    /// Another user could not be become there.
+    Become,
+    /// There is no Python there.
+    NoPython,
+    /// The child did not come up.
+    Bootstrap,
+    /// What the child sent is not what it should be.
+    Protocol,
+    /// The function's module could not be imported there.
+    Import,
+    /// The function raised.
+    Exception,
+    /// The child sent a class that was not allowed.
+    Unpermitted,
+    /// It took too long.
+    Timeout,
+    /// It was stopped.
+    Cancelled,
+    /// The child is gone.
+    Closed,
+}
+
+impl ErrorKind {
+    /// Its name in output: `host_key`, `no_python`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Usage => "usage",
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::Auth => "auth",
+            ErrorKind::HostKey => "host_key",
+            ErrorKind::Become => "become",
+            ErrorKind::NoPython => "no_python",
+            ErrorKind::Bootstrap => "bootstrap",
+            ErrorKind::Protocol => "protocol",
+            ErrorKind::Import => "import",
+            ErrorKind::Exception => "exception",
+            ErrorKind::Unpermitted => "unpermitted",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Closed => "closed",
+        }
+    }
+
+    /// Whether the host was never reached: no call can have run there.
+    pub fn is_connect(self) -> bool {
+        use ErrorKind::*;
+        matches!(self, Unreachable | Auth | HostKey | Become | NoPython | Bootstrap)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What can go wrong. Cheap enough to clone: every call that waited gets its own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request makes no sense; nothing was contacted.
+    Usage(String),
+    /// No child came up. `kind` is one of those for which [`ErrorKind::is_connect`] holds.
+    Connect {
+        /// What it was.
+        kind: ErrorKind,
+        /// The context's name.
+        host: String,
+        /// What was seen.
+        message: String,
+        /// The last of what the transport wrote to stderr.
+        stderr: String,
+    },
+    /// What the child sent is not what it should be. The connection is closed.
+    Protocol {
+        /// The context's name.
+        host: String,
+        /// What was seen.
+        message: String,
+    },
+    /// The function raised, or its result could not be sent.
+    Exception {
+        /// The context's name.
+        host: String,
+        /// What was raised.
+        error: Box<CallError>,
+    },
+    /// The result holds a class that was not allowed. Nothing was executed.
+    Unpermitted {
+        /// The context's name.
+        host: String,
+        /// The class, as `module.name`.
+        class: String,
+    },
+    /// It took too long.
+    Timeout {
+        /// The context's name.
+        host: String,
+        /// What was waited for.
+        phase: &'static str,
+        /// How long.
+        after: Duration,
+        /// The last of what the transport wrote to stderr.
+        stderr: String,
+    },
+    /// It was stopped.
+    Cancelled {
+        /// The context's name.
+        host: String,
+    },
+    /// The child is gone.
+    Closed {
+        /// The context's name.
+        host: String,
+        /// How it went, as far as is known.
+        message: String,
+        /// The last of what it wrote to stderr.
+        stderr: String,
+    },
+    /// The value does not fit the Rust type that was asked for.
+    Convert {
+        /// The context's name.
+        host: String,
+        /// Both sides of what does not fit.
+        error: ConvertError,
+    },
+}
+
+impl Error {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Usage(_) | Error::Convert { .. } => ErrorKind::Usage,
+            Error::Connect { kind, .. } => *kind,
+            Error::Protocol { .. } => ErrorKind::Protocol,
+            Error::Exception { error, .. } if is_import_error(error) => ErrorKind::Import,
+            Error::Exception { .. } => ErrorKind::Exception,
+            Error::Unpermitted { .. } => ErrorKind::Unpermitted,
+            Error::Timeout { .. } => ErrorKind::Timeout,
+            Error::Cancelled { .. } => ErrorKind::Cancelled,
+            Error::Closed { .. } => ErrorKind::Closed,
+        }
+    }
+
+    /// What the function raised, if that is what happened.
+    pub fn call_error(&self) -> Option<&CallError> {
+        match self {
+            Error::Exception { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The last of what the transport or the child wrote to its own stderr, if that matters here.
+    pub fn stderr(&self) -> &str {
+        match self {
+            Error::Connect { stderr, .. } | Error::Closed { stderr, .. } | Error::Timeout { stderr, .. } => stderr,
+            _ => "",
+        }
+    }
+
+    /// The context's name.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Error::Usage(_) => None,
+            Error::Connect { host, .. }
+            | Error::Protocol { host, .. }
+            | Error::Exception { host, .. }
+            | Error::Unpermitted { host, .. }
+            | Error::Timeout { host, .. }
+            | Error::Cancelled { host }
+            | Error::Closed { host, .. }
+            | Error::Convert { host, .. } => Some(host),
+        }
+    }
+
+    /// What happened, without the host's name and stderr: for output that shows those by itself.
+    pub fn message(&self) -> String {
+        match self {
+            Error::Usage(message)
+            | Error::Connect { message, .. }
+            | Error::Protocol { message, .. }
+            | Error::Closed { message, .. } => message.clone(),
+            Error::Exception { error, .. } => error.to_string(),
+            Error::Unpermitted { class, .. } => {
+                format!("the result holds the class {class}, which was not allowed; nothing of it was executed")
+            }
+            Error::Timeout { phase, after, .. } => format!("{phase} took more than {} s", after.as_secs_f64()),
+            Error::Cancelled { .. } => "stopped".to_owned(),
+            Error::Convert { error, .. } => error.to_string(),
+        }
+    }
+}
+
+fn is_import_error(error: &CallError) -> bool {
+    matches!(error.type_name.as_str(), "ImportError" | "ModuleNotFoundError")
+        && matches!(error.module.as_str(), "builtins" | "exceptions")
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = self.host() {
+            write!(f, "{host}: ")?;
+        }
+        if let Error::Connect { kind, .. } = self {
+            write!(f, "{kind}: ")?;
+        }
+        f.write_str(&self.message())?;
+        match self.stderr() {
+            "" => Ok(()),
+            stderr => write!(f, "; stderr: {}", stderr.trim_end()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Exception { error, .. } => Some(error),
+            Error::Convert { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

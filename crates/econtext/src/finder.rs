@@ -1,0 +1,353 @@
+//! Finds modules on the controller, without a Python.
+
+use econtext_proto::{ModuleKind, ModuleRecord};
+use flate2::{Compression, write::ZlibEncoder};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, os::unix::fs::FileTypeExt as _};
+
+/// Where children get modules from that they do not have.
+///
+/// Implementations are asked by a thread of the broker, one module at a time.
+pub trait ModuleFinder: Send + Sync {
+    /// The module called `name`, if there is one.
+    fn find(&self, name: &str) -> Option<Arc<ModuleRecord>>;
+}
+
+/// A source file over this size is not sent: it is no module that a person wrote.
+const MAX_SOURCE: u64 = 32 << 20;
+
+/// Modules in directories, in the order of `sys.path`, and sources that are part of the program.
+///
+/// Nothing outside the roots is read, whatever name is asked for and whatever symbolic links lie in them.
+///
+/// ```
+/// use econtext::PathFinder;
+/// let finder = PathFinder::new().source("facts", "def load():\n    return open('/proc/loadavg').read()\n");
+/// ```
+#[derive(Debug, Default)]
+pub struct PathFinder {
+    roots: Vec<PathBuf>,
+    /// By module name; with whether it is a package.
+    sources: BTreeMap<String, (bool, Vec<u8>)>,
+    main: Option<PathBuf>,
+    cache: Mutex<HashMap<String, Option<Arc<ModuleRecord>>>>,
+}
+
+impl PathFinder {
+    /// A finder that finds nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a directory to look in, behind those there are.
+    ///
+    /// # Errors
+    /// If it is no directory that can be read.
+    pub fn root(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        let root = fs::canonicalize(directory)?;
+        fs::read_dir(&root)?;
+        self.roots.push(root);
+        Ok(self)
+    }
+
+    /// Adds the source of one module, for instance from `include_str!`. It comes before all directories.
+    pub fn source(mut self, name: &str, source: impl Into<Vec<u8>>) -> Self {
+        self.sources.insert(name.to_owned(), (false, source.into()));
+        self
+    }
+
+    /// Adds the source of a package's `__init__`.
+    pub fn package(mut self, name: &str, source: impl Into<Vec<u8>>) -> Self {
+        self.sources.insert(name.to_owned(), (true, source.into()));
+        self
+    }
+
+    /// Makes `import __main__` in the child give this script.
+    pub fn main_script(mut self, path: impl Into<PathBuf>) -> Self {
+        self.main = Some(path.into());
+        self
+    }
+
+    fn look_up(&self, name: &str) -> Option<ModuleRecord> {
+        if name == "__main__" {
+            let path = self.main.as_ref()?;
+            let source = read_source(path)?;
+            let path = path.file_name()?.to_string_lossy().into_owned();
+            return Some(record(name, ModuleKind::Module, path, Some(&source), Vec::new()));
+        }
+        let parts: Vec<&str> = name.split('.').collect();
+        if parts.iter().any(|part| !is_identifier(part)) {
+            return None;
+        }
+        if let Some(found) = self.embedded(name) {
+            return Some(found);
+        }
+        self.in_directories(name, &parts)
+    }
+
+    fn embedded(&self, name: &str) -> Option<ModuleRecord> {
+        let below = format!("{name}.");
+        let mut children = BTreeMap::new();
+        for (other, (package, _)) in self.sources.range(below.clone()..) {
+            let Some(rest) = other.strip_prefix(&below) else { break };
+            let kind = match rest.split_once('.') {
+                Some((child, _)) => (child, ModuleKind::Namespace),
+                None if *package => (rest, ModuleKind::Package),
+                None => (rest, ModuleKind::Module),
+            };
+            children.entry(kind.0.to_owned()).or_insert(kind.1);
+        }
+        let path = name.replace('.', "/");
+        match self.sources.get(name) {
+            Some((false, source)) if children.is_empty() => {
+                Some(record(name, ModuleKind::Module, path + ".py", Some(source), Vec::new()))
+            }
+            Some((_, source)) => {
+                let children = children.into_iter().collect();
+                Some(record(name, ModuleKind::Package, path + "/__init__.py", Some(source), children))
+            }
+            None if children.is_empty() => None,
+            None => Some(record(name, ModuleKind::Namespace, path, None, children.into_iter().collect())),
+        }
+    }
+
+    /// The rule of PEP 420: in each root a package, then a module, ends the search; directories without
+    /// `__init__` make up a namespace if nothing did.
+    fn in_directories(&self, name: &str, parts: &[&str]) -> Option<ModuleRecord> {
+        let (last, parents) = parts.split_last()?;
+        let mut portions = Vec::new();
+        let mut compiled = None;
+        for directory in self.directories(parents) {
+            let (root, directory) = directory;
+            let below = |path: &Path| path.strip_prefix(root).map(|p| p.to_string_lossy().into_owned()).ok();
+            let package = directory.join(last);
+            let init = package.join("__init__.py");
+            if let Some(source) = self.confined(root, &init) {
+                let children = list(root, &package);
+                return Some(record(name, ModuleKind::Package, below(&init)?, Some(&source), children));
+            }
+            let module = directory.join(format!("{last}.py"));
+            if let Some(source) = self.confined(root, &module) {
+                return Some(record(name, ModuleKind::Module, below(&module)?, Some(&source), Vec::new()));
+            }
+            if compiled.is_none()
+                && list(root, &directory).contains(&((*last).to_owned(), ModuleKind::Compiled))
+            {
+                compiled = Some(record(
+                    name,
+                    ModuleKind::Compiled,
+                    "a compiled module, which cannot be sent to another machine".into(),
+                    None,
+                    Vec::new(),
+                ));
+            }
+            if package.is_dir() && is_below(root, &package) {
+                portions.push((root, package));
+            }
+        }
+        if compiled.is_some() || portions.is_empty() {
+            return compiled;
+        }
+        let mut children: BTreeMap<String, ModuleKind> = BTreeMap::new();
+        for (root, portion) in &portions {
+            for (child, kind) in list(root, portion) {
+                children.entry(child).or_insert(kind);
+            }
+        }
+        let children: Vec<_> = children.into_iter().collect();
+        if children.is_empty() {
+            return None; // any directory would be a namespace; one without a module is none that is meant
+        }
+        Some(record(name, ModuleKind::Namespace, parts.join("/"), None, children))
+    }
+
+    /// The directories that make up the package called `parents`, each with its root.
+    fn directories(&self, parents: &[&str]) -> Vec<(&Path, PathBuf)> {
+        let mut found: Vec<(&Path, PathBuf)> = self.roots.iter().map(|r| (r.as_path(), r.clone())).collect();
+        for parent in parents {
+            let mut next = Vec::new();
+            for (root, directory) in found {
+                let package = directory.join(parent);
+                if package.join("__init__.py").is_file() {
+                    next = vec![(root, package)];
+                    break;
+                }
+                if package.is_dir() && is_below(root, &package) {
+                    next.push((root, package));
+                }
+            }
+            found = next;
+        }
+        found
+    }
+
+    fn confined(&self, root: &Path, path: &Path) -> Option<Vec<u8>> {
+        if !is_below(root, path) {
+            return None;
+        }
+        read_source(path)
+    }
+}
+
+impl ModuleFinder for PathFinder {
+    fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
+        // A poisoned cache is still a cache.
+        if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return known.clone();
+        }
+        let found = self.look_up(name).map(Arc::new);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_some() || cache.len() < 10_000 {
+            cache.insert(name.to_owned(), found.clone());
+        }
+        found
+    }
+}
+
+fn record(
+    name: &str,
+    kind: ModuleKind,
+    path: String,
+    source: Option<&[u8]>,
+    children: Vec<(String, ModuleKind)>,
+) -> ModuleRecord {
+    let source = source.map(|source| Arc::from(deflate(source)));
+    ModuleRecord { name: name.to_owned(), kind, path, source, children }
+}
+
+/// `data` as a zlib stream, at a level that suits a LAN as well as a WAN.
+pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::with_capacity(data.len() / 3), Compression::new(6));
+    // Writing to a Vec does not fail.
+    let _ = encoder.write_all(data);
+    encoder.finish().unwrap_or_default()
+}
+
+fn is_identifier(part: &str) -> bool {
+    !part.is_empty()
+        && !part.starts_with(|c: char| c.is_ascii_digit())
+        && part.chars().all(|c| c == '_' || c.is_alphanumeric())
+}
+
+fn is_below(root: &Path, path: &Path) -> bool {
+    fs::canonicalize(path).is_ok_and(|real| real.starts_with(root))
+}
+
+/// The text of a regular file of a sane size.
+fn read_source(path: &Path) -> Option<Vec<u8>> {
+    let metadata = fs::metadata(path).ok()?;
+    let kind = metadata.file_type();
+    if !kind.is_file() || kind.is_fifo() || metadata.len() > MAX_SOURCE {
+        return None;
+    }
+    fs::read(path).ok()
+}
+
+/// The modules directly in a directory.
+fn list(root: &Path, directory: &Path) -> Vec<(String, ModuleKind)> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut found: BTreeMap<String, ModuleKind> = BTreeMap::new();
+    for entry in entries.flatten() {
+        let Ok(file) = entry.file_name().into_string() else { continue };
+        let (name, kind) = if let Some(name) = file.strip_suffix(".py") {
+            (name, ModuleKind::Module)
+        } else if file.ends_with(".so") {
+            (file.split('.').next().unwrap_or_default(), ModuleKind::Compiled)
+        } else if entry.path().join("__init__.py").is_file() {
+            (file.as_str(), ModuleKind::Package)
+        } else if file != "__pycache__" && entry.path().is_dir() {
+            (file.as_str(), ModuleKind::Namespace)
+        } else {
+            continue;
+        };
+        if name == "__init__" || !is_identifier(name) || !is_below(root, &entry.path()) {
+            continue;
+        }
+        // Python's own order: package, compiled module, module, namespace.
+        let rank = |kind| match kind {
+            ModuleKind::Package => 0,
+            ModuleKind::Module => 1,
+            ModuleKind::Compiled => 2,
+            _ => 3,
+        };
+        found
+            .entry(name.to_owned())
+            .and_modify(|known| {
+                if rank(kind) < rank(*known) {
+                    *known = kind;
+                }
+            })
+            .or_insert(kind);
+    }
+    found.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn find(finder: &PathFinder, name: &str) -> Option<(ModuleKind, String)> {
+        finder.find(name).map(|r| (r.kind, r.path.clone()))
+    }
+
+    #[test]
+    fn packages_modules_and_namespaces_are_found_in_the_order_of_the_roots() {
+        let a = tree(&[("m.py", "1"), ("p/__init__.py", ""), ("p/x.py", ""), ("ns/one.py", ""), ("data/x.txt", "")]);
+        let b = tree(&[("m.py", "2"), ("p/__init__.py", ""), ("p/y.py", ""), ("ns/two.py", ""), ("c.cpython-311.so", "")]);
+        let finder = PathFinder::new().root(a.path()).unwrap().root(b.path()).unwrap();
+        assert_eq!(find(&finder, "m"), Some((ModuleKind::Module, "m.py".into())));
+        let p = finder.find("p").unwrap();
+        assert_eq!((p.kind, &*p.children), (ModuleKind::Package, &[("x".to_owned(), ModuleKind::Module)][..]));
+        assert_eq!(find(&finder, "p.y"), None, "the first root's package hides the second's");
+        let ns = finder.find("ns").unwrap();
+        assert_eq!(ns.kind, ModuleKind::Namespace);
+        assert_eq!(ns.children.len(), 2);
+        assert_eq!(find(&finder, "ns.two"), Some((ModuleKind::Module, "ns/two.py".into())));
+        assert_eq!(find(&finder, "c").unwrap().0, ModuleKind::Compiled);
+        assert_eq!(find(&finder, "data"), None);
+    }
+
+    #[test]
+    fn nothing_outside_the_roots_is_found() {
+        let outside = tree(&[("secret.py", "x"), ("pkg/__init__.py", "")]);
+        let root = tree(&[("fine.py", "")]);
+        std::os::unix::fs::symlink(outside.path().join("secret.py"), root.path().join("link.py")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("pkg"), root.path().join("pkg")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("fine.py"), root.path().join("inner.py")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.path().join("pipe.py"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let finder = PathFinder::new().root(root.path()).unwrap();
+        for name in ["link", "pkg", "pipe", "..secret", "../secret", "/etc/passwd", "", ".", "a..b", "__main__"] {
+            assert_eq!(find(&finder, name), None, "{name:?}");
+        }
+        assert!(find(&finder, "inner").is_some());
+    }
+
+    #[test]
+    fn sources_of_the_program_are_modules() {
+        let finder = PathFinder::new().source("a.b.c", "x = 1").package("p", "").source("p.q", "");
+        assert_eq!(find(&finder, "a"), Some((ModuleKind::Namespace, "a".into())));
+        assert_eq!(find(&finder, "a.b.c"), Some((ModuleKind::Module, "a/b/c.py".into())));
+        assert_eq!(find(&finder, "p"), Some((ModuleKind::Package, "p/__init__.py".into())));
+        assert_eq!(finder.find("p").unwrap().children, [("q".to_owned(), ModuleKind::Module)]);
+    }
+}

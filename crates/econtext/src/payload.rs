@@ -1,0 +1,126 @@
+//! What is sent to start a child: the command line, and the program that follows on its stdin.
+//!
+//! ```text
+//! PYTHON -SEc DECODER FIRST_STAGE NAME        on the command line
+//! 07204<zlib of core.py>ExternalContext().main(30,"web01",b"…",134217728,      on stdin
+//! ```
+//! The first stage takes the rest from stdin and adds two arguments that it alone knows; see `remote/`.
+
+use econtext_proto::Secret;
+use zeroize::Zeroizing;
+
+/// Inflates and runs the first stage. No quote, `$`, backtick, `!` or line end: every login shell leaves it alone.
+/// The working directory is not to be imported from.
+const DECODER: &str = "import sys;del sys.path[0];from zlib import*;from binascii import*;\
+                       exec(decompress(a2b_base64(sys.argv[1])))";
+/// `remote/first_stage.py`, minimised, in zlib, in base64.
+const FIRST_STAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/first_stage.b64"));
+/// `remote/core.py`, minimised, in zlib.
+const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/core.z"));
+
+/// Runs the first Python there is. `exec` keeps this from leaving a shell behind.
+const AUTO: &str = "for p in python3 python python2 /usr/libexec/platform-python python3.14 python3.13 python3.12 \
+                    python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python2.7;do \
+                    command -v $p>/dev/null 2>&1&&exec $p \"$@\";done;echo econtext: no Python here>&2;exit 127";
+
+/// Which Python to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Python {
+    /// The first found of python3, python, python2, `/usr/libexec/platform-python` and the versioned names,
+    /// in the same round trip as everything else. Needs a POSIX `sh` there.
+    #[default]
+    Auto,
+    /// This command, looked for in the search path there if it has no slash.
+    Path(String),
+}
+
+impl From<&str> for Python {
+    fn from(s: &str) -> Self {
+        if s == "auto" { Python::Auto } else { Python::Path(s.to_owned()) }
+    }
+}
+
+/// The argument vector that starts a child called `name`.
+pub fn command_line(python: &Python, name: &str) -> Vec<String> {
+    let words: &[&str] = match python {
+        Python::Auto => &["sh", "-c", AUTO, "sh"],
+        Python::Path(path) => &[path],
+    };
+    words.iter().chain(&["-SEc", DECODER, FIRST_STAGE]).map(|&s| s.to_owned()).chain([process_name(name)]).collect()
+}
+
+/// What `ps` shows there: `econtext:` and the name, in characters that no shell and no path minds.
+fn process_name(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "@:._+-".contains(c) { c } else { '_' };
+    format!("econtext:{}", name.chars().map(safe).take(64).collect::<String>())
+}
+
+/// The bytes that go to the child's stdin first.
+pub(crate) fn payload(level: Option<u8>, name: &str, secret: &Secret, limit: usize) -> Zeroizing<Vec<u8>> {
+    let level = level.map_or("None".to_owned(), |l| l.to_string());
+    let name = &process_name(name)["econtext:".len()..];
+    let key = secret.expose();
+    let call = Zeroizing::new(format!("ExternalContext().main({level},\"{name}\",b\"{key}\",{limit},"));
+    let size = CORE.len() + call.len();
+    let mut payload = Zeroizing::new(Vec::with_capacity(5 + size));
+    payload.extend_from_slice(format!("{size:05}").as_bytes());
+    payload.extend_from_slice(CORE);
+    payload.extend_from_slice(call.as_bytes());
+    payload
+}
+
+/// Joins words for a login shell, whichever it is: single quotes mean the same to sh, csh and fish.
+pub fn shell_join<S: AsRef<str>>(words: &[S]) -> String {
+    let mut line = String::new();
+    for word in words {
+        let word = word.as_ref();
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "@%_+:,./-".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            line.push_str(word);
+        } else {
+            line.push('\'');
+            // csh's `!` is taken even between single quotes, and takes a backslash there.
+            line.push_str(&word.replace('\'', r"'\''"));
+            line.push('\'');
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Raising a ceiling needs a reason in the commit message.
+    const MAX_COMMAND_LINE: usize = 700;
+    const MAX_PAYLOAD: usize = 9_500;
+
+    #[test]
+    fn command_line_and_payload_stay_small() {
+        let line = shell_join(&command_line(&Python::Path("python".into()), "n"));
+        let auto = shell_join(&command_line(&Python::Auto, "n"));
+        let payload = payload(Some(30), "n", &Secret::new([1; 32]), 1 << 27);
+        println!("command line {} bytes, with --python auto {}; payload {} bytes", line.len(), auto.len(), payload.len());
+        assert!(line.len() <= MAX_COMMAND_LINE, "{} bytes: {line}", line.len());
+        assert!(payload.len() <= MAX_PAYLOAD, "{} bytes", payload.len());
+    }
+
+    #[test]
+    fn no_shell_touches_the_command_line() {
+        let words = command_line(&Python::Path("python3".into()), "a b$c'd`e\"f!g/h\n\u{e9}");
+        for word in &words {
+            assert!(!word.contains(['\'', '"', '$', '`', '!', '\n', '\\']), "{word}");
+        }
+        assert_eq!(words[4], "econtext:a_b_c_d_e_f_g_h__");
+        assert!(!command_line(&Python::Auto, "n").iter().any(|w| w.contains(['\'', '!', '`', '\n', '\\'])));
+    }
+
+    #[test]
+    fn the_payload_size_has_five_digits() {
+        let payload = payload(None, "n", &Secret::new([1; 32]), 1);
+        assert_eq!(std::str::from_utf8(&payload[..5]).unwrap().parse(), Ok(payload.len() - 5));
+    }
+}

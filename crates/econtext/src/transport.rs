@@ -1,0 +1,104 @@
+//! Ways to start a child: an argument vector, a dialog, and what its failures mean.
+
+mod ssh;
+
+pub use ssh::Ssh;
+
+use crate::dialog::Dialog;
+use crate::error::ErrorKind;
+use std::fmt;
+use std::process::ExitStatus;
+
+/// A local process to start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Launch {
+    /// The program, looked for in `PATH`, and its arguments.
+    pub argv: Vec<String>,
+    /// What to set in its environment. Never a secret.
+    pub env: Vec<(String, String)>,
+    /// Answers what is asked on its terminal; without one it gets no terminal.
+    pub dialog: Option<Dialog>,
+    /// Whether it must not see the controller's terminal.
+    pub detach: bool,
+}
+
+impl Launch {
+    /// Starts `argv` as it is.
+    pub fn new(argv: Vec<String>) -> Self {
+        Launch { argv, env: Vec::new(), dialog: None, detach: false }
+    }
+}
+
+/// What there is to see of a transport that ended before a child came up.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    /// How the local process ended.
+    pub status: Option<ExitStatus>,
+    /// The last of what it wrote to stderr.
+    pub stderr: &'a str,
+    /// The last of what it wrote to stdout, escaped.
+    pub stdout: &'a str,
+}
+
+/// A way to start a Python.
+///
+/// ```
+/// use econtext::{Launch, Transport};
+///
+/// /// Children in a container of some runtime.
+/// struct InContainer(String);
+///
+/// impl Transport for InContainer {
+///     fn launch(&self, child: &[String]) -> Launch {
+///         let words = ["runtime", "exec", "-i", &self.0].map(String::from);
+///         Launch::new(words.iter().chain(child).cloned().collect())
+///     }
+/// }
+/// ```
+pub trait Transport: Send + Sync {
+    /// The local process that ends up as the argument vector `child`, with its stdin and stdout.
+    fn launch(&self, child: &[String]) -> Launch;
+
+    /// What it means that this process ended with no child.
+    fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
+        classify_python(failure)
+    }
+}
+
+/// A child on this machine, started directly.
+#[derive(Clone, Debug, Default)]
+pub struct Local;
+
+impl Transport for Local {
+    fn launch(&self, child: &[String]) -> Launch {
+        Launch::new(child.to_vec())
+    }
+}
+
+/// A child behind any argument vector that hands its stdin and stdout on: `["chroot", "/srv/root"]`.
+#[derive(Clone, Debug)]
+pub struct Argv(pub Vec<String>);
+
+impl Transport for Argv {
+    fn launch(&self, child: &[String]) -> Launch {
+        Launch::new(self.0.iter().chain(child).cloned().collect())
+    }
+}
+
+/// What a shell or `exec` says when there is no Python, or else that it did not come up.
+pub(crate) fn classify_python(failure: &Failure<'_>) -> ErrorKind {
+    let says = |text: &str| failure.stderr.contains(text) || failure.stdout.contains(text);
+    let not_found = ["not found", "No such file", "Unknown command", "no Python here"].into_iter().any(says);
+    match failure.status.and_then(|s| s.code()) {
+        Some(126 | 127) => ErrorKind::NoPython,
+        Some(code) if code != 0 && not_found && !says("Traceback") => ErrorKind::NoPython,
+        _ => ErrorKind::Bootstrap,
+    }
+}
+
+impl fmt::Debug for dyn Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}
