@@ -31,7 +31,10 @@ fn minimized(name: &str) -> io::Result<Vec<u8>> {
 
 fn compress(data: &[u8]) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    let options = zopfli::Options { iteration_count: std::num::NonZeroU64::new(50).ok_or(io::ErrorKind::Other)?, ..Default::default() };
+    let options = zopfli::Options {
+        iteration_count: std::num::NonZeroU64::new(50).ok_or(io::ErrorKind::Other)?,
+        ..Default::default()
+    };
     zopfli::compress(options, zopfli::Format::Zlib, data, &mut out)?;
     Ok(out)
 }

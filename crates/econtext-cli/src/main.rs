@@ -1,2 +1,26 @@
-//! x
-fn main() {}
+//! The `econtext` command: data on stdout, all else on stderr, and exit statuses that scripts can use.
+
+mod args;
+mod console;
+mod job;
+mod json;
+mod report;
+mod target;
+mod verbs;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv = std::env::args_os().collect();
+    let cli = match args::parse(argv) {
+        Ok(cli) => cli,
+        Err(error) => return args::report(&error),
+    };
+    match verbs::run(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("econtext: {error:#}");
+            ExitCode::from(if error.is::<args::Usage>() { 2 } else { 1 })
+        }
+    }
+}

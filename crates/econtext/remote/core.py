@@ -87,7 +87,7 @@ class CallError(Exception):
 def describe(exc, tb, depth=0):
     """The args of the CallError for one exception and, through its cause or context, those behind it."""
     kind = type(exc)
-    while tb and tb.tb_frame.f_globals is globals():
+    while tb and tb.tb_frame.f_globals.get('__name__', '').startswith('econtext.'):
         tb = tb.tb_next  # our own frames say nothing to the user
     try:
         message = text(exc)

@@ -1,0 +1,105 @@
+"""Runs a program here as `python FILE`, `python -c CODE` and `python -m MODULE` would. Sent on first use."""
+import atexit
+import os
+import sys
+
+from econtext import core
+
+
+class Source(object):
+    """The loader of the program: tracebacks and inspect ask it for the text."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def get_source(self, name):
+        if not core.PY3:
+            return self.source
+        from importlib.util import decode_source
+        return decode_source(self.source)
+
+
+def run(kind, name, source, argv, stdin):
+    """Runs the program and returns (exit status, value of -c's last expression).
+
+    `stdin` is a channel of chunks; each is acknowledged with its size once it is written, so that no more than a
+    window of it is ever in memory here. What the program raises is raised.
+    """
+    feed(stdin)
+    sys.argv[:] = argv
+    status, value = 0, None
+    try:
+        try:
+            value = execute(kind, name, source)
+        finally:
+            finish()
+    except SystemExit:
+        status = exit_status(sys.exc_info()[1].code)
+    return status, value
+
+
+def execute(kind, name, source):
+    if kind == 'm':
+        import runpy
+        runpy.run_module(name, None, '__main__', True)
+        return
+    main = sys.modules['__main__'] = type(sys)('__main__')
+    main.__builtins__ = sys.modules['builtins' if core.PY3 else '__builtin__']
+    main.__loader__ = Source(source)
+    path = '<string>'
+    if kind == 'file':
+        main.__file__ = path = core.ROOT + name
+        exec(compile(source, path, 'exec', 0, True), main.__dict__)
+        return
+    import ast
+    tree = compile(source, path, 'exec', ast.PyCF_ONLY_AST, True)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, path, 'exec', 0, True), main.__dict__)
+    if last:
+        return eval(compile(ast.Expression(last.value), path, 'eval', 0, True), main.__dict__)
+
+
+def feed(channel):
+    """Makes file descriptor 0 a pipe that is fed from the channel."""
+    r, w = os.pipe()
+    os.dup2(r, 0)
+    os.close(r)
+    core.no_inherit(w)
+    # An error handler as Python's own: undecodable input is no reason to die.
+    sys.stdin = sys.__stdin__ = open(0, errors='surrogateescape', closefd=False) if core.PY3 else os.fdopen(0)
+
+    def pump():
+        try:
+            for chunk in channel:
+                core.write_all(w, chunk)
+                channel.send(len(chunk))
+        except (OSError, core.ChannelError):
+            pass  # the program does not read its input
+        os.close(w)
+
+    core.thread.start_new_thread(pump, ())
+
+
+def finish():
+    """What Python does at the end of a program: waits for threads, runs the atexit functions."""
+    threading = sys.modules.get('threading')
+    if threading:
+        threading._shutdown()
+    ours = core.core.at_exit
+    if core.PY3:
+        atexit.unregister(ours)
+    else:
+        atexit._exithandlers[:] = [h for h in atexit._exithandlers if h[0] != ours]
+    try:
+        atexit._run_exitfuncs()
+    finally:
+        atexit.register(ours)
+
+
+def exit_status(code):
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 255
+    sys.stderr.write('%s\n' % (code,))
+    return 1

@@ -121,7 +121,11 @@ impl Shared {
         let result = link.with_files(|socket, stderr, terminal| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(index * 3), interest)?;
-            self.registry.register(&mut SourceFd(&stderr.as_raw_fd()), Token(index * 3 + 1), Interest::READABLE)?;
+            self.registry.register(
+                &mut SourceFd(&stderr.as_raw_fd()),
+                Token(index * 3 + 1),
+                Interest::READABLE,
+            )?;
             if let Some(terminal) = terminal {
                 let token = Token(index * 3 + 2);
                 self.registry.register(&mut SourceFd(&terminal.as_raw_fd()), token, Interest::READABLE)?;
@@ -196,7 +200,13 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
             let Some(link) = shared.lock_links().get(index).cloned() else { continue };
             let closed = event.is_read_closed() || event.is_error();
             let end = match event.token().0 % 3 {
-                0 => link.on_socket(event.is_readable() || closed, event.is_writable(), closed, &mut buffer, shared),
+                0 => link.on_socket(
+                    event.is_readable() || closed,
+                    event.is_writable(),
+                    closed,
+                    &mut buffer,
+                    shared,
+                ),
                 1 => link.on_stderr(&mut buffer),
                 _ => link.on_terminal(&mut buffer, shared),
             };

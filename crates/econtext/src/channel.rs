@@ -103,7 +103,8 @@ impl Channel {
     }
 
     fn convert<T: DeserializeOwned>(&self, value: Option<Value>) -> Result<Option<T>, Error> {
-        let convert = |v| from_value(v).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error });
+        let convert =
+            |v| from_value(v).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error });
         value.map(convert).transpose()
     }
 }

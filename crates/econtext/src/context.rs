@@ -89,7 +89,8 @@ impl ContextBuilder {
     /// [`Context::wait_ready`].
     pub fn connect(self, broker: &Broker, transport: impl Transport + 'static) -> Result<Context, Error> {
         let ContextBuilder { name, python, finder, on_event, log_level, limits, connect_timeout } = self;
-        let failed = |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
+        let failed =
+            |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
         let mut random = [0; 32];
         getrandom::fill(&mut random)
             .map_err(|e| failed(ErrorKind::Bootstrap, format!("no random numbers for a secret: {e}")))?;
@@ -107,9 +108,12 @@ impl ContextBuilder {
             failed(kind, format!("cannot start {}: {e}", launch.argv.first().map_or("", |s| s)))
         })?;
         let parts = (process, bootstrap, launch.dialog.take());
-        let link = Link::new(name.clone(), Box::new(transport), finder, on_event, session, parts, connect_timeout);
+        let link =
+            Link::new(name.clone(), Box::new(transport), finder, on_event, session, parts, connect_timeout);
         let shared = broker.shared().clone();
-        shared.adopt(&link).map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
+        shared
+            .adopt(&link)
+            .map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
         link.start_writing(&shared);
         Ok(Context(Arc::new(Inner { link, shared })))
     }
@@ -117,7 +121,10 @@ impl ContextBuilder {
 
 impl fmt::Debug for ContextBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContextBuilder").field("name", &self.name).field("python", &self.python).finish_non_exhaustive()
+        f.debug_struct("ContextBuilder")
+            .field("name", &self.name)
+            .field("python", &self.python)
+            .finish_non_exhaustive()
     }
 }
 
@@ -209,7 +216,8 @@ impl Context {
     /// # Errors
     /// If it cannot be sent, or the child is gone.
     pub fn send(&self, handle: Handle, value: &impl Serialize) -> Result<(), Error> {
-        let value = to_value(value).map_err(|error| Error::Convert { host: self.name().to_owned(), error })?;
+        let value =
+            to_value(value).map_err(|error| Error::Convert { host: self.name().to_owned(), error })?;
         self.0.link.send(handle, &value)
     }
 
@@ -256,7 +264,8 @@ impl CallBuilder<'_> {
                 Ok(Value::Tuple(args) | Value::List(args)) => spec.args = args,
                 Ok(Value::None) => spec.args = Vec::new(),
                 Ok(other) => {
-                    let message = format!("{host}: arguments are a tuple, and this is a {}", other.type_name());
+                    let message =
+                        format!("{host}: arguments are a tuple, and this is a {}", other.type_name());
                     self.spec = Err(Error::Usage(message));
                 }
                 Err(error) => self.spec = Err(Error::Convert { host, error }),
@@ -366,7 +375,9 @@ impl<T: DeserializeOwned> Future for Call<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         match &self.state {
             Err(error) => Poll::Ready(Err(error.clone())),
-            Ok((_, slot)) => slot.poll(cx).map(|r| self.convert(r.unwrap_or_else(|| Err(self.context.taken())))),
+            Ok((_, slot)) => {
+                slot.poll(cx).map(|r| self.convert(r.unwrap_or_else(|| Err(self.context.taken()))))
+            }
         }
     }
 }

@@ -50,7 +50,10 @@ impl Dialog {
         }
         self.line.clear();
         if self.answered {
-            return Step::Fail(ErrorKind::Auth, format!("the password was not accepted: asked again: {line}"));
+            return Step::Fail(
+                ErrorKind::Auth,
+                format!("the password was not accepted: asked again: {line}"),
+            );
         }
         self.answered = true;
         let secret = self.password.expose_secret();
@@ -77,8 +80,10 @@ mod tests {
         for at in 0..=shown.len() {
             let mut dialog = Dialog::password("s3cret".into());
             let steps = [dialog.handle_bytes(&shown[..at]), dialog.handle_bytes(&shown[at..])];
-            let answers: Vec<_> =
-                steps.iter().filter_map(|s| if let Step::Answer(a) = s { Some(&a[..]) } else { None }).collect();
+            let answers: Vec<_> = steps
+                .iter()
+                .filter_map(|s| if let Step::Answer(a) = s { Some(&a[..]) } else { None })
+                .collect();
             // A split right behind a colon is a prompt as far as anyone can tell; not so behind "Note".
             if at != b"Welcome\r\nNote:".len() && at != b"Welcome\r\nNote: ".len() {
                 assert_eq!(answers, [b"s3cret\n"], "split at {at}");
@@ -91,7 +96,8 @@ mod tests {
     #[test]
     fn a_question_about_the_host_key_is_not_answered() {
         let mut dialog = Dialog::password("s3cret".into());
-        let step = dialog.handle_bytes(b"Are you sure you want to continue connecting (yes/no/[fingerprint])? ");
+        let step =
+            dialog.handle_bytes(b"Are you sure you want to continue connecting (yes/no/[fingerprint])? ");
         assert!(matches!(step, Step::Fail(ErrorKind::HostKey, _)));
     }
 }

@@ -171,7 +171,9 @@ impl Error {
     /// The last of what the transport or the child wrote to its own stderr, if that matters here.
     pub fn stderr(&self) -> &str {
         match self {
-            Error::Connect { stderr, .. } | Error::Closed { stderr, .. } | Error::Timeout { stderr, .. } => stderr,
+            Error::Connect { stderr, .. } | Error::Closed { stderr, .. } | Error::Timeout { stderr, .. } => {
+                stderr
+            }
             _ => "",
         }
     }
@@ -200,9 +202,13 @@ impl Error {
             | Error::Closed { message, .. } => message.clone(),
             Error::Exception { error, .. } => error.to_string(),
             Error::Unpermitted { class, .. } => {
-                format!("the result holds the class {class}, which was not allowed; nothing of it was executed")
+                format!(
+                    "the result holds the class {class}, which was not allowed; nothing of it was executed"
+                )
             }
-            Error::Timeout { phase, after, .. } => format!("{phase} took more than {} s", after.as_secs_f64()),
+            Error::Timeout { phase, after, .. } => {
+                format!("{phase} took more than {} s", after.as_secs_f64())
+            }
             Error::Cancelled { .. } => "stopped".to_owned(),
             Error::Convert { error, .. } => error.to_string(),
         }

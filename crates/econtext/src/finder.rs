@@ -305,12 +305,27 @@ mod tests {
 
     #[test]
     fn packages_modules_and_namespaces_are_found_in_the_order_of_the_roots() {
-        let a = tree(&[("m.py", "1"), ("p/__init__.py", ""), ("p/x.py", ""), ("ns/one.py", ""), ("data/x.txt", "")]);
-        let b = tree(&[("m.py", "2"), ("p/__init__.py", ""), ("p/y.py", ""), ("ns/two.py", ""), ("c.cpython-311.so", "")]);
+        let a = tree(&[
+            ("m.py", "1"),
+            ("p/__init__.py", ""),
+            ("p/x.py", ""),
+            ("ns/one.py", ""),
+            ("data/x.txt", ""),
+        ]);
+        let b = tree(&[
+            ("m.py", "2"),
+            ("p/__init__.py", ""),
+            ("p/y.py", ""),
+            ("ns/two.py", ""),
+            ("c.cpython-311.so", ""),
+        ]);
         let finder = PathFinder::new().root(a.path()).unwrap().root(b.path()).unwrap();
         assert_eq!(find(&finder, "m"), Some((ModuleKind::Module, "m.py".into())));
         let p = finder.find("p").unwrap();
-        assert_eq!((p.kind, &*p.children), (ModuleKind::Package, &[("x".to_owned(), ModuleKind::Module)][..]));
+        assert_eq!(
+            (p.kind, &*p.children),
+            (ModuleKind::Package, &[("x".to_owned(), ModuleKind::Module)][..])
+        );
         assert_eq!(find(&finder, "p.y"), None, "the first root's package hides the second's");
         let ns = finder.find("ns").unwrap();
         assert_eq!(ns.kind, ModuleKind::Namespace);
@@ -336,7 +351,9 @@ mod tests {
         )
         .unwrap();
         let finder = PathFinder::new().root(root.path()).unwrap();
-        for name in ["link", "pkg", "pipe", "..secret", "../secret", "/etc/passwd", "", ".", "a..b", "__main__"] {
+        for name in
+            ["link", "pkg", "pipe", "..secret", "../secret", "/etc/passwd", "", ".", "a..b", "__main__"]
+        {
             assert_eq!(find(&finder, name), None, "{name:?}");
         }
         assert!(find(&finder, "inner").is_some());

@@ -25,6 +25,7 @@ mod link;
 mod log;
 mod payload;
 mod process;
+mod program;
 mod remote;
 mod slot;
 mod transport;
@@ -34,11 +35,20 @@ pub use channel::Channel;
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
 pub use econtext_proto::{
-    CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame, Value,
-    from_value, to_value,
+    CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
+    Value, from_value, to_value,
 };
 pub use error::{Error, ErrorKind};
 pub use finder::{ModuleFinder, PathFinder};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
+pub use program::{Input, Program};
 pub use transport::{Argv, Failure, Launch, Local, Ssh, Transport};
+
+/// Checks that `target` has the form `module:function` or `module:Class.method`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_target(target: &str) -> Result<(), String> {
+    econtext_proto::CallSpec::parse(target).map(drop)
+}

@@ -10,9 +10,7 @@ use crate::slot::Slot;
 use crate::transport::{Failure, Transport};
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
-use econtext_proto::{
-    Bootstrap, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value,
-};
+use econtext_proto::{Bootstrap, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -88,10 +86,22 @@ struct Running {
 }
 
 enum Phase {
-    Starting { process: Process, bootstrap: Box<Bootstrap>, dialog: Option<Dialog>, started: Instant, give_up: Instant },
-    Up { process: Process },
+    Starting {
+        process: Process,
+        bootstrap: Box<Bootstrap>,
+        dialog: Option<Dialog>,
+        started: Instant,
+        give_up: Instant,
+    },
+    Up {
+        process: Process,
+    },
     /// The stream is closed; the process is about to be.
-    Ending { process: Process, why: Why, since: Instant },
+    Ending {
+        process: Process,
+        why: Why,
+        since: Instant,
+    },
     Closed(Error),
 }
 
@@ -163,7 +173,9 @@ impl Link {
         register: impl FnOnce(&OwnedFd, &OwnedFd, Option<&OwnedFd>) -> io::Result<()>,
     ) -> io::Result<()> {
         match &self.lock().phase {
-            Phase::Starting { process, .. } => register(&process.socket, &process.stderr, process.terminal.as_ref()),
+            Phase::Starting { process, .. } => {
+                register(&process.socket, &process.stderr, process.terminal.as_ref())
+            }
             _ => Ok(()),
         }
     }
@@ -403,7 +415,8 @@ impl Link {
         state.read_stderr(&self.name, &mut buffer);
         let end = match &mut state.phase {
             Phase::Starting { give_up, .. } => {
-                let next = [Some(*give_up), state.closing, state.session.poll_timeout()].into_iter().flatten().min();
+                let next =
+                    [Some(*give_up), state.closing, state.session.poll_timeout()].into_iter().flatten().min();
                 next.map_or(LinkEnd::Alive, LinkEnd::WakeAt)
             }
             Phase::Up { .. } => {
@@ -416,7 +429,9 @@ impl Link {
                     if matches!(why, Why::Given(_)) || waited > Duration::from_secs(1) {
                         process.kill();
                     }
-                    LinkEnd::WakeAt(now + (waited / 2).clamp(Duration::from_millis(1), Duration::from_millis(50)))
+                    LinkEnd::WakeAt(
+                        now + (waited / 2).clamp(Duration::from_millis(1), Duration::from_millis(50)),
+                    )
                 }
                 Some(status) => {
                     state.read_stderr(&self.name, &mut buffer);
@@ -548,7 +563,9 @@ impl Link {
                 }
                 Action::Finish(slot, result) => slot.set(result),
                 Action::Deliver(callback, value) => callback(value),
-                Action::LookUp(reply_to, name) if self.finder.is_some() => shared.look_up(self, reply_to, name),
+                Action::LookUp(reply_to, name) if self.finder.is_some() => {
+                    shared.look_up(self, reply_to, name)
+                }
                 Action::LookUp(reply_to, name) => self.answer_module(reply_to, &name),
                 Action::Ready(result) => self.ready.set(result),
             }
@@ -645,7 +662,8 @@ impl State {
     }
 
     fn read_stderr(&mut self, name: &str, buffer: &mut [u8]) {
-        let (Phase::Starting { process, .. } | Phase::Up { process } | Phase::Ending { process, .. }) = &self.phase
+        let (Phase::Starting { process, .. } | Phase::Up { process } | Phase::Ending { process, .. }) =
+            &self.phase
         else {
             return;
         };

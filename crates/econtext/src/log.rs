@@ -21,7 +21,8 @@ impl callsite::Callsite for Callsite {
     }
 }
 
-static KNOWN: LazyLock<Mutex<HashMap<(String, Level), &'static Metadata<'static>>>> = LazyLock::new(Mutex::default);
+static KNOWN: LazyLock<Mutex<HashMap<(String, Level), &'static Metadata<'static>>>> =
+    LazyLock::new(Mutex::default);
 
 fn metadata_for(name: &str, level: Level) -> &'static Metadata<'static> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

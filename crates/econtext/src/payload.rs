@@ -46,7 +46,12 @@ pub fn command_line(python: &Python, name: &str) -> Vec<String> {
         Python::Auto => &["sh", "-c", AUTO, "sh"],
         Python::Path(path) => &[path],
     };
-    words.iter().chain(&["-SEc", DECODER, FIRST_STAGE]).map(|&s| s.to_owned()).chain([process_name(name)]).collect()
+    words
+        .iter()
+        .chain(&["-SEc", DECODER, FIRST_STAGE])
+        .map(|&s| s.to_owned())
+        .chain([process_name(name)])
+        .collect()
 }
 
 /// What `ps` shows there: `econtext:` and the name, in characters that no shell and no path minds.
@@ -103,7 +108,12 @@ mod tests {
         let line = shell_join(&command_line(&Python::Path("python".into()), "n"));
         let auto = shell_join(&command_line(&Python::Auto, "n"));
         let payload = payload(Some(30), "n", &Secret::new([1; 32]), 1 << 27);
-        println!("command line {} bytes, with --python auto {}; payload {} bytes", line.len(), auto.len(), payload.len());
+        println!(
+            "command line {} bytes, with --python auto {}; payload {} bytes",
+            line.len(),
+            auto.len(),
+            payload.len()
+        );
         assert!(line.len() <= MAX_COMMAND_LINE, "{} bytes: {line}", line.len());
         assert!(payload.len() <= MAX_PAYLOAD, "{} bytes", payload.len());
     }

@@ -104,10 +104,27 @@ impl Transport for Ssh {
         let says = |text: &str| failure.stderr.contains(text);
         // ssh's own failures have status 255, and none of its messages is translated.
         match failure.status.and_then(|s| s.code()) {
-            Some(255) if ["Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known"].into_iter().any(says) => {
+            Some(255)
+                if [
+                    "Host key verification failed",
+                    "HOST IDENTIFICATION HAS CHANGED",
+                    "host key is known",
+                ]
+                .into_iter()
+                .any(says) =>
+            {
                 ErrorKind::HostKey
             }
-            Some(255) if ["Permission denied", "Too many authentication failures", "Authentication failed", "No more authentication methods"].into_iter().any(says) => {
+            Some(255)
+                if [
+                    "Permission denied",
+                    "Too many authentication failures",
+                    "Authentication failed",
+                    "No more authentication methods",
+                ]
+                .into_iter()
+                .any(says) =>
+            {
                 ErrorKind::Auth
             }
             Some(255) => ErrorKind::Unreachable,
@@ -118,6 +135,9 @@ impl Transport for Ssh {
 
 impl fmt::Debug for Ssh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ssh").field("host", &self.host).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Ssh")
+            .field("host", &self.host)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,269 @@
+//! The command line.
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Run local Python on remote machines that have nothing but Python.
+#[derive(Debug, Parser)]
+#[command(name = "econtext", version, max_term_width = 100, args_override_self = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Call a function and print its value
+    ///
+    /// An ARG is JSON where it parses as JSON; NAME=ARG is a keyword argument; anything else, and everything behind
+    /// `--`, is a string.
+    #[command(override_usage = "econtext call [OPTIONS] TARGETS MODULE:FUNC [ARG]...")]
+    Call(Common),
+    /// Run a local script, code or a module as Python would
+    #[command(
+        override_usage = "econtext run [OPTIONS] TARGETS SCRIPT.py [ARG]...\n       econtext run [OPTIONS] TARGETS -c CODE [ARG]...\n       econtext run [OPTIONS] TARGETS -m MODULE [ARG]..."
+    )]
+    Run(Common),
+    /// Connect, and show the Python, the user and the round trip
+    #[command(override_usage = "econtext ping [OPTIONS] TARGETS")]
+    Ping(Common),
+}
+
+impl Verb {
+    pub(crate) fn common(&self) -> &Common {
+        match self {
+            Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) => common,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    /// Hosts: names, user@host:port, local:, ssh:host; comma-separated
+    #[arg(value_name = "TARGETS")]
+    pub(crate) targets: Option<String>,
+
+    #[arg(last = true, hide = true)]
+    pub(crate) rest: Vec<String>,
+
+    /// Hosts, in place of TARGETS (repeatable)
+    #[arg(short = 'w', long, value_name = "SPEC", help_heading = "Targets")]
+    pub(crate) hosts: Vec<String>,
+
+    /// User to log in as
+    #[arg(short = 'l', long, short_alias = 'u', value_name = "USER", help_heading = "Identity")]
+    pub(crate) user: Option<String>,
+    /// Ask for the ssh password
+    #[arg(short = 'k', long, help_heading = "Identity")]
+    pub(crate) ask_pass: bool,
+    /// Shell command that prints the ssh password
+    #[arg(long, value_name = "CMD", conflicts_with = "ask_pass", help_heading = "Identity")]
+    pub(crate) password_cmd: Option<String>,
+
+    /// Hosts to jump over, as in ssh
+    #[arg(short = 'J', value_name = "HOSTS", help_heading = "Ssh")]
+    pub(crate) jump: Option<String>,
+    /// Ssh configuration file
+    #[arg(short = 'F', value_name = "FILE", help_heading = "Ssh")]
+    pub(crate) config: Option<String>,
+    /// Port
+    #[arg(short = 'p', value_name = "PORT", help_heading = "Ssh")]
+    pub(crate) port: Option<u16>,
+    /// Ssh option, as in ssh (repeatable)
+    #[arg(short = 'o', value_name = "OPTION", help_heading = "Ssh")]
+    pub(crate) ssh_option: Vec<String>,
+    /// Private key file
+    #[arg(long, value_name = "FILE", help_heading = "Ssh")]
+    pub(crate) identity: Option<String>,
+    /// Program to run in place of ssh
+    #[arg(long, value_name = "CMD", default_value = "ssh", help_heading = "Ssh")]
+    pub(crate) ssh: String,
+
+    /// Python to run there
+    #[arg(long, value_name = "PATH|auto", default_value = "auto", help_heading = "Python")]
+    pub(crate) python: String,
+    /// Directory of modules to serve (repeatable)
+    #[arg(long, value_name = "DIR", help_heading = "Python")]
+    pub(crate) path: Vec<PathBuf>,
+
+    /// Hosts at a time
+    #[arg(short = 'f', long, value_name = "N", default_value = "64", help_heading = "Limits")]
+    pub(crate) forks: std::num::NonZeroUsize,
+    /// Seconds until a child must be up
+    #[arg(short = 't', long, value_name = "S", value_parser = seconds, default_value = "60", help_heading = "Limits")]
+    pub(crate) connect_timeout: Duration,
+    /// Seconds for a host's whole job
+    #[arg(long, value_name = "S", value_parser = seconds, help_heading = "Limits")]
+    pub(crate) timeout: Option<Duration>,
+
+    /// How to show results
+    #[arg(long, value_name = "MODE", default_value = "lines", help_heading = "Output")]
+    pub(crate) output: Mode,
+    /// Same as --output jsonl
+    #[arg(long, help_heading = "Output")]
+    pub(crate) jsonl: bool,
+    /// No host names in front of lines
+    #[arg(short = 'N', long, help_heading = "Output")]
+    pub(crate) no_prefix: bool,
+    /// Only data and errors
+    #[arg(short = 'q', long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// Show more: log records of level info, then debug, and what happens here (repeatable)
+    #[arg(short = 'v', long, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub(crate) verbose: u8,
+    /// With exactly one target, exit with the program's own status
+    #[arg(short = 'S', long, help_heading = "Output")]
+    pub(crate) status: bool,
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Text as it comes, behind the host's name
+    Lines,
+    /// One JSON object per event
+    Jsonl,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+/// A request that makes no sense; nothing was contacted.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut argv = argv;
+    let mut command = Cli::command();
+    command.build();
+    if let Some(at) = end_of_ours(&argv, &command) {
+        argv.insert(at, "--".into());
+    }
+    Cli::try_parse_from(argv)
+}
+
+/// Shows what is wrong with a command line, or the help that was asked for.
+pub(crate) fn report(error: &clap::Error) -> ExitCode {
+    // With stdout closed there is nobody to tell.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => {
+            let text = error.to_string();
+            if text.contains("'-u <USER>'") || std::env::args().any(|a| a == "-u") && text.contains("-u") {
+                eprintln!("hint: -u is the user, as in ansible and ssh -l; a timeout is --timeout");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Where the flags end that are ours: at the script, function or command, or `-c` or `-m` of `run`. What follows
+/// belongs to those, however much it looks like a flag of ours.
+fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<usize> {
+    let mut words = argv.iter().enumerate().skip(1);
+    let (_, verb) = words.next()?;
+    let verb = command.find_subcommand(verb)?;
+    let takes_value = |id: &dyn Fn(&clap::Arg) -> bool| {
+        verb.get_arguments().find(|a| id(a)).is_some_and(|a| a.get_action().takes_values())
+    };
+    let mut targets_given = false;
+    while let Some((at, word)) = words.next() {
+        let word = word.to_string_lossy();
+        if word == "--" {
+            return None; // the user's own
+        }
+        if let Some(long) = word.strip_prefix("--") {
+            let (name, value) = long.split_once('=').map_or((long, None), |(n, v)| (n, Some(v)));
+            targets_given |= name == "hosts";
+            if value.is_none() && takes_value(&|a| a.get_long() == Some(name)) {
+                words.next();
+            }
+        } else if word.len() > 1 && word.starts_with('-') {
+            if verb.get_name() == "run" && (word.starts_with("-c") || word.starts_with("-m")) {
+                return Some(at);
+            }
+            for (i, short) in word.char_indices().skip(1) {
+                targets_given |= short == 'w';
+                let is_it = |a: &clap::Arg| {
+                    a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&short))
+                        || a.get_all_short_aliases().is_some_and(|s| s.contains(&short))
+                };
+                if takes_value(&is_it) {
+                    if i + short.len_utf8() == word.len() {
+                        words.next();
+                    }
+                    break;
+                }
+            }
+        } else if targets_given {
+            return Some(at);
+        } else {
+            targets_given = true;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> (Option<String>, Vec<String>, u8) {
+        let argv = ["econtext"].iter().chain(line).map(OsString::from).collect();
+        let cli = parse(argv).unwrap_or_else(|e| panic!("{e}"));
+        let common = match cli.verb {
+            Verb::Call(c) | Verb::Run(c) | Verb::Ping(c) => c,
+        };
+        (common.targets, common.rest, common.verbose)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_script_belongs_to_it() {
+        let strings = |words: &[&str]| words.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let host = Some("h".to_owned());
+        assert_eq!(
+            parsed(&["run", "h", "s.py", "-v", "--path", "x"]),
+            (host.clone(), strings(&["s.py", "-v", "--path", "x"]), 0)
+        );
+        assert_eq!(
+            parsed(&["run", "-v", "h", "-vo", "A=b", "s.py", "-h"]),
+            (host.clone(), strings(&["s.py", "-h"]), 2)
+        );
+        assert_eq!(parsed(&["run", "-w", "h", "s.py", "-v"]), (None, strings(&["s.py", "-v"]), 0));
+        assert_eq!(
+            parsed(&["run", "-wh", "--path=x", "-u", "me", "s.py", "--", "y"]),
+            (None, strings(&["s.py", "--", "y"]), 0)
+        );
+        assert_eq!(
+            parsed(&["run", "h", "-c", "1+1", "-v"]),
+            (host.clone(), strings(&["-c", "1+1", "-v"]), 0)
+        );
+        assert_eq!(parsed(&["run", "h", "-m", "this"]), (host.clone(), strings(&["-m", "this"]), 0));
+        assert_eq!(
+            parsed(&["call", "h", "m:f", "-1", "--", "x=1"]),
+            (host.clone(), strings(&["m:f", "-1", "--", "x=1"]), 0)
+        );
+        assert_eq!(parsed(&["ping", "h"]), (host, vec![], 0));
+    }
+}

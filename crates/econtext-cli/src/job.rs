@@ -1,0 +1,190 @@
+//! Work on many hosts at a time, what came of it, and the exit status that this makes.
+
+use crate::args::Common;
+use crate::report::Report;
+use crate::target::Target;
+use econtext::{Broker, Context, Error, ErrorKind, Event, ModuleFinder, Python, Value};
+use secrecy::SecretString;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What came of one host.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// A value.
+    Value(Value),
+    /// A program's exit status.
+    Exit(u8),
+    /// Neither.
+    Failed(Error),
+}
+
+impl Outcome {
+    pub(crate) fn is_ok(&self) -> bool {
+        matches!(self, Outcome::Value(_) | Outcome::Exit(0))
+    }
+
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Outcome::Failed(error) if error.kind().is_connect())
+    }
+
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Outcome::Failed(error) if error.kind() == ErrorKind::Timeout)
+    }
+
+    /// The exit status of a run with this host alone.
+    fn status(&self) -> u8 {
+        match self {
+            Outcome::Value(_) | Outcome::Exit(0) => 0,
+            Outcome::Exit(_) => 5,
+            Outcome::Failed(error) => match error.kind() {
+                kind if kind.is_connect() => 4,
+                ErrorKind::Timeout | ErrorKind::Closed | ErrorKind::Cancelled => 3,
+                ErrorKind::Usage => 2,
+                _ => 5,
+            },
+        }
+    }
+}
+
+/// The highest class present wins: 4, then 3, then 5.
+pub(crate) fn exit_status(outcomes: &[Outcome]) -> u8 {
+    let present = |status| outcomes.iter().any(|o| o.status() == status);
+    [4, 3, 5, 2].into_iter().find(|&status| present(status)).unwrap_or(0)
+}
+
+/// What all hosts of a run share.
+pub(crate) struct Job<'a> {
+    pub(crate) common: &'a Common,
+    pub(crate) report: Arc<Report>,
+    pub(crate) finder: Arc<dyn ModuleFinder>,
+    pub(crate) password: Option<SecretString>,
+    pub(crate) log_level: Option<u8>,
+    pub(crate) stop: Arc<Stop>,
+}
+
+/// Ends a run early.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    stopped: AtomicBool,
+    running: Mutex<Vec<Context>>,
+}
+
+impl Stop {
+    /// Ends every child, now and to come.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        for context in self.lock().iter() {
+            context.shutdown(Duration::ZERO);
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Context>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, context: &Context) {
+        self.lock().push(context.clone());
+        if self.is_stopped() {
+            context.shutdown(Duration::ZERO);
+        }
+    }
+
+    fn remove(&self, context: &Context) {
+        self.lock().retain(|c| c.name() != context.name());
+    }
+}
+
+/// One host's part in a job.
+pub(crate) struct Host<'a> {
+    pub(crate) context: Context,
+    pub(crate) started: Instant,
+    job: &'a Job<'a>,
+}
+
+impl Host<'_> {
+    /// What is left of the host's time.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        self.job.common.timeout.map(|t| t.saturating_sub(self.started.elapsed()))
+    }
+}
+
+impl Job<'_> {
+    /// Runs `work` on every target, no more than `--forks` at a time; the outcomes are in the order of the targets.
+    pub(crate) fn run(
+        &self,
+        targets: &[Target],
+        work: impl Fn(&Host<'_>) -> Outcome + Sync,
+    ) -> Result<Vec<Outcome>, Error> {
+        let broker = Broker::new()?;
+        let queue: Mutex<VecDeque<usize>> = Mutex::new((0..targets.len()).collect());
+        let outcomes: Mutex<Vec<Option<Outcome>>> = Mutex::new(targets.iter().map(|_| None).collect());
+        let workers = self.common.forks.get().min(targets.len());
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some(index) = next else { return };
+                        let started = Instant::now();
+                        let target = &targets[index];
+                        let outcome = self.one(index, target, &broker, &work);
+                        self.report.result(index, &target.name, &outcome, started.elapsed());
+                        outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+                        if self.report.broken() {
+                            self.stop.stop();
+                        }
+                    }
+                });
+            }
+        });
+        Ok(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect())
+    }
+
+    fn one(
+        &self,
+        index: usize,
+        target: &Target,
+        broker: &Broker,
+        work: &(impl Fn(&Host<'_>) -> Outcome + Sync),
+    ) -> Outcome {
+        if self.stop.is_stopped() {
+            return Outcome::Failed(Error::Cancelled { host: target.name.clone() });
+        }
+        let started = Instant::now();
+        let (report, name) = (self.report.clone(), target.name.clone());
+        let on_event = move |event| match event {
+            Event::Started(hello) => report.started(&name, &hello, started.elapsed()),
+            Event::Output { fd, data } => report.output(index, &name, fd, &data),
+            Event::Log(record) => report.log(index, &name, &record),
+            _ => {}
+        };
+        let connect_timeout =
+            self.common.timeout.map_or(self.common.connect_timeout, |t| t.min(self.common.connect_timeout));
+        let builder = Context::builder(&target.name)
+            .python(Python::from(self.common.python.as_str()))
+            .finder(self.finder.clone())
+            .log_level(self.log_level)
+            .connect_timeout(connect_timeout)
+            .on_event(on_event);
+        let context = match target.connect(builder, broker, self.common, self.password.as_ref()) {
+            Ok(context) => context,
+            Err(error) => return Outcome::Failed(error),
+        };
+        self.stop.add(&context);
+        let outcome = work(&Host { context: context.clone(), started, job: self });
+        self.stop.remove(&context);
+        match outcome {
+            Outcome::Failed(_) if self.stop.is_stopped() => {
+                Outcome::Failed(Error::Cancelled { host: target.name.clone() })
+            }
+            outcome => outcome,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The verbs: what each does on a host.
+
+use crate::args::{Cli, Common, Mode, Usage, Verb};
+use crate::job::{Host, Job, Outcome, Stop, exit_status};
+use crate::json::argument;
+use crate::report::Report;
+use crate::target::{Target, parse_list};
+use anyhow::{Context as _, anyhow};
+use econtext::{Error, PathFinder, Program, Value};
+use secrecy::SecretString;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Runs the command and says what the exit status is.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
+    let common = cli.verb.common();
+    set_up_log(common.verbose);
+    let (targets, rest) = targets(common)?;
+    match &cli.verb {
+        Verb::Call(_) => call(common, &targets, &rest),
+        Verb::Run(_) => run_program(common, &targets, &rest),
+        Verb::Ping(_) => ping(common, &targets, &rest),
+    }
+}
+
+/// The targets, and the words behind them.
+fn targets(common: &Common) -> Result<(Vec<Target>, Vec<String>), Usage> {
+    match (&common.targets, common.hosts.as_slice()) {
+        (Some(spec), []) => Ok((parse_list(&[spec])?, common.rest.clone())),
+        (None, hosts) => {
+            Ok((parse_list(&hosts.iter().map(String::as_str).collect::<Vec<_>>())?, common.rest.clone()))
+        }
+        (Some(word), _) => Err(Usage(format!(
+            "{word:?}: with -w there is no TARGETS argument; flags come before what is run"
+        ))),
+    }
+}
+
+fn set_up_log(verbose: u8) {
+    let level = match verbose {
+        0 | 1 => tracing::Level::WARN,
+        2 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    // Records of hosts are shown by the report.
+    struct Ours;
+    impl<S> tracing_subscriber::layer::Filter<S> for Ours {
+        fn enabled(
+            &self,
+            metadata: &tracing::Metadata<'_>,
+            _: &tracing_subscriber::layer::Context<'_, S>,
+        ) -> bool {
+            !metadata.target().starts_with("econtext.ctx.")
+        }
+    }
+    use tracing_subscriber::{Layer as _, layer::SubscriberExt as _};
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .without_time()
+        .with_ansi(io::stderr().is_terminal())
+        .with_filter(Ours);
+    let subscriber = tracing_subscriber::registry()
+        .with(tracing_subscriber::filter::LevelFilter::from_level(level))
+        .with(layer);
+    // Only a second call in one process could fail.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Runs `work` everywhere and reports.
+fn everywhere(
+    common: &Common,
+    targets: &[Target],
+    finder: PathFinder,
+    forward_log: bool,
+    show_none: bool,
+    work: impl Fn(&Host<'_>) -> Outcome + Sync,
+) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let many = targets.len() > 1;
+    let mode = if common.jsonl { Mode::Jsonl } else { common.output };
+    let report = Arc::new(Report::new(mode, many, many && !common.no_prefix, common.quiet, show_none));
+    let log_level = match common.verbose {
+        _ if !forward_log => None,
+        0 => Some(30),
+        1 => Some(20),
+        _ => Some(10),
+    };
+    let stop = Arc::new(Stop::default());
+    let signal = watch_signals(&stop)?;
+    let password = password(common)?;
+    let job = Job { common, report: report.clone(), finder: Arc::new(finder), password, log_level, stop };
+    let outcomes = job.run(targets, work)?;
+    report.summary(&outcomes, started.elapsed());
+    let signal = signal.load(Ordering::Acquire);
+    if signal != 0 {
+        return Ok(128 + signal as u8);
+    }
+    match outcomes.as_slice() {
+        [Outcome::Exit(status)] if common.status => Ok(*status),
+        outcomes => Ok(exit_status(outcomes)),
+    }
+}
+
+/// Stops everything at the first SIGINT or SIGTERM, and this process at the second. The signal is in what is returned.
+fn watch_signals(stop: &Arc<Stop>) -> anyhow::Result<Arc<AtomicI32>> {
+    let seen = Arc::new(AtomicI32::new(0));
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
+    let (stop, flag) = (stop.clone(), seen.clone());
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if flag.swap(signal, Ordering::AcqRel) != 0 {
+                std::process::exit(128 + signal);
+            }
+            eprintln!("econtext: stopping");
+            stop.stop();
+        }
+    });
+    Ok(seen)
+}
+
+/// The ssh password, from the terminal or a command.
+fn password(common: &Common) -> anyhow::Result<Option<SecretString>> {
+    if common.ask_pass {
+        let password = rpassword::prompt_password("ssh password: ").context("cannot ask for the password")?;
+        return Ok(Some(password.into()));
+    }
+    let Some(command) = &common.password_cmd else { return Ok(None) };
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run the password command")?;
+    if !output.status.success() {
+        return Err(anyhow!("the password command failed: {}", output.status));
+    }
+    let text = String::from_utf8(output.stdout).map_err(|_| anyhow!("the password is not UTF-8"))?;
+    Ok(Some(text.lines().next().unwrap_or_default().into()))
+}
+
+/// `--path` directories, behind `first` if there is one.
+fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
+    let mut finder = PathFinder::new();
+    for directory in first.into_iter().chain(common.path.iter().map(PathBuf::as_path)) {
+        finder = finder.root(directory).map_err(|e| Usage(format!("--path {}: {e}", directory.display())))?;
+    }
+    Ok(finder)
+}
+
+fn call(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<u8> {
+    let (function, words) = rest.split_first().ok_or_else(|| Usage("call needs MODULE:FUNC".into()))?;
+    let mut args = Vec::new();
+    let mut kwargs: Vec<(String, Value)> = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            args.extend(words.by_ref().map(|w| Value::from(w.as_str())));
+            break;
+        }
+        let bad = |e| Usage(format!("argument {word}: {e}"));
+        match word.split_once('=').filter(|(name, _)| is_identifier(name)) {
+            Some((name, value)) => {
+                if kwargs.iter().any(|(known, _)| known == name) {
+                    return Err(Usage(format!("argument {name}= is given twice")).into());
+                }
+                kwargs.push((name.to_owned(), argument(value).map_err(bad)?));
+            }
+            None => args.push(argument(word).map_err(bad)?),
+        }
+    }
+    econtext::check_target(function).map_err(Usage)?;
+    // As Python's -c and -m do, the working directory comes first.
+    let finder = finder(common, Some(Path::new(".")))?;
+    everywhere(common, targets, finder, true, true, |host| {
+        let mut call = host.context.prepare(function).args(&args);
+        for (name, value) in &kwargs {
+            call = call.kwarg(name, value);
+        }
+        if let Some(left) = host.time_left() {
+            call = call.timeout(left);
+        }
+        match call.start::<Value>().wait() {
+            Ok(value) => Outcome::Value(value),
+            Err(error) => Outcome::Failed(error),
+        }
+    })
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c == '_' || c.is_alphanumeric())
+}
+
+fn run_program(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<u8> {
+    let (first, words) =
+        rest.split_first().ok_or_else(|| Usage("run needs a SCRIPT.py, -c CODE or -m MODULE".into()))?;
+    let here = Path::new(".");
+    let (program, finder, args) = match first.as_bytes_of_flag() {
+        Some((flag, joined)) => {
+            let (value, args) = match joined {
+                "" => words.split_first().ok_or_else(|| Usage(format!("run -{flag} needs a value")))?,
+                joined => (&joined.to_owned(), words),
+            };
+            let program = if flag == 'c' { Program::code(value.as_str()) } else { Program::module(value) };
+            (program, finder(common, Some(here))?, args.to_vec())
+        }
+        None => {
+            let (source, name, directory) = if first == "-" {
+                let mut source = Vec::new();
+                io::stdin().read_to_end(&mut source).context("cannot read the script from stdin")?;
+                (source, "<stdin>".to_owned(), here)
+            } else {
+                let path = Path::new(first);
+                let source = std::fs::read(path).map_err(|e| Usage(format!("{first}: {e}")))?;
+                let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(here);
+                (source, first.clone(), directory)
+            };
+            (Program::file(name, source), finder(common, Some(directory))?, words.to_vec())
+        }
+    };
+    let program = program.args(args);
+    let inputs = Inputs::start(targets.len(), first == "-");
+    everywhere(common, targets, finder, false, false, |host| {
+        let (input, call) = host.context.run(&program, host.time_left());
+        inputs.add(input);
+        match call.wait() {
+            Ok((0, value)) => Outcome::Value(value),
+            Ok((status, _)) => Outcome::Exit(status),
+            Err(error) => Outcome::Failed(error),
+        }
+    })
+}
+
+/// Splits `-c` and `-m` from what may be joined to them.
+trait Flag {
+    fn as_bytes_of_flag(&self) -> Option<(char, &str)>;
+}
+
+impl Flag for String {
+    fn as_bytes_of_flag(&self) -> Option<(char, &str)> {
+        let rest = self.strip_prefix('-')?;
+        match rest.chars().next()? {
+            flag @ ('c' | 'm') => Some((flag, &rest[1..])),
+            _ => None,
+        }
+    }
+}
+
+/// Hands this process's stdin to every program that runs, at the pace of the slowest.
+struct Inputs {
+    running: Mutex<Vec<econtext::Input>>,
+    none: bool,
+}
+
+impl Inputs {
+    fn start(targets: usize, used: bool) -> Arc<Self> {
+        // Typing the same to many hosts at a time is nothing anyone means; they get the end of input.
+        let none = used || targets > 1 && io::stdin().is_terminal();
+        Arc::new(Inputs { running: Mutex::default(), none })
+    }
+
+    fn add(self: &Arc<Self>, input: econtext::Input) {
+        if self.none {
+            return input.close();
+        }
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.push(input);
+        if running.len() == 1 {
+            let inputs = self.clone();
+            std::thread::spawn(move || inputs.pump());
+        }
+    }
+
+    fn pump(&self) {
+        let mut buffer = vec![0; 64 << 10];
+        let mut stdin = io::stdin().lock();
+        loop {
+            let n = match stdin.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            for input in running.iter() {
+                // One that is gone needs no more.
+                let _ = input.write(&buffer[..n]);
+            }
+        }
+        for input in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            input.close();
+        }
+    }
+}
+
+fn ping(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<u8> {
+    if let Some(word) = rest.first() {
+        return Err(Usage(format!("ping takes no {word:?}")).into());
+    }
+    let lines = !common.jsonl && common.output == Mode::Lines;
+    everywhere(common, targets, PathFinder::new(), true, true, |host| match ping_one(host, lines) {
+        Ok(value) => Outcome::Value(value),
+        Err(error) => Outcome::Failed(error),
+    })
+}
+
+fn ping_one(host: &Host<'_>, lines: bool) -> Result<Value, Error> {
+    let hello = host.context.wait_ready()?;
+    let connected = host.started.elapsed();
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let before = Instant::now();
+        host.context
+            .prepare("os:getpid")
+            .timeout(host.time_left().unwrap_or(Duration::from_secs(60)))
+            .start::<i64>()
+            .wait()?;
+        best = best.min(before.elapsed());
+    }
+    let (connect, trip) = (connected.as_secs_f64() * 1e3, best.as_secs_f64() * 1e3);
+    if lines {
+        let text = format!(
+            "Python {}, user {}, pid {}, up in {connect:.0} ms, round trip {trip:.2} ms",
+            hello.python, hello.user, hello.pid
+        );
+        return Ok(text.into());
+    }
+    let milliseconds = |ms: f64| Value::Float((ms * 1000.0).round() / 1000.0);
+    Ok(Value::Dict(vec![
+        ("python".into(), hello.python.into()),
+        ("user".into(), hello.user.into()),
+        ("pid".into(), hello.pid.into()),
+        ("connect_ms".into(), milliseconds(connect)),
+        ("round_trip_ms".into(), milliseconds(trip)),
+    ]))
+}

@@ -1,0 +1,126 @@
+//! Running whole programs, as `python FILE`, `python -c` and `python -m` would.
+
+use crate::channel::Channel;
+use crate::context::{Call, Context};
+use crate::error::Error;
+use econtext_proto::Value;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Bytes of input on their way to one program.
+const WINDOW: usize = 256 << 10;
+
+/// A program to run in a child: what would be Python's command line.
+///
+/// ```no_run
+/// # fn f(child: &econtext::Context) -> Result<(), econtext::Error> {
+/// use econtext::{Program, Value};
+/// let program = Program::code("import sys; len(sys.argv)").args(["a", "b"]);
+/// let (input, call) = child.run(&program, None);
+/// input.close();
+/// assert_eq!(call.wait()?, (0, Value::Int(3)));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Program {
+    kind: &'static str,
+    name: String,
+    source: Vec<u8>,
+    args: Vec<String>,
+}
+
+impl Program {
+    /// The text of a script; `name` is its file name in tracebacks.
+    pub fn file(name: impl Into<String>, source: impl Into<Vec<u8>>) -> Self {
+        Program { kind: "file", name: name.into(), source: source.into(), args: Vec::new() }
+    }
+
+    /// Code as of `python -c`. If its last statement is an expression, that is the value of the run.
+    pub fn code(source: impl Into<Vec<u8>>) -> Self {
+        Program { kind: "c", name: "-c".into(), source: source.into(), args: Vec::new() }
+    }
+
+    /// A module as of `python -m`: the child's own, or one that the context's finder has.
+    pub fn module(name: impl Into<String>) -> Self {
+        Program { kind: "m", name: name.into(), source: Vec::new(), args: Vec::new() }
+    }
+
+    /// Its arguments: `sys.argv[1:]`.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// The stdin of a running [`Program`]. Dropping it is the end of the input.
+#[derive(Debug)]
+pub struct Input {
+    channel: Channel,
+    in_flight: AtomicUsize,
+}
+
+impl Input {
+    /// Sends some input on, waiting while the program is slower. `Ok(false)` if nobody reads it any more.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn write(&self, data: &[u8]) -> Result<bool, Error> {
+        for chunk in data.chunks(64 << 10) {
+            self.channel.send(&Value::Bytes(chunk.to_vec()))?;
+            self.in_flight.fetch_add(chunk.len(), Ordering::Relaxed);
+            while self.in_flight.load(Ordering::Relaxed) > WINDOW {
+                match self.channel.recv::<usize>()? {
+                    Some(n) => self.in_flight.fetch_sub(n, Ordering::Relaxed),
+                    None => return Ok(false),
+                };
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends all that `reader` has, then the end.
+    ///
+    /// # Errors
+    /// If the child is gone, or reading fails.
+    pub fn copy_from(&self, reader: &mut impl io::Read) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let n = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            if !self.write(&buffer[..n]).map_err(io::Error::other)? {
+                break;
+            }
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// The end of the input.
+    pub fn close(&self) {
+        self.channel.close();
+    }
+}
+
+impl Context {
+    /// Starts a program. Its result is its exit status, and the value of code that ends in an expression. What it
+    /// prints comes as events; what it raises, other than `SystemExit`, is the call's error.
+    ///
+    /// A child runs one program at a time, and what a program leaves behind in the interpreter stays.
+    pub fn run(&self, program: &Program, timeout: Option<Duration>) -> (Input, Call<(u8, Value)>) {
+        let channel = self.channel();
+        let argv: Vec<&str> = [&program.name].into_iter().chain(&program.args).map(String::as_str).collect();
+        let source = Value::Bytes(program.source.clone());
+        let mut call =
+            self.prepare("econtext.runner:run").args((program.kind, &program.name, source, argv, &channel));
+        if let Some(timeout) = timeout {
+            call = call.timeout(timeout);
+        }
+        let call = call.start();
+        (Input { channel, in_flight: AtomicUsize::new(0) }, call)
+    }
+}
