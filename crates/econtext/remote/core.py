@@ -7,6 +7,8 @@ need is not imported: a bare Python starts in 10 ms and `logging` alone would ad
 Threads. The main thread runs the calls. The broker thread owns IO while a call runs; while the main thread is idle it
 reads the stream by itself (it leads), which saves a hand-off per call. `Stream.reading` is held by whoever reads.
 """
+from __future__ import absolute_import
+
 import sys
 
 if sys.path and not sys.path[0]:
@@ -579,7 +581,7 @@ class Output2(object):
 
     def write(self, data):
         self.line += data.encode('utf-8') if isinstance(data, text) else str(data)
-        if self.fd == 2 or '\n' in self.line or len(self.line) > 8192:
+        if '\n' in self.line or len(self.line) > 8192:
             self.flush()
 
     def writelines(self, lines):

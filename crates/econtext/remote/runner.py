@@ -1,4 +1,6 @@
 """Runs a program here as `python FILE`, `python -c CODE` and `python -m MODULE` would. Sent on first use."""
+from __future__ import absolute_import
+
 import atexit
 import os
 import sys
@@ -26,6 +28,8 @@ def run(kind, name, source, argv, stdin):
     window of it is ever in memory here. What the program raises is raised.
     """
     feed(stdin)
+    if not core.PY3:
+        name, argv = name.encode('utf-8'), [word.encode('utf-8') for word in argv]
     sys.argv[:] = argv
     status, value = 0, None
     try:
@@ -40,6 +44,8 @@ def run(kind, name, source, argv, stdin):
 
 def execute(kind, name, source):
     if kind == 'm':
+        if not core.PY3 and core.core.importer.find_module(name):
+            return execute_served(name, core.core.importer)
         import runpy
         runpy.run_module(name, None, '__main__', True)
         return
@@ -57,6 +63,20 @@ def execute(kind, name, source):
     exec(compile(tree, path, 'exec', 0, True), main.__dict__)
     if last:
         return eval(compile(ast.Expression(last.value), path, 'eval', 0, True), main.__dict__)
+
+
+def execute_served(name, importer):
+    """What runpy of Python 2 cannot: it does not ask sys.meta_path for what is in packages."""
+    __import__(name.rpartition('.')[0] or name)
+    if importer.is_package(name):
+        __import__(name)
+        name += '.__main__'
+    if not importer.find_module(name):
+        raise ImportError('No module named ' + name)
+    main = sys.modules['__main__'] = type(sys)('__main__')
+    main.__loader__, main.__package__ = Source(importer.get_source(name)), name.rpartition('.')[0]
+    main.__file__ = sys.argv[0] = importer.get_filename(name)
+    exec(importer.get_code(name), main.__dict__)
 
 
 def feed(channel):
@@ -85,6 +105,7 @@ def finish():
     threading = sys.modules.get('threading')
     if threading:
         threading._shutdown()
+        threading._shutdown = lambda: None  # the interpreter will call it too, and not every version bears that
     ours = core.core.at_exit
     if core.PY3:
         atexit.unregister(ours)

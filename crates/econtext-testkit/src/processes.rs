@@ -1,0 +1,39 @@
+//! Looking at processes, and waiting for them to go.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Process ids whose command line or environment contains `text`.
+pub fn with_text(text: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let contains = |file: &str| {
+            let data = fs::read(entry.path().join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&data).contains(text)
+        };
+        if (contains("cmdline") || contains("environ")) && u32::try_from(pid) != Ok(std::process::id()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// If it does not within `limit`.
+pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Resident memory of a process, in KiB.
+pub fn memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}

@@ -1,0 +1,161 @@
+//! A real sshd of a test's own: a loopback port, keys and configuration in a temporary directory.
+
+use crate::{processes, skip};
+use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A running sshd; ended when dropped.
+#[derive(Debug)]
+pub struct Sshd {
+    process: Child,
+    directory: TempDir,
+    /// The port on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Sshd {
+    /// Starts one, or says what is missing.
+    ///
+    /// # Panics
+    /// If it is installed and does not come up.
+    pub fn start() -> Option<Self> {
+        let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"]
+            .into_iter()
+            .find(|p| Path::new(p).exists());
+        let Some(program) = program else {
+            skip("sshd");
+            return None;
+        };
+        if !rustix::process::geteuid().is_root() {
+            skip("root, for sshd");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        for key in ["host_key", "user_key", "other_key"] {
+            let status =
+                Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &at(key)]).status();
+            assert!(status.is_ok_and(|s| s.success()), "ssh-keygen");
+        }
+        fs::copy(at("user_key.pub"), at("authorized_keys")).expect("copied");
+        let _ = fs::create_dir_all("/run/sshd");
+        let port = free_port();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
+             PermitRootLogin yes\nPasswordAuthentication yes\nKbdInteractiveAuthentication no\nUsePAM no\n\
+             MaxStartups 200\nMaxSessions 100\nPrintMotd no\nLogLevel ERROR\n",
+            at("host_key"),
+            at("authorized_keys"),
+        );
+        fs::write(at("sshd_config"), config).expect("written");
+        let log = fs::File::create(at("log")).expect("created");
+        let process = Command::new(program)
+            .args(["-D", "-e", "-f", &at("sshd_config")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("sshd starts");
+        let sshd = Sshd { process, directory, port };
+        sshd.know_host(&sshd.path("host_key.pub"));
+        processes::wait_until(Duration::from_secs(10), "sshd listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Some(sshd)
+    }
+
+    /// A file of its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Makes `known_hosts` say that this host has that key.
+    pub fn know_host(&self, public_key: &Path) {
+        let key = fs::read_to_string(public_key).expect("a public key");
+        let line = format!("[127.0.0.1]:{} {key}", self.port);
+        fs::write(self.path("known_hosts"), line).expect("written");
+    }
+
+    /// Options of ssh and econtext that log in as nobody in particular: no configuration, our own known hosts.
+    pub fn options(&self) -> Vec<String> {
+        vec![
+            "-F".into(),
+            "/dev/null".into(),
+            "-p".into(),
+            self.port.to_string(),
+            "-o".into(),
+            format!("UserKnownHostsFile={}", self.path("known_hosts").display()),
+            "-o".into(),
+            "GlobalKnownHostsFile=/dev/null".into(),
+            "-o".into(),
+            "IdentityAgent=none".into(),
+        ]
+    }
+
+    /// [`options`](Sshd::options) with the key that is let in.
+    pub fn key_options(&self) -> Vec<String> {
+        let mut options = self.options();
+        options.extend(["--identity".into(), self.path("user_key").display().to_string()]);
+        options
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// An account made for a test; removed when dropped.
+#[derive(Debug)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its home directory.
+    pub home: PathBuf,
+}
+
+impl User {
+    /// Makes an account with a login shell and a password, or says what is missing.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn create(name: &str, shell: &str, password: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skip("root, for an account");
+            return None;
+        }
+        if !Path::new(shell).exists() {
+            skip(shell);
+            return None;
+        }
+        let _ = Command::new("userdel").args(["-rf", name]).stderr(Stdio::null()).status();
+        let status = Command::new("useradd").args(["-m", "-s", shell, name]).status();
+        assert!(status.is_ok_and(|s| s.success()), "useradd {name}");
+        let mut chpasswd = Command::new("chpasswd").stdin(Stdio::piped()).spawn().expect("chpasswd");
+        let mut input = chpasswd.stdin.take().expect("a pipe");
+        writeln!(input, "{name}:{password}").expect("written");
+        drop(input);
+        assert!(chpasswd.wait().is_ok_and(|s| s.success()), "chpasswd");
+        let home = PathBuf::from(format!("/home/{name}"));
+        Some(User { name: name.to_owned(), home })
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let _ = Command::new("userdel").args(["-rf", &self.name]).stderr(Stdio::null()).status();
+    }
+}
