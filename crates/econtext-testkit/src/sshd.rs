@@ -4,6 +4,7 @@ use crate::{processes, skip};
 use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,6 +44,10 @@ impl Sshd {
             assert!(status.is_ok_and(|s| s.success()), "ssh-keygen");
         }
         fs::copy(at("user_key.pub"), at("authorized_keys")).expect("copied");
+        // One file for all accounts, which must be able to read it.
+        for path in [directory.path().to_path_buf(), PathBuf::from(at("authorized_keys"))] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permitted");
+        }
         let _ = fs::create_dir_all("/run/sshd");
         let port = free_port();
         let config = format!(

@@ -1,0 +1,172 @@
+//! Children behind a real sshd on loopback, and every way in which that can fail.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Ran, run};
+use econtext_testkit::pythons;
+use econtext_testkit::sshd::{Sshd, User, free_port};
+use std::fs;
+
+fn call(options: &[String], target: &str, more: &[&str]) -> Ran {
+    let mut args: Vec<&str> = vec!["call", "--jsonl", "--timeout", "30"];
+    args.extend(options.iter().map(String::as_str));
+    args.extend(more);
+    args.extend([target, "os:getuid"]);
+    run(args)
+}
+
+fn kind(ran: &Ran) -> String {
+    assert_eq!(ran.status, 4, "{ran:?}");
+    ran.event("result")["kind"].as_str().unwrap_or_default().to_owned()
+}
+
+fn stderr(ran: &Ran) -> String {
+    ran.event("result")["error"]["stderr"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn every_python_answers_behind_ssh() {
+    let Some(sshd) = Sshd::start() else { return };
+    for python in pythons::all() {
+        let arg = python.to_arg();
+        let mut args = vec!["run".to_owned(), "--jsonl".into(), "--python".into(), arg];
+        args.extend(sshd.key_options());
+        args.extend(
+            ["127.0.0.1", "-c", "import sys; print(sys.argv); sys.stderr.write('e\\n'); sys.exit(3)", "a b"]
+                .map(String::from),
+        );
+        let ran = run(args);
+        assert_eq!(ran.event("result")["status"], 3, "{} {ran:?}", python.minor);
+        assert_eq!(
+            (ran.data("stdout"), ran.data("stderr")),
+            ("['-c', 'a b']\n".into(), "e\n".into()),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
+fn python_is_found_in_the_same_round_trip() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mut args = vec!["call".to_owned(), "--jsonl".into()];
+    args.extend(sshd.key_options());
+    args.extend(["root@127.0.0.1".into(), "os:getuid".into()]);
+    let ran = run(args);
+    assert_eq!(ran.event("result")["value"], 0, "{ran:?}");
+}
+
+#[test]
+fn the_right_password_logs_in_and_a_wrong_one_is_an_auth_error() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(user) = User::create("econtext-pw", "/bin/sh", "correct horse") else { return };
+    let target = format!("{}@127.0.0.1", user.name);
+    let mut options = sshd.options();
+    options.extend(["-o", "PubkeyAuthentication=no"].map(String::from));
+    let ran = call(&options, &target, &["--password-cmd", "echo correct horse"]);
+    assert!(ran.event("result")["value"].as_i64().is_some_and(|uid| uid > 0), "{ran:?}");
+    let ran = call(&options, &target, &["--password-cmd", "echo wrong"]);
+    assert_eq!(kind(&ran), "auth", "{ran:?}");
+    assert!(!format!("{ran:?}").contains("wrong"), "the password is shown: {ran:?}");
+    let ran = call(&options, &target, &[]);
+    assert_eq!(kind(&ran), "auth", "{ran:?}");
+    assert!(stderr(&ran).contains("Permission denied"), "{ran:?}");
+}
+
+#[test]
+fn a_wrong_key_is_an_auth_error() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mut options = sshd.options();
+    options.extend(["--identity".into(), sshd.path("other_key").display().to_string()]);
+    options.extend(["-o", "IdentitiesOnly=yes"].map(String::from));
+    let ran = call(&options, "127.0.0.1", &[]);
+    assert_eq!(kind(&ran), "auth", "{ran:?}");
+}
+
+#[test]
+fn unknown_and_changed_host_keys_are_told_apart_from_all_else() {
+    let Some(sshd) = Sshd::start() else { return };
+    fs::write(sshd.path("known_hosts"), "").unwrap();
+    let ran = call(&sshd.key_options(), "127.0.0.1", &[]);
+    assert_eq!(kind(&ran), "host_key", "{ran:?}");
+    let ran = call(&sshd.key_options(), "127.0.0.1", &["--password-cmd", "echo x"]);
+    assert_eq!(kind(&ran), "host_key", "{ran:?}");
+    let ran = call(&sshd.key_options(), "127.0.0.1", &["-o", "StrictHostKeyChecking=accept-new"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    sshd.know_host(&sshd.path("other_key.pub"));
+    let ran = call(&sshd.key_options(), "127.0.0.1", &[]);
+    assert_eq!(kind(&ran), "host_key", "{ran:?}");
+    assert!(stderr(&ran).contains("IDENTIFICATION HAS CHANGED"), "{ran:?}");
+}
+
+#[test]
+fn closed_ports_and_unknown_names_are_unreachable() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mut options = sshd.key_options();
+    let ran = call(&options, "no-such-host.invalid", &[]);
+    assert_eq!(kind(&ran), "unreachable", "{ran:?}");
+    assert!(stderr(&ran).contains("resolve"), "{ran:?}");
+    options[3] = free_port().to_string();
+    let ran = call(&options, "127.0.0.1", &[]);
+    assert_eq!(kind(&ran), "unreachable", "{ran:?}");
+    assert!(stderr(&ran).contains("refused"), "{ran:?}");
+}
+
+#[test]
+fn no_python_there_is_said_so() {
+    let Some(sshd) = Sshd::start() else { return };
+    for shell in ["/bin/sh", "/bin/bash", "/bin/tcsh", "/usr/bin/fish"] {
+        let Some(user) = User::create("econtext-nopy", shell, "x") else { continue };
+        let target = format!("{}@127.0.0.1", user.name);
+        let ran = call(&sshd.key_options(), &target, &["--python", "/nonexistent/python3"]);
+        assert_eq!(kind(&ran), "no_python", "{shell} {ran:?}");
+    }
+}
+
+#[test]
+fn login_shells_of_every_kind_leave_the_command_alone() {
+    let Some(sshd) = Sshd::start() else { return };
+    for shell in
+        ["/bin/sh", "/bin/bash", "/bin/tcsh", "/usr/bin/fish", "/usr/bin/zsh", "/usr/bin/ksh", "/bin/dash"]
+    {
+        let Some(user) = User::create("econtext-shell", shell, "x") else { continue };
+        let target = format!("{}@127.0.0.1", user.name);
+        // What pyenv has may be out of this account's sight.
+        for python in ["python3", "auto"] {
+            let mut args = vec!["call".to_owned(), "--jsonl".into(), "--timeout".into(), "30".into()];
+            args.extend(["--python".into(), python.to_owned()]);
+            args.extend(sshd.key_options());
+            args.extend([target.clone(), "os:environ.get".into(), "SHELL".into()]);
+            let ran = run(args);
+            assert_eq!(ran.event("result")["value"], shell, "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn noise_of_start_up_files_does_not_matter() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(user) = User::create("econtext-noise", "/bin/bash", "x") else { return };
+    let noise = "Welcome! $PATH OK\\npassword: \\001\\002";
+    let bashrc = format!(
+        "head -c 300000 /dev/zero | tr '\\0' x; echo; printf '{noise}'; echo OK; echo to stderr >&2\n"
+    );
+    // Debian's bash reads .bashrc under sshd.
+    fs::write(user.home.join(".bashrc"), bashrc).unwrap();
+    let ran = call(&sshd.key_options(), &format!("{}@127.0.0.1", user.name), &[]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.event("result")["value"].as_i64().is_some_and(|uid| uid > 0), "{ran:?}");
+}
+
+#[test]
+fn many_hosts_make_the_highest_exit_status() {
+    let Some(sshd) = Sshd::start() else { return };
+    let python = pythons::any().to_arg();
+    let mut args = vec!["call".to_owned(), "--jsonl".into(), "--python".into(), python];
+    args.extend(sshd.key_options());
+    args.extend(["local:,127.0.0.1,no-such-host.invalid".into(), "os:getuid".into()]);
+    let ran = run(args);
+    assert_eq!(ran.status, 4, "{ran:?}");
+    let summary = ran.event("summary");
+    assert_eq!((&summary["ok"], &summary["unreachable"]), (&2.into(), &1.into()), "{ran:?}");
+}
