@@ -163,13 +163,7 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => {
-            let text = error.to_string();
-            if text.contains("'-u <USER>'") || std::env::args().any(|a| a == "-u") && text.contains("-u") {
-                eprintln!("hint: -u is the user, as in ansible and ssh -l; a timeout is --timeout");
-            }
-            ExitCode::from(2)
-        }
+        _ => ExitCode::from(2),
     }
 }
 

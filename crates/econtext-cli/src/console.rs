@@ -15,6 +15,11 @@ pub(crate) struct Console {
     pub(crate) broken: bool,
 }
 
+/// Says something on stderr. With stderr gone there is nobody to tell, and no reason to die.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "econtext: {text}");
+}
+
 /// A line without an end is not waited for beyond this size.
 const MAX_LINE: usize = 1 << 20;
 

@@ -158,12 +158,17 @@ impl Job<'_> {
             return Outcome::Failed(Error::Cancelled { host: target.name.clone() });
         }
         let started = Instant::now();
-        let (report, name) = (self.report.clone(), target.name.clone());
-        let on_event = move |event| match event {
-            Event::Started(hello) => report.started(&name, &hello, started.elapsed()),
-            Event::Output { fd, data } => report.output(index, &name, fd, &data),
-            Event::Log(record) => report.log(index, &name, &record),
-            _ => {}
+        let (report, name, stop) = (self.report.clone(), target.name.clone(), self.stop.clone());
+        let on_event = move |event| {
+            match event {
+                Event::Started(hello) => report.started(&name, &hello, started.elapsed()),
+                Event::Output { fd, data } => report.output(index, &name, fd, &data),
+                Event::Log(record) => report.log(index, &name, &record),
+                _ => {}
+            }
+            if report.broken() && !stop.is_stopped() {
+                stop.stop();
+            }
         };
         let connect_timeout =
             self.common.timeout.map_or(self.common.connect_timeout, |t| t.min(self.common.connect_timeout));

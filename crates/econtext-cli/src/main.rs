@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match verbs::run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("econtext: {error:#}");
+            console::complain(&format!("{error:#}"));
             ExitCode::from(if error.is::<args::Usage>() { 2 } else { 1 })
         }
     }

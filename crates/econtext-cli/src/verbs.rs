@@ -1,6 +1,7 @@
 //! The verbs: what each does on a host.
 
 use crate::args::{Cli, Common, Mode, Usage, Verb};
+use crate::console::complain;
 use crate::job::{Host, Job, Outcome, Stop, exit_status};
 use crate::json::argument;
 use crate::report::Report;
@@ -19,6 +20,11 @@ use std::time::{Duration, Instant};
 /// Runs the command and says what the exit status is.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
     let common = cli.verb.common();
+    if common.user.as_ref().is_some_and(|u| !u.is_empty() && u.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(
+            Usage("-u is the user, as in ansible; clush's -u SECONDS is --timeout here".into()).into()
+        );
+    }
     set_up_log(common.verbose);
     let (targets, rest) = targets(common)?;
     match &cli.verb {
@@ -117,8 +123,8 @@ fn watch_signals(stop: &Arc<Stop>) -> anyhow::Result<Arc<AtomicI32>> {
             if flag.swap(signal, Ordering::AcqRel) != 0 {
                 std::process::exit(128 + signal);
             }
-            eprintln!("econtext: stopping");
             stop.stop();
+            complain("stopping");
         }
     });
     Ok(seen)

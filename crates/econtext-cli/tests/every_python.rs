@@ -1,5 +1,5 @@
 //! What must work with every Python that is claimed: each test runs on all of them.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Children behind a real sshd on loopback, and every way in which that can fail.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

@@ -228,6 +228,19 @@ pub struct SourceFrame {
 pub const MODULE_ROOT: &str = "/<econtext>/";
 
 impl CallError {
+    /// A `ValueError` about a result that only the controller could see was none.
+    pub fn value_error(message: String) -> Self {
+        CallError {
+            module: "builtins".to_owned(),
+            type_name: "ValueError".to_owned(),
+            message,
+            args: Vec::new(),
+            traceback: String::new(),
+            frames: Vec::new(),
+            cause: None,
+        }
+    }
+
     /// The qualified type name, without `builtins`.
     pub fn qualified_type(&self) -> String {
         match self.module.as_str() {

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 pub struct PickleLimits {
     /// Nodes read from one pickle, and values made from them. The default of 16 million costs at most some 600 MB.
     pub nodes: usize,
-    /// How deep values may be nested, 600 by default: conversion, serde and drop recurse this deep.
+    /// How deep values may be nested, 256 by default: conversion, serde and drop recurse this deep.
     pub depth: usize,
     /// Bytes of text, bytes and integers that sharing may expand to. Default 512 MiB.
     pub expanded: usize,
@@ -31,7 +31,7 @@ pub struct PickleLimits {
 
 impl Default for PickleLimits {
     fn default() -> Self {
-        PickleLimits { nodes: 16 << 20, depth: 600, expanded: 512 << 20, digits: 100_000 }
+        PickleLimits { nodes: 16 << 20, depth: 256, expanded: 512 << 20, digits: 100_000 }
     }
 }
 

@@ -31,7 +31,7 @@ impl serde::de::Error for ConvertError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Value;
+    use crate::value::{Object, Value};
     use num_bigint::BigInt;
     use serde::{Deserialize, Serialize};
     use std::collections::{BTreeMap, BTreeSet};
@@ -92,6 +92,15 @@ mod tests {
             ]),
         ]);
         assert_eq!(to_value(&value), Ok(value.clone()));
+        assert_eq!(from_value::<Value>(value.clone()), Ok(value));
+        let object = Object {
+            module: "m".into(),
+            name: "N".into(),
+            args: vec![Value::Tuple(vec![])],
+            state: Value::None,
+        };
+        let lookalike = Value::Dict(vec![("\0int".into(), Value::Bytes(vec![1]))]);
+        let value = Value::List(vec![Value::Object(Box::new(object)), lookalike]);
         assert_eq!(from_value::<Value>(value.clone()), Ok(value));
     }
 

@@ -147,8 +147,8 @@ def plain(value, where, parents=()):
         return value
     if id(value) in parents:
         raise ValueError('%s refers to itself' % where)
-    if len(parents) > 500:
-        raise ValueError('%s is nested more than 500 deep' % where[:40])
+    if len(parents) > 250:
+        raise ValueError('%s is nested more than 250 deep' % where[:40])
     parents += (id(value),)
     for base in bytes, text, int, long, float:
         if isinstance(value, base):
@@ -335,7 +335,7 @@ class Stream(object):
             handler = self.handlers.get(handle)
             if handler:
                 return handler(value)
-            if handle < FIRST_HANDLE:
+            if handle < FIRST_HANDLE and value is not _DEAD:
                 self.send(FORWARD_LOG, ('econtext', 30, 'message for unknown handle %r' % (handle,), 0))
         except Exception:
             self.send(FORWARD_LOG, ('econtext', 40, 'message for handle %r: %r' % (handle, sys.exc_info()[1]), 0))
@@ -476,14 +476,15 @@ class Context(object):
 
 
 class Channel(object):
-    """Ordered messages on one handle, both ways, until one side closes it.
+    """Ordered messages on one handle, both ways, until each side has closed it.
 
-    A channel of the controller arrives as an argument of a call; iterating over it ends when it is closed there.
+    A channel of the controller arrives as an argument of a call; iterating over it ends when it is closed there. This
+    side is closed when nobody here has it any more, at the latest.
     """
 
     def __init__(self, handle):
         self.context, self.handle = core.context, handle
-        self.queue, self.closed = Queue(), False
+        self.queue, self.ended, self.closed = Queue(), False, False
         self.context.add_handle_cb(self.queue.put, handle)
 
     def send(self, value):
@@ -493,14 +494,13 @@ class Channel(object):
 
     def receive(self, timeout=None):
         """The next value. ChannelError when the other side has closed, or after `timeout` seconds."""
-        if self.closed:
-            raise ChannelError('closed')
-        value = self.queue.get(timeout)
-        if value is _DEAD:
-            self.closed = True
+        if not self.ended:
+            value = self.queue.get(timeout)
+            if value is not _DEAD:
+                return value
+            self.ended = True
             self.context.del_handle(self.handle)
-            raise ChannelError('closed')
-        return value
+        raise ChannelError('closed')
 
     def close(self):
         """Tells the other side that no more will come."""
@@ -508,6 +508,8 @@ class Channel(object):
             self.closed = True
             self.context.del_handle(self.handle)
             self.context.send(self.handle, _DEAD)
+
+    __del__ = close
 
     def __iter__(self):
         while 1:
@@ -730,10 +732,10 @@ class Importer(object):
         exec(self.get_code(name), module.__dict__)
 
     def find_module(self, name, path=None):
-        """Python 2: asked before the local finders, which therefore are tried here."""
+        """Python 2: asked before the local finders, which therefore are tried here. An ImportError would be lost."""
         parent, _, tail = name.rpartition('.')
         if parent in self.records:
-            return self if self.servable(name) else None
+            return self if self.record(name) else None
         if parent:
             return None
         try:
@@ -741,10 +743,10 @@ class Importer(object):
             if found:
                 found.close()
         except ImportError:
-            return self if self.servable(name) else None
+            return self if self.record(name) else None
 
     def load_module(self, name):
-        kind, path = self.records[name][:2]
+        kind, path = self.servable(name)[:2]
         module = sys.modules.get(name)
         fresh = module is None
         if fresh:
@@ -968,10 +970,12 @@ class ExternalContext(object):
             self.flush()
             self.reply(reply_to, result)
             call = result = None
+            if not PY3:
+                sys.exc_clear()  # an exception holds what its frames held
 
     def call(self, with_context, module, class_name, function, args, kwargs):
         if module not in sys.modules:
-            __import__(module)
+            __import__(module, None, None, [], 0)
         target = sys.modules[module]
         for name in filter(None, (class_name or '').split('.') + function.split('.')):
             target = getattr(target, name)

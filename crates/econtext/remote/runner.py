@@ -67,14 +67,15 @@ def execute(kind, name, source):
 
 def execute_served(name, importer):
     """What runpy of Python 2 cannot: it does not ask sys.meta_path for what is in packages."""
-    __import__(name.rpartition('.')[0] or name)
     if importer.is_package(name):
-        __import__(name)
         name += '.__main__'
+    package = name.rpartition('.')[0]
+    if package:
+        __import__(package, None, None, [], 0)
     if not importer.find_module(name):
         raise ImportError('No module named ' + name)
     main = sys.modules['__main__'] = type(sys)('__main__')
-    main.__loader__, main.__package__ = Source(importer.get_source(name)), name.rpartition('.')[0]
+    main.__loader__, main.__package__ = Source(importer.get_source(name)), package
     main.__file__ = sys.argv[0] = importer.get_filename(name)
     exec(importer.get_code(name), main.__dict__)
 

@@ -83,7 +83,9 @@ impl Broker {
         });
         let thread = {
             let shared = shared.clone();
-            std::thread::Builder::new().name("econtext-broker".into()).spawn(move || run(poll, &shared))?
+            // Decoding recurses as deep as values may be nested.
+            let thread = std::thread::Builder::new().name("econtext-broker".into()).stack_size(8 << 20);
+            thread.spawn(move || run(poll, &shared))?
         };
         Ok(Broker { shared, thread: Some(thread) })
     }

@@ -10,7 +10,7 @@ use crate::slot::Slot;
 use crate::transport::{Failure, Transport};
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
-use econtext_proto::{Bootstrap, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
+use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -536,6 +536,10 @@ impl Link {
             Outcome::Raised(error) => Err(Error::Exception { host: host(), error }),
             Outcome::Refused(PickleError::Unpermitted { module, name }) => {
                 Err(Error::Unpermitted { host: host(), class: format!("{module}.{name}") })
+            }
+            Outcome::Refused(error @ (PickleError::TooDeep { .. } | PickleError::TooLarge { .. })) => {
+                let message = format!("the result cannot be sent: {error}");
+                Err(Error::Exception { host: host(), error: Box::new(CallError::value_error(message)) })
             }
             Outcome::Refused(error) => {
                 Err(Error::Protocol { host: host(), message: format!("the result cannot be taken: {error}") })

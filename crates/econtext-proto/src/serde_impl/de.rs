@@ -1,7 +1,7 @@
 //! From values to Rust.
 
 use super::{ConvertError, VALUE_NAME};
-use crate::value::Value;
+use crate::value::{Object, Value};
 use num_bigint::BigInt;
 use serde::de::{
     self, Deserialize, DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, Visitor,
@@ -102,6 +102,18 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
             Value::FrozenSet(v) if exact => tagged("\0frozenset", Value::List(v), visitor),
             Value::List(v) | Value::Tuple(v) | Value::Set(v) | Value::FrozenSet(v) => {
                 visit_seq(v, exact, visitor)
+            }
+            // A dict that looks like one of our tags is none.
+            Value::Dict(items)
+                if exact && matches!(items.first(), Some((Value::Str(k), _)) if k.starts_with('\0')) =>
+            {
+                let pairs = items.into_iter().map(|(k, v)| Value::List(vec![k, v])).collect();
+                tagged("\0dict", Value::List(pairs), visitor)
+            }
+            Value::Object(object) if exact => {
+                let Object { module, name, args, state } = *object;
+                let parts = vec![Value::Str(module), Value::Str(name), Value::List(args), state];
+                tagged("\0object", Value::List(parts), visitor)
             }
             Value::Dict(items) => {
                 let wrap = move |v| Item { value: v, exact };
@@ -309,23 +321,24 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut items: Vec<(Value, Value)> = Vec::new();
-        while let Some((key, value)) = map.next_entry::<Value, Value>()? {
-            match (&key, value) {
+        while let Some(entry) = map.next_entry::<Value, Value>()? {
+            match entry {
                 (Value::Str(tag), value) if tag.starts_with('\0') && items.is_empty() => {
-                    if let Some(value) = untag(tag, value.clone()) {
-                        return Ok(value);
+                    match untag(&tag, value) {
+                        Ok(value) => return Ok(value),
+                        Err(value) => items.push((Value::Str(tag), value)),
                     }
-                    items.push((key, value));
                 }
-                (_, value) => items.push((key, value)),
+                entry => items.push(entry),
             }
         }
         Ok(Value::Dict(items))
     }
 }
 
-fn untag(tag: &str, value: Value) -> Option<Value> {
-    Some(match (tag, value) {
+/// What a value under a tag of [`tagged`] was; the value itself if the tag is none.
+fn untag(tag: &str, value: Value) -> Result<Value, Value> {
+    Ok(match (tag, value) {
         ("\0int", Value::Bytes(b)) => Value::int(BigInt::from_signed_bytes_le(&b)),
         ("\0wide", Value::Bytes(b)) => Value::WideStr(b),
         ("\0native", Value::Bytes(b)) => Value::NativeStr(b),
@@ -334,8 +347,23 @@ fn untag(tag: &str, value: Value) -> Option<Value> {
         ("\0frozenset", Value::List(v)) => Value::FrozenSet(v),
         ("\0complex", Value::Tuple(v)) => match v.as_slice() {
             [Value::Float(re), Value::Float(im)] => Value::Complex(*re, *im),
-            _ => return None,
+            _ => return Err(Value::Tuple(v)),
         },
-        _ => return None,
+        ("\0dict", Value::List(v)) => Value::Dict(v.into_iter().filter_map(into_pair).collect()),
+        ("\0object", Value::List(v)) => match <[Value; 4]>::try_from(v) {
+            Ok([Value::Str(module), Value::Str(name), Value::List(args), state]) => {
+                Value::Object(Box::new(Object { module, name, args, state }))
+            }
+            Ok(other) => return Err(Value::List(other.into())),
+            Err(v) => return Err(Value::List(v)),
+        },
+        (_, value) => return Err(value),
     })
+}
+
+fn into_pair(value: Value) -> Option<(Value, Value)> {
+    match value {
+        Value::List(v) => <[Value; 2]>::try_from(v).ok().map(|[k, v]| (k, v)),
+        _ => None,
+    }
 }

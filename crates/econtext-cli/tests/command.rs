@@ -1,0 +1,201 @@
+//! The command line as scripts see it: exit statuses, signals, output, usage errors.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{econtext, run, run_with_input};
+use econtext_testkit::sshd::Sshd;
+use econtext_testkit::{processes, pythons};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+const SLEEPER: &str = "import subprocess, sys, time\nsubprocess.Popen(['sleep', sys.argv[1]])\nprint('up')\n\
+                       sys.stdout.flush()\ntime.sleep(3600)";
+
+/// Starts a child that has started a `sleep` and sleeps itself.
+fn sleeper(args: &[String], mark: &str) -> Child {
+    let mut child = econtext()
+        .arg("run")
+        .args(args)
+        .args(["-c", SLEEPER, mark])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    processes::wait_until(Duration::from_secs(5), "both are seen", || processes::with_text(mark).len() > 1);
+    child
+}
+
+fn none_left(mark: &str) {
+    processes::wait_until(Duration::from_secs(5), "no process is left", || {
+        processes::with_text(mark).is_empty()
+    });
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn kill_9_of_the_controller_leaves_no_process_here_or_behind_ssh() {
+    let sshd = Sshd::start();
+    for python in pythons::all() {
+        let mark = format!("36001{}", python.minor.replace('.', ""));
+        let mut ways = vec![vec!["--python".to_owned(), python.to_arg(), "local:".into()]];
+        if let Some(sshd) = &sshd {
+            let mut args = vec!["--python".to_owned(), python.to_arg()];
+            args.extend(sshd.key_options());
+            args.push("127.0.0.1".into());
+            ways.push(args);
+        }
+        for args in ways {
+            let mut child = sleeper(&args, &mark);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            none_left(&mark);
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_or_a_termination_stops_everything_and_says_so() {
+    for (number, name) in [(rustix::process::Signal::INT, 130), (rustix::process::Signal::TERM, 143)] {
+        let mark = format!("36002{name}");
+        let mut child = sleeper(&["local:".to_owned()], &mark);
+        signal(&child, number);
+        assert_eq!(child.wait().unwrap().code(), Some(name));
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert!(stderr.contains("stopping"), "{stderr}");
+        none_left(&mark);
+    }
+}
+
+#[test]
+fn a_timeout_stops_the_work_there() {
+    let ran = run(["run", "--jsonl", "--timeout", "0.7", "local:", "-c", SLEEPER, "36003"]);
+    assert_eq!((ran.status, &ran.event("result")["kind"]), (3, &"timeout".into()), "{ran:?}");
+    none_left("36003");
+}
+
+#[test]
+fn a_closed_stdout_ends_the_run() {
+    let code = "import sys\nwhile 1: print('x' * 1000)\n";
+    let mut child =
+        econtext().args(["run", "local:", "-c", code, "36004"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut some = [0; 1000];
+    child.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    processes::wait_until(Duration::from_secs(10), "it ends", || child.try_wait().unwrap().is_some());
+    none_left("36004");
+}
+
+#[test]
+fn with_one_target_there_is_no_prefix_and_with_many_there_is() {
+    let one = run(["run", "local:", "-c", "print('a\\nb')"]);
+    assert_eq!((one.stdout.as_str(), one.stderr.as_str(), one.status), ("a\nb\n", "", 0));
+    let code = "import sys; sys.stdout.write('a\\nb'); sys.stderr.write('e\\n'); None";
+    let many = run(["run", "local:x,local:y", "-c", code]);
+    let mut lines: Vec<_> = many.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["local:x: a", "local:x: b", "local:y: a", "local:y: b"], "{many:?}");
+    assert!(many.stderr.contains("local:x: e\n") && many.stderr.contains("2 ok in"), "{many:?}");
+    let bare = run(["call", "-N", "local:x,local:y", "builtins:len", "[1]"]);
+    assert_eq!(bare.stdout, "1\n1\n", "{bare:?}");
+}
+
+#[test]
+fn exit_statuses_are_those_of_the_contract() {
+    let cases: [(&[&str], i32); 14] = [
+        (&["call", "local:", "os:getpid"], 0),
+        (&["call", "local:", "os:nothing"], 5),
+        (&["call", "local:", "nosuchmodule:f"], 5),
+        (&["run", "local:", "-c", "import sys; sys.exit(9)"], 5),
+        (&["run", "-S", "local:", "-c", "import sys; sys.exit(9)"], 9),
+        (&["run", "-S", "local:a,local:b", "-c", "import sys; sys.exit(9)"], 5),
+        (&["run", "local:", "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 3),
+        (&["call", "--python", "/nonexistent", "local:", "os:getpid"], 4),
+        (&["call", "local:", "not a function"], 2),
+        (&["call", "local:"], 2),
+        (&["run", "local:", "/nonexistent.py"], 2),
+        (&["ping"], 2),
+        (&["call", "--no-such-flag", "local:", "os:getpid"], 2),
+        (&["call", "--path", "/nonexistent", "local:", "os:getpid"], 2),
+    ];
+    for (args, status) in cases {
+        let ran = run(args);
+        assert_eq!(ran.status, status, "{args:?} {ran:?}");
+    }
+}
+
+#[test]
+fn import_errors_have_a_kind_of_their_own() {
+    let ran = run(["call", "--jsonl", "local:", "nosuchmodule:f"]);
+    assert_eq!(ran.event("result")["kind"], "import", "{ran:?}");
+}
+
+#[test]
+fn a_compiled_module_is_named_as_such() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("fast.cpython-311-x86_64-linux-gnu.so"), b"\x7fELF").unwrap();
+    let path = directory.path().display().to_string();
+    for python in pythons::all() {
+        let ran = run(["call", "--jsonl", "--python", &python.to_arg(), "--path", &path, "local:", "fast:f"]);
+        let result = ran.event("result");
+        assert_eq!(result["kind"], "import", "{ran:?}");
+        assert!(result["error"]["message"].as_str().unwrap().contains("compiled"), "{ran:?}");
+    }
+}
+
+#[test]
+fn arguments_are_json_where_they_parse_as_such() {
+    let ran = run([
+        "call",
+        "--jsonl",
+        "local:",
+        "builtins:dict",
+        "a=1",
+        "b=x",
+        "c=[true,null]",
+        "d={\"$float\":\"inf\"}",
+    ]);
+    assert_eq!(
+        ran.event("result")["value"].to_string(),
+        r#"{"a":1,"b":"x","c":[true,null],"d":{"$float":"inf"}}"#,
+        "{ran:?}"
+    );
+    let ran = run(["call", "local:", "os.path:join", "--", "1", "a=b"]);
+    assert_eq!(ran.stdout, "1/a=b\n", "{ran:?}");
+}
+
+#[test]
+fn a_script_may_come_from_stdin() {
+    let ran = run_with_input(["run", "local:", "-", "x"], b"import sys\nprint(sys.argv)\n");
+    assert_eq!(ran.stdout, "['<stdin>', 'x']\n", "{ran:?}");
+}
+
+#[test]
+fn ping_shows_what_answers() {
+    let ran = run(["ping", "--jsonl", "local:"]);
+    let value = &ran.event("result")["value"];
+    assert!(value["pid"].as_i64().is_some() && value["connect_ms"].as_f64().is_some(), "{ran:?}");
+    assert!(run(["ping", "local:"]).stdout.starts_with("Python "));
+}
+
+#[test]
+fn dash_u_with_a_number_is_refused_with_a_hint() {
+    let ran = run(["ping", "-u", "30", "local:"]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    assert!(ran.stderr.contains("--timeout"), "{ran:?}");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let ran = run(["--help"]);
+    assert!(ran.status == 0 && ran.stdout.contains("call") && ran.stderr.is_empty(), "{ran:?}");
+    assert!(run(["--version"]).stdout.starts_with("econtext 0."));
+}
