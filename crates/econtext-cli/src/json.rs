@@ -269,7 +269,7 @@ mod tests {
             r#"{"$dict":[["$bytes","no form"]]}"#,
             r#"{"$other":1}"#,
         ] {
-            assert_eq!(json(&argument(text).unwrap()), text.replace("\\u0001", "\\u0001"), "{text}");
+            assert_eq!(json(&argument(text).unwrap()), text, "{text}");
         }
         assert_eq!(json(&Value::Tuple(vec![Value::Int(1)])), "[1]");
         assert_eq!(json(&Value::NativeStr(vec![255])), r#"{"$bytes":"/w=="}"#);

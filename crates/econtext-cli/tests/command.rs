@@ -13,21 +13,37 @@ use std::time::Duration;
 const SLEEPER: &str = "import subprocess, sys, time\nsubprocess.Popen(['sleep', sys.argv[1]])\nprint('up')\n\
                        sys.stdout.flush()\ntime.sleep(3600)";
 
+/// A controller that a failing test does not leave behind.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A number that no other process of the machine has on its command line.
+fn mark(number: u32) -> String {
+    format!("{number}{}", std::process::id())
+}
+
 /// Starts a child that has started a `sleep` and sleeps itself.
-fn sleeper(args: &[String], mark: &str) -> Child {
-    let mut child = econtext()
+fn sleeper(args: &[String], mark: &str) -> Running {
+    let mut running = econtext()
         .arg("run")
         .args(args)
         .args(["-c", SLEEPER, mark])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+        .map(Running)
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(running.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "up\n");
     processes::wait_until(Duration::from_secs(5), "both are seen", || processes::with_text(mark).len() > 1);
-    child
+    running
 }
 
 fn none_left(mark: &str) {
@@ -45,7 +61,7 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 fn kill_9_of_the_controller_leaves_no_process_here_or_behind_ssh() {
     let sshd = Sshd::start();
     for python in pythons::all() {
-        let mark = format!("36001{}", python.minor.replace('.', ""));
+        let mark = mark(36001);
         let mut ways = vec![vec!["--python".to_owned(), python.to_arg(), "local:".into()]];
         if let Some(sshd) = &sshd {
             let mut args = vec!["--python".to_owned(), python.to_arg()];
@@ -55,8 +71,8 @@ fn kill_9_of_the_controller_leaves_no_process_here_or_behind_ssh() {
         }
         for args in ways {
             let mut child = sleeper(&args, &mark);
-            child.kill().unwrap();
-            child.wait().unwrap();
+            child.0.kill().unwrap();
+            child.0.wait().unwrap();
             none_left(&mark);
         }
     }
@@ -65,12 +81,12 @@ fn kill_9_of_the_controller_leaves_no_process_here_or_behind_ssh() {
 #[test]
 fn an_interrupt_or_a_termination_stops_everything_and_says_so() {
     for (number, name) in [(rustix::process::Signal::INT, 130), (rustix::process::Signal::TERM, 143)] {
-        let mark = format!("36002{name}");
+        let mark = mark(36002);
         let mut child = sleeper(&["local:".to_owned()], &mark);
-        signal(&child, number);
-        assert_eq!(child.wait().unwrap().code(), Some(name));
+        signal(&child.0, number);
+        assert_eq!(child.0.wait().unwrap().code(), Some(name));
         let mut stderr = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        child.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert!(stderr.contains("stopping"), "{stderr}");
         none_left(&mark);
     }
@@ -78,20 +94,24 @@ fn an_interrupt_or_a_termination_stops_everything_and_says_so() {
 
 #[test]
 fn a_timeout_stops_the_work_there() {
-    let ran = run(["run", "--jsonl", "--timeout", "0.7", "local:", "-c", SLEEPER, "36003"]);
+    let ran = run(["run", "--jsonl", "--timeout", "0.7", "local:", "-c", SLEEPER, &mark(36003)]);
     assert_eq!((ran.status, &ran.event("result")["kind"]), (3, &"timeout".into()), "{ran:?}");
-    none_left("36003");
+    none_left(&mark(36003));
 }
 
 #[test]
 fn a_closed_stdout_ends_the_run() {
     let code = "import sys\nwhile 1: print('x' * 1000)\n";
-    let mut child =
-        econtext().args(["run", "local:", "-c", code, "36004"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = econtext()
+        .args(["run", "local:", "-c", code, &mark(36004)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Running)
+        .unwrap();
     let mut some = [0; 1000];
-    child.stdout.take().unwrap().read_exact(&mut some).unwrap();
-    processes::wait_until(Duration::from_secs(10), "it ends", || child.try_wait().unwrap().is_some());
-    none_left("36004");
+    child.0.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    processes::wait_until(Duration::from_secs(10), "it ends", || child.0.try_wait().unwrap().is_some());
+    none_left(&mark(36004));
 }
 
 #[test]
