@@ -367,11 +367,11 @@ impl<'a> Parser<'a, '_> {
         if line.len() > self.limits.digits {
             return Err(PickleError::TooLarge { what: "digits in an integer", limit: self.limits.digits });
         }
-        let text = std::str::from_utf8(line).ok();
-        if let Some(n) = text.and_then(|s| s.parse().ok()) {
-            return Ok(Node::Int(n));
-        }
-        text.and_then(|s| s.parse().ok()).map(Node::BigInt).ok_or_else(|| self.bad("a decimal integer"))
+        // Rust's own parsers take underscores and plus signs.
+        let digits = line.strip_prefix(b"-").unwrap_or(line);
+        let text = std::str::from_utf8(line).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+        let n = text.and_then(|s| s.parse().ok()).ok_or_else(|| self.bad("a decimal integer"))?;
+        Ok(i64::try_from(&n).map_or(Node::BigInt(n), Node::Int))
     }
 
     fn long(&mut self, n: usize) -> Result<(), PickleError> {
