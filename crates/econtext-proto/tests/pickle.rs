@@ -30,7 +30,8 @@ fn values() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::Int),
         (-300..300_i64).prop_map(Value::Int),
-        proptest::collection::vec(any::<u8>(), 9..40).prop_map(|b| Value::int(BigInt::from_signed_bytes_le(&b))),
+        proptest::collection::vec(any::<u8>(), 9..40)
+            .prop_map(|b| Value::int(BigInt::from_signed_bytes_le(&b))),
         any::<f64>().prop_filter("NaN is not equal to itself", |x| !x.is_nan()).prop_map(Value::Float),
         (-1e9..1e9, -1e9..1e9).prop_map(|(re, im)| Value::Complex(re, im)),
         ".{0,20}".prop_map(Value::Str),
@@ -93,8 +94,12 @@ proptest! {
 
 /// Runs a script in a Python with this on its stdin.
 fn python(python: &pythons::Python, script: &str, input: &[u8]) -> Vec<u8> {
-    let mut child =
-        Command::new(&python.path).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(&python.path)
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
@@ -257,11 +262,19 @@ fn bombs_stay_within_their_limits() {
     let deep = [b"]".repeat(5000).as_slice(), &b"a".repeat(4999), b"."].concat();
     let digits = [b"L".as_slice(), &b"9".repeat(100_000), b"L\n."].concat();
     let many = [b"(".as_slice(), &b"N".repeat(20_000), b"t."].concat();
-    for (what, data) in
-        [("tuples", doubling), ("memo", memo), ("text", text), ("depth", deep), ("digits", digits), ("count", many)]
-    {
+    for (what, data) in [
+        ("tuples", doubling),
+        ("memo", memo),
+        ("text", text),
+        ("depth", deep),
+        ("digits", digits),
+        ("count", many),
+    ] {
         let error = decode_within(&data, &limits).expect_err(what);
-        assert!(matches!(error, PickleError::TooLarge { .. } | PickleError::TooDeep { .. }), "{what}: {error}");
+        assert!(
+            matches!(error, PickleError::TooLarge { .. } | PickleError::TooDeep { .. }),
+            "{what}: {error}"
+        );
     }
 }
 
@@ -273,7 +286,9 @@ fn a_value_that_contains_itself_is_refused() {
 
 #[test]
 fn a_length_beyond_the_data_is_an_error_before_memory_is_taken() {
-    for data in [&b"X\xff\xff\xff\xff."[..], b"T\xff\xff\xff\x7f.", b"B\xff\xff\xff\xff.", b"\x8b\xff\xff\xff\xff."] {
+    for data in
+        [&b"X\xff\xff\xff\xff."[..], b"T\xff\xff\xff\x7f.", b"B\xff\xff\xff\xff.", b"\x8b\xff\xff\xff\xff."]
+    {
         assert!(refused(data).contains("ends early"));
     }
 }
