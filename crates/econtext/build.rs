@@ -10,7 +10,8 @@ const MODULES: [&str; 1] = ["runner.py"];
 fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("no OUT_DIR"))?);
     println!("cargo::rerun-if-changed=remote");
-    let first_stage = compress(&minimized("first_stage.py")?)?;
+    // Nobody sees line numbers of the first stage.
+    let first_stage = compress(minimized("first_stage.py")?.trim_ascii_start())?;
     fs::write(out.join("first_stage.b64"), base64::prelude::BASE64_STANDARD.encode(first_stage))?;
     let mut core = minimized("core.py")?;
     core.push(b'\n');

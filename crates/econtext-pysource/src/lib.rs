@@ -7,10 +7,14 @@
 //! let small = econtext_pysource::minimize(b"def f(x):  # doubles\n    'Doubles.'\n    return x * 2\n");
 //! assert_eq!(small, b"def f(x):\n\n return x*2\n");
 //! ```
+//!
+//! [`imports`] says what a module will want, so that it can be sent along before anyone asks.
 #![forbid(unsafe_code)]
 
+mod imports;
 mod lexer;
 mod minimize;
 
+pub use imports::{Import, imports};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use minimize::minimize;
