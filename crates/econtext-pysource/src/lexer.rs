@@ -77,7 +77,16 @@ impl<'a> Lexer<'a> {
     }
 
     /// The end of the string whose opening quote is at `quote`.
-    fn string_end(&self, quote: usize) -> Option<usize> {
+    /// Where the string ends that begins with the quote at `quote`.
+    ///
+    /// In an f-string (PEP 701) an expression may hold strings with the same quotes. Older Pythons allow less, so
+    /// what reads as such is such; what does not is read the old way.
+    fn string_end(&self, quote: usize, formatted: bool) -> Option<usize> {
+        let nested = if formatted { self.text_end(quote, true, 0) } else { None };
+        nested.or_else(|| self.text_end(quote, false, 0))
+    }
+
+    fn text_end(&self, quote: usize, formatted: bool, level: usize) -> Option<usize> {
         let s = self.source;
         let q = s[quote];
         let triple = s.get(quote + 1) == Some(&q) && s.get(quote + 2) == Some(&q);
@@ -88,6 +97,49 @@ impl<'a> Lexer<'a> {
                 c if c == q && !triple => return Some(at + 1),
                 c if c == q && s.get(at + 1) == Some(&q) && s.get(at + 2) == Some(&q) => return Some(at + 3),
                 b'\n' | b'\r' if !triple => return None,
+                b'{' if formatted && s.get(at + 1) == Some(&b'{') => at += 2,
+                b'{' if formatted => at = self.expression_end(at + 1, level + 1)?,
+                _ => at += 1,
+            }
+        }
+    }
+
+    /// Where the replacement field of an f-string ends whose expression begins at `at`.
+    fn expression_end(&self, mut at: usize, level: usize) -> Option<usize> {
+        if level > 100 {
+            return None;
+        }
+        let s = self.source;
+        let mut depth = 0usize;
+        loop {
+            match *s.get(at)? {
+                b'(' | b'[' | b'{' => depth += 1,
+                b'}' if depth == 0 => return Some(at + 1),
+                b')' | b']' | b'}' => depth = depth.checked_sub(1)?,
+                b'"' | b'\'' => {
+                    let name = s[..at].iter().rposition(|&c| !is_name_byte(c)).map_or(0, |p| p + 1);
+                    at = self.text_end(
+                        at,
+                        is_string_prefix(&s[name..at]) && is_formatted(&s[name..at]),
+                        level,
+                    )?;
+                    continue;
+                }
+                b':' if depth == 0 => return self.format_end(at + 1, level),
+                b'\\' | b'#' => return None,
+                _ => {}
+            }
+            at += 1;
+        }
+    }
+
+    /// The same behind the colon: text, with fields in it.
+    fn format_end(&self, mut at: usize, level: usize) -> Option<usize> {
+        loop {
+            match *self.source.get(at)? {
+                b'}' => return Some(at + 1),
+                b'{' => at = self.expression_end(at + 1, level + 1)?,
+                b'\n' | b'\r' => return None,
                 _ => at += 1,
             }
         }
@@ -129,6 +181,10 @@ fn is_string_prefix(name: &[u8]) -> bool {
     name.len() <= 3 && name.iter().all(|c| matches!(c.to_ascii_lowercase(), b'r' | b'b' | b'u' | b'f' | b't'))
 }
 
+fn is_formatted(prefix: &[u8]) -> bool {
+    prefix.iter().any(|c| matches!(c.to_ascii_lowercase(), b'f' | b't'))
+}
+
 const OPERATORS: [&[u8]; 26] = [
     b"**=", b"//=", b">>=", b"<<=", b"...", b"**", b"//", b">>", b"<<", b"<=", b">=", b"==", b"!=", b"<>",
     b"->", b"+=", b"-=", b"*=", b"/=", b"%=", b"&=", b"|=", b"^=", b"@=", b":=", b"::",
@@ -166,7 +222,7 @@ impl Iterator for Lexer<'_> {
         } else if is_name_byte(c) || matches!(c, b'"' | b'\'') {
             let n = rest.iter().position(|&c| !is_name_byte(c)).unwrap_or(rest.len());
             if matches!(rest.get(n), Some(b'"' | b'\'')) && is_string_prefix(&rest[..n]) {
-                match self.string_end(start + n) {
+                match self.string_end(start + n, is_formatted(&rest[..n])) {
                     Some(end) => (TokenKind::String, end),
                     None => {
                         self.broken = true;
@@ -216,6 +272,15 @@ mod tests {
         assert_eq!(texts(r#"rb'a\'b' + u"x" "#), [r"rb'a\'b'", "+", "u\"x\""]);
         assert_eq!(texts("'''a\n'b''' x"), ["'''a\n'b'''", "x"]);
         assert_eq!(texts("'a\\\r\nb'"), ["'a\\\r\nb'"]);
+    }
+
+    #[test]
+    fn f_strings_may_hold_strings_with_their_own_quotes() {
+        assert_eq!(texts(r#"f"a{", ".join(x)}b" + y"#), [r#"f"a{", ".join(x)}b""#, "+", "y"]);
+        assert_eq!(texts(r#"f"{x:'>{w}}" y"#), [r#"f"{x:'>{w}}""#, "y"]);
+        assert_eq!(texts(r#"f"{{" y f'{a["b"]!r}' z"#), [r#"f"{{""#, "y", r#"f'{a["b"]!r}'"#, "z"]);
+        assert_eq!(texts(r#"f"{f"{f"{1}"}"}" y"#), [r#"f"{f"{f"{1}"}"}""#, "y"]);
+        assert_eq!(texts(r#"f"{" y"#), [r#"f"{""#, "y"]);
     }
 
     #[test]
