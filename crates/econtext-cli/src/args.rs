@@ -90,6 +90,12 @@ pub(crate) struct Common {
     /// Directory of modules to serve (repeatable)
     #[arg(long, value_name = "DIR", help_heading = "Python")]
     pub(crate) path: Vec<PathBuf>,
+    /// Make files of this served package there, or of all: in memory, removed at the end (repeatable)
+    #[arg(long, value_name = "PACKAGE|all", help_heading = "Python")]
+    pub(crate) spool: Vec<String>,
+    /// Where to make those files, if not in memory
+    #[arg(long, value_name = "DIR", requires = "spool", help_heading = "Python")]
+    pub(crate) spool_dir: Option<String>,
 
     /// Hosts at a time
     #[arg(short = 'f', long, value_name = "N", default_value = "64", help_heading = "Limits")]

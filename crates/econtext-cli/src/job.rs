@@ -3,7 +3,7 @@
 use crate::args::Common;
 use crate::report::Report;
 use crate::target::Target;
-use econtext::{Broker, Context, Error, ErrorKind, Event, ModuleFinder, Python, Value};
+use econtext::{Broker, Call, Context, Error, ErrorKind, Event, ModuleFinder, Python, Value};
 use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,8 +183,15 @@ impl Job<'_> {
             Err(error) => return Outcome::Failed(error),
         };
         self.stop.add(&context);
+        // Nobody waits for it: it runs before what follows.
+        let spool = (!self.common.spool.is_empty()).then(|| {
+            context.call::<Value>("econtext.spool:start", (&self.common.spool, &self.common.spool_dir))
+        });
         let outcome = work(&Host { context: context.clone(), started, job: self });
         self.stop.remove(&context);
+        if let Some(Err(error)) = spool.map(Call::wait) {
+            return Outcome::Failed(error);
+        }
         match outcome {
             Outcome::Failed(_) if self.stop.is_stopped() => {
                 Outcome::Failed(Error::Cancelled { host: target.name.clone() })

@@ -11,7 +11,7 @@ use econtext::{Error, PathFinder, Program, Value};
 use secrecy::SecretString;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -153,8 +153,12 @@ fn password(common: &Common) -> anyhow::Result<Option<SecretString>> {
 /// `--path` directories, behind `first` if there is one.
 fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
     let mut finder = PathFinder::new();
-    for directory in first.into_iter().chain(common.path.iter().map(PathBuf::as_path)) {
-        finder = finder.root(directory).map_err(|e| Usage(format!("--path {}: {e}", directory.display())))?;
+    let bad = |directory: &Path, e: io::Error| Usage(format!("{}: {e}", directory.display()));
+    if let Some(first) = first {
+        finder = finder.code_root(first).map_err(|e| bad(first, e))?;
+    }
+    for directory in &common.path {
+        finder = finder.root(directory).map_err(|e| bad(directory, e))?;
     }
     Ok(finder)
 }

@@ -23,6 +23,10 @@ pub const STDIO: Handle = Handle(104);
 pub const CANCEL: Handle = Handle(105);
 /// Controller: the child's first message: (Python version, pid, user).
 pub const HELLO: Handle = Handle(106);
+/// Controller: (reply handle, path, offset); answered with a directory, a piece of a file, or `None`.
+pub const GET_FILE: Handle = Handle(107);
+/// Controller: (reply handle, path); answered with (path, whether it begins, piece) for all files below, then `None`.
+pub const GET_TREE: Handle = Handle(108);
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
 /// The child allocates its handles from here.

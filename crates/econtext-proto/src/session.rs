@@ -3,8 +3,8 @@
 use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HEADER_LEN};
 use crate::mac::{Secret, Sender};
 use crate::message::{
-    CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_MODULE, Handle, LogRecord,
-    ModuleRecord, PUSH_MODULE, STDIO,
+    CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE,
+    Handle, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
 use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode};
 use crate::value::Value;
@@ -67,6 +67,22 @@ pub enum Event {
         reply_to: Handle,
         /// The module's full name.
         name: String,
+    },
+    /// The child wants a piece of a file, or a directory: answer by [`Session::send`] to the handle.
+    FileRequested {
+        /// Where the answer goes.
+        reply_to: Handle,
+        /// The path, below no particular root.
+        path: String,
+        /// Where the piece begins, in bytes.
+        offset: u64,
+    },
+    /// The child wants all files below a path: send them to the handle, then `None`.
+    TreeRequested {
+        /// Where the answers go.
+        reply_to: Handle,
+        /// The path, below no particular root.
+        path: String,
     },
     /// A log record.
     Log(LogRecord),
@@ -363,6 +379,21 @@ impl Session {
                 Ok(Some([Value::Int(reply_to), name])) => Event::ModuleRequested {
                     reply_to: Handle(*reply_to),
                     name: name.as_str().ok_or(malformed)?.to_owned(),
+                },
+                _ => return Err(malformed),
+            },
+            GET_FILE => match value.as_ref().map(Value::as_seq) {
+                Ok(Some([Value::Int(reply_to), path, Value::Int(offset)])) => Event::FileRequested {
+                    reply_to: Handle(*reply_to),
+                    path: path.as_str().ok_or(malformed.clone())?.to_owned(),
+                    offset: u64::try_from(*offset).map_err(|_| malformed)?,
+                },
+                _ => return Err(malformed),
+            },
+            GET_TREE => match value.as_ref().map(Value::as_seq) {
+                Ok(Some([Value::Int(reply_to), path])) => Event::TreeRequested {
+                    reply_to: Handle(*reply_to),
+                    path: path.as_str().ok_or(malformed)?.to_owned(),
                 },
                 _ => return Err(malformed),
             },

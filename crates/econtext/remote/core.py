@@ -47,7 +47,7 @@ else:
 __name__ = 'econtext.core'  # for the classes below; main() makes it true
 
 # Handles. The controller listens on the first row, the child on the second.
-FORWARD_LOG, GET_MODULE, STDIO, HELLO = 100, 101, 104, 106
+FORWARD_LOG, GET_MODULE, STDIO, HELLO, GET_FILE, GET_TREE = 100, 101, 104, 106, 107, 108
 CALL_FUNCTION, PUSH_MODULE, CANCEL = 102, 103, 105
 FIRST_HANDLE = 1 << 30  # the child's own; the controller's start at 1000
 
@@ -98,6 +98,8 @@ def describe(exc, tb, depth=0):
             message = bytes(exc).decode('utf-8', 'replace')
         except BaseException:
             message = '<%s whose str() raised>' % kind.__name__
+    if str(getattr(exc, 'filename', None)).startswith(ROOT):
+        message += ' (served from memory; econtext --spool PACKAGE makes files of a package)'
     try:
         arguments = tuple(plain(a, '') for a in exc.args)
         if len(dumps(arguments)) > 65536:
@@ -673,29 +675,33 @@ class Importer(object):
 
     `records` maps a name to (kind, path below ROOT, source in zlib or None, children), or to None if the controller
     has no such module. Children map the last part of a name to its kind: what is not there costs no round trip.
+    A package may be imported under another name than its own: `names` has the controller's name for those below it.
     """
 
     def __init__(self, context):
         self.context = context
         self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, None)}
+        self.names = {}
 
     def on_push(self, modules):
         for name, kind, path, source, children in modules:
-            self.records[name] = (kind, path, source, children)
+            self.records.setdefault(name, (kind, path, source, children))
 
     def record(self, name):
         """What the controller has under `name`, or None. May ask it."""
+        name = self.names.get(name, name)
+        if name in self.records:
+            return self.records[name]
         parent, _, tail = name.rpartition('.')
         if parent:
             above = self.records.get(parent)
             if above is None:
                 package = sys.modules.get(parent)
-                if getattr(package, '__file__', None) or not hasattr(package, '__path__'):
+                if package and (getattr(package, '__file__', None) or not hasattr(package, '__path__')):
                     return None  # a package of the target's own is complete
             elif above[3] is not None and tail not in above[3]:
                 return None
-        if name not in self.records:
-            self.records[name] = self.context.ask(GET_MODULE, name)
+        self.records[name] = self.context.ask(GET_MODULE, name)
         return self.records[name]
 
     def servable(self, name):
@@ -713,12 +719,15 @@ class Importer(object):
         kind, path = record[:2]
         spec = ModuleSpec(name, self, origin=ROOT + path, is_package=kind != MODULE)
         if kind != MODULE:
-            spec.submodule_search_locations = [ROOT + name.replace('.', '/')]
+            spec.submodule_search_locations = [self.directory(name)]
         if kind == NAMESPACE:
             spec.origin = spec.loader = None
         else:
             spec.has_location = True
         return spec
+
+    def directory(self, name):
+        return ROOT + self.names.get(name, name).replace('.', '/')
 
     def create_module(self, spec):
         return None
@@ -754,7 +763,7 @@ class Importer(object):
         module.__loader__ = self
         module.__package__ = name if kind != MODULE else name.rpartition('.')[0]
         if kind != MODULE:
-            module.__path__ = [ROOT + name.replace('.', '/')]
+            module.__path__ = [self.directory(name)]
         try:
             if kind != NAMESPACE:
                 module.__file__ = ROOT + path
@@ -794,6 +803,62 @@ class Importer(object):
         for name in [n for n, r in self.records.items() if r is None]:
             del self.records[name]
 
+    # What is not needed by many comes from econtext.files.
+
+    def get_data(self, path):
+        from econtext import files
+        return files.read(path)
+
+    def get_resource_reader(self, name):
+        from econtext import files
+        return files.Reader(self.directory(name)[len(ROOT):])
+
+    def find_distributions(self, context=None):
+        from econtext import files
+        return files.distributions(getattr(context, 'name', None))
+
+
+class Entry(object):
+    """The finder for ROOT on sys.path, and for what lies below it on the __path__ of packages.
+
+    So namespace packages are made of their portions here and there, and pkgutil sees what there is.
+    """
+
+    def __init__(self, path):
+        if (path + '/')[:len(ROOT)] != ROOT:
+            raise ImportError(path)
+        self.path = path
+
+    def served(self, name):
+        """Makes the importer know which module of the controller's `name` is, seen from this directory."""
+        served = (self.path + '/')[len(ROOT):].replace('/', '.') + name.rpartition('.')[2]
+        if served != name:
+            core.importer.names[name] = served
+        return core.importer
+
+    def find_spec(self, name, target=None):
+        return self.served(name).find_spec(name)
+
+    def find_module(self, name, path=None):
+        return self.served(name).find_module(name)
+
+    def iter_modules(self, prefix=''):
+        package = self.path[len(ROOT):].replace('/', '.')
+        if package:
+            children = (core.importer.record(package) or [None] * 4)[3] or {}
+            return sorted((prefix + name, kind in (PACKAGE, NAMESPACE)) for name, kind in children.items())
+        from econtext import files
+        found = []
+        for path in files.Path('').iterdir():
+            if path.name.endswith('.py'):
+                found.append((prefix + path.name[:-3], False))
+            elif '.' not in path.name and path.joinpath('__init__.py').exists():
+                found.append((prefix + path.name, True))
+        return sorted(found)
+
+    def invalidate_caches(self):
+        core.importer.invalidate_caches()
+
 
 # -- the child
 
@@ -832,6 +897,8 @@ class ExternalContext(object):
             sys.meta_path.append(self.importer)
         else:
             sys.meta_path.insert(1, self.importer)
+        sys.path_hooks.append(Entry)
+        sys.path.append(ROOT[:-1])
         self.set_up_stdio()
         signal.signal(signal.SIGINT, self.on_interrupt)
         self.stream.handlers.update({CALL_FUNCTION: self.on_call, PUSH_MODULE: self.importer.on_push, CANCEL: self.on_cancel})

@@ -4,8 +4,7 @@
 //! all reading, and all time is the broker's.
 
 use crate::error::Error;
-use crate::link::{Link, LinkEnd};
-use econtext_proto::Handle;
+use crate::link::{Link, LinkEnd, Wanted};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fd::AsRawFd as _;
@@ -50,7 +49,7 @@ pub(crate) struct Shared {
     /// Times that other threads want to be woken for, by link.
     timers: Mutex<Vec<(Instant, usize)>>,
     stopping: AtomicBool,
-    finder: mpsc::Sender<(Weak<Link>, Handle, String)>,
+    finder: mpsc::Sender<(Weak<Link>, Wanted)>,
 }
 
 impl Broker {
@@ -64,12 +63,12 @@ impl Broker {
 
     fn start() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let (finder, requests) = mpsc::channel::<(Weak<Link>, Handle, String)>();
+        let (finder, requests) = mpsc::channel::<(Weak<Link>, Wanted)>();
         // Reading sources may take a while, and IO goes on meanwhile.
         std::thread::Builder::new().name("econtext-finder".into()).spawn(move || {
-            for (link, reply_to, name) in requests {
+            for (link, wanted) in requests {
                 if let Some(link) = link.upgrade() {
-                    link.answer_module(reply_to, &name);
+                    link.answer(&wanted);
                 }
             }
         })?;
@@ -146,9 +145,9 @@ impl Shared {
         let _ = self.waker.wake();
     }
 
-    /// Has a module looked up by the finder's thread.
-    pub(crate) fn look_up(&self, link: &Arc<Link>, reply_to: Handle, name: String) {
-        let _ = self.finder.send((Arc::downgrade(link), reply_to, name));
+    /// Has what a child wants looked up by the finder's thread.
+    pub(crate) fn look_up(&self, link: &Arc<Link>, wanted: Wanted) {
+        let _ = self.finder.send((Arc::downgrade(link), wanted));
     }
 
     fn all(&self) -> Vec<Arc<Link>> {

@@ -1,9 +1,9 @@
 //! Finds modules on the controller, without a Python.
 
-use econtext_proto::{ModuleKind, ModuleRecord};
+use econtext_proto::{ModuleKind, ModuleRecord, Value};
 use flate2::{Compression, write::ZlibEncoder};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, os::unix::fs::FileTypeExt as _};
@@ -14,6 +14,47 @@ use std::{fs, os::unix::fs::FileTypeExt as _};
 pub trait ModuleFinder: Send + Sync {
     /// The module called `name`, if there is one.
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>>;
+
+    /// What is at `path`, below the roots as if they were one: a directory, or a piece of a file from `offset` on.
+    fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
+        let _ = (path, offset);
+        None
+    }
+}
+
+/// What a child is told about a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileAnswer {
+    /// Names in a directory, with whether each is a directory, and its size in bytes.
+    Directory(Vec<(String, bool, u64)>),
+    /// A file of `size` bytes, and the bytes from the offset asked for; no more than a chunk.
+    File {
+        /// Bytes in all of the file.
+        size: u64,
+        /// Bytes from the offset on.
+        chunk: Vec<u8>,
+    },
+}
+
+/// Bytes of a file in one answer.
+const CHUNK: u64 = 1 << 20;
+
+impl FileAnswer {
+    /// As `files.py` reads it.
+    pub(crate) fn to_value(&self) -> Value {
+        let int = |n: u64| Value::int(n.into());
+        match self {
+            FileAnswer::Directory(entries) => {
+                let entry = |(name, directory, size): &(String, bool, u64)| {
+                    Value::Tuple(vec![Value::Str(name.clone()), Value::Bool(*directory), int(*size)])
+                };
+                Value::Tuple(vec![Value::Int(0), Value::List(entries.iter().map(entry).collect())])
+            }
+            FileAnswer::File { size, chunk } => {
+                Value::Tuple(vec![Value::Int(1), int(*size), Value::Bytes(deflate(chunk))])
+            }
+        }
+    }
 }
 
 /// A source file over this size is not sent: it is no module that a person wrote.
@@ -29,11 +70,19 @@ const MAX_SOURCE: u64 = 32 << 20;
 /// ```
 #[derive(Debug, Default)]
 pub struct PathFinder {
-    roots: Vec<PathBuf>,
+    roots: Vec<Root>,
     /// By module name; with whether it is a package.
     sources: BTreeMap<String, (bool, Vec<u8>)>,
     main: Option<PathBuf>,
     cache: Mutex<HashMap<String, Option<Arc<ModuleRecord>>>>,
+}
+
+/// A directory to look in.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// Whether files that belong to no package are served too.
+    data: bool,
 }
 
 impl PathFinder {
@@ -42,14 +91,27 @@ impl PathFinder {
         Self::default()
     }
 
-    /// Adds a directory to look in, behind those there are.
+    /// Adds a directory to look in, behind those there are: its modules, and the files beside them. Nothing whose name
+    /// begins with a dot.
     ///
     /// # Errors
     /// If it is no directory that can be read.
-    pub fn root(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
-        let root = fs::canonicalize(directory)?;
-        fs::read_dir(&root)?;
-        self.roots.push(root);
+    pub fn root(self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.add_root(directory.as_ref(), true)
+    }
+
+    /// Adds a directory that may hold much else: its modules, and files only if they are in a package.
+    ///
+    /// # Errors
+    /// If it is no directory that can be read.
+    pub fn code_root(self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.add_root(directory.as_ref(), false)
+    }
+
+    fn add_root(mut self, directory: &Path, data: bool) -> io::Result<Self> {
+        let path = fs::canonicalize(directory)?;
+        fs::read_dir(&path)?;
+        self.roots.push(Root { path, data });
         Ok(self)
     }
 
@@ -166,7 +228,8 @@ impl PathFinder {
 
     /// The directories that make up the package called `parents`, each with its root.
     fn directories(&self, parents: &[&str]) -> Vec<(&Path, PathBuf)> {
-        let mut found: Vec<(&Path, PathBuf)> = self.roots.iter().map(|r| (r.as_path(), r.clone())).collect();
+        let mut found: Vec<(&Path, PathBuf)> =
+            self.roots.iter().map(|r| (r.path.as_path(), r.path.clone())).collect();
         for parent in parents {
             let mut next = Vec::new();
             for (root, directory) in found {
@@ -192,7 +255,70 @@ impl PathFinder {
     }
 }
 
+impl PathFinder {
+    /// The path's places in the roots that have it, if it leads nowhere else and may be served.
+    fn places(&self, path: &str) -> Vec<PathBuf> {
+        let plain =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\0', '/', '\\']);
+        if !path.is_empty() && !path.split('/').all(plain) {
+            return Vec::new();
+        }
+        let served = |root: &&Root| {
+            is_below(&root.path, &root.path.join(path))
+                && (root.data || is_in_package(&root.path, Path::new(path)))
+        };
+        self.roots.iter().filter(served).map(|root| root.path.join(path)).collect()
+    }
+}
+
+/// Whether a path is that of a package, or in one.
+fn is_in_package(root: &Path, path: &Path) -> bool {
+    path.ancestors().any(|p| p != Path::new("") && root.join(p).join("__init__.py").is_file())
+}
+
+fn read_directory(path: &Path) -> Option<Vec<(String, bool, u64)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path).ok()?.flatten() {
+        let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), fs::metadata(entry.path())) else {
+            continue;
+        };
+        if name != "__pycache__" && !name.starts_with('.') && (metadata.is_dir() || metadata.is_file()) {
+            entries.push((name, metadata.is_dir(), metadata.len()));
+        }
+    }
+    Some(entries)
+}
+
+fn read_chunk(path: &Path, offset: u64) -> Option<FileAnswer> {
+    // Opening a pipe or a device would wait, or do something.
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let mut file = fs::File::open(path).ok()?;
+    file.seek(io::SeekFrom::Start(offset)).ok()?;
+    let mut chunk = Vec::new();
+    file.take(CHUNK).read_to_end(&mut chunk).ok()?;
+    Some(FileAnswer::File { size: metadata.len(), chunk })
+}
+
 impl ModuleFinder for PathFinder {
+    fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
+        let places = self.places(path);
+        let first = places.first()?;
+        if !first.is_dir() {
+            return read_chunk(first, offset);
+        }
+        // A package is where it was found first; what is not one is the sum of its parts.
+        let mut all: BTreeMap<String, (bool, u64)> = BTreeMap::new();
+        for place in places.iter().filter(|p| p.is_dir()) {
+            for (name, directory, size) in read_directory(place)? {
+                all.entry(name).or_insert((directory, size));
+            }
+            if place.join("__init__.py").is_file() {
+                break;
+            }
+        }
+        Some(FileAnswer::Directory(all.into_iter().map(|(name, (d, size))| (name, d, size)).collect()))
+    }
+
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
         // A poisoned cache is still a cache.
         if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(name) {

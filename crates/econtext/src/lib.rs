@@ -39,7 +39,7 @@ pub use econtext_proto::{
     Value, from_value, to_value,
 };
 pub use error::{Error, ErrorKind};
-pub use finder::{ModuleFinder, PathFinder};
+pub use finder::{FileAnswer, ModuleFinder, PathFinder};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};

@@ -3,14 +3,17 @@
 use crate::broker::Shared;
 use crate::dialog::{Dialog, Step};
 use crate::error::{Error, ErrorKind};
-use crate::finder::ModuleFinder;
+use crate::finder::{FileAnswer, ModuleFinder, deflate};
 use crate::process::{Process, describe_exit};
 use crate::remote;
 use crate::slot::Slot;
 use crate::transport::{Failure, Transport};
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
-use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
+use econtext_proto::{
+    Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, ModuleKind, ModuleRecord, Outcome, Session,
+    Value, to_value,
+};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -44,6 +47,17 @@ pub enum Event {
 pub(crate) type EventCallback = Box<dyn Fn(Event) + Send + Sync>;
 pub(crate) type HandleCallback = Arc<dyn Fn(Option<Value>) + Send + Sync>;
 pub(crate) type CallSlot = Slot<Result<Value, Error>>;
+
+/// What a child asked for.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// A module, by name.
+    Module(Handle, String),
+    /// A piece of a file, or a directory: its path and the offset.
+    File(Handle, String, u64),
+    /// All files below a path.
+    Tree(Handle, String),
+}
 
 /// Bytes of stderr that are kept for errors.
 const STDERR_TAIL: usize = 16 << 10;
@@ -121,6 +135,8 @@ enum Action {
     Finish(Arc<CallSlot>, Result<Value, Error>),
     Deliver(HandleCallback, Option<Value>),
     LookUp(Handle, String),
+    ReadFile(Handle, String, u64),
+    ReadTree(Handle, String),
     Ready(Result<Hello, Error>),
 }
 
@@ -205,7 +221,7 @@ impl Link {
         }
         if spec.module == remote::RUNNER && !state.pushed_runner {
             state.pushed_runner = true;
-            let _ = state.session.push_modules(&[remote::runner()]);
+            let _ = state.session.push_modules(&Vec::from_iter(remote::find(remote::RUNNER)));
         }
         let handle = state.session.call(spec).map_err(|e| self.unsendable(&e))?;
         state.calls.insert(handle, Running { slot: slot.clone(), started: Instant::now(), cancelled: false });
@@ -287,8 +303,66 @@ impl Link {
         shared.wake_at(at, self.index());
     }
 
-    pub(crate) fn answer_module(&self, reply_to: Handle, name: &str) {
-        let found = self.finder.as_ref().and_then(|finder| finder.find(name));
+    /// Answers a child; called on the finder's thread.
+    pub(crate) fn answer(&self, wanted: &Wanted) {
+        match wanted {
+            Wanted::Module(reply_to, name) => self.answer_module(*reply_to, name),
+            Wanted::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
+            Wanted::Tree(reply_to, path) => {
+                self.answer_tree(*reply_to, path, 0);
+                let _ = self.send(*reply_to, &Value::None);
+            }
+        }
+    }
+
+    fn answer_file(&self, reply_to: Handle, path: &str, offset: u64) {
+        let found = self.finder.as_ref().and_then(|finder| finder.read(path, offset));
+        tracing::debug!(target: "econtext", context = self.name, path, offset, found = found.is_some(), "file");
+        let answer = found.as_ref().map_or(Value::None, FileAnswer::to_value);
+        let mut state = self.lock();
+        // Chunks and listings are far below the limit of a frame, unless that was set very low: then there is no file.
+        if state.session.send(reply_to, &answer).is_err() {
+            let _ = state.session.send(reply_to, &Value::None);
+        }
+        state.flush();
+    }
+
+    fn answer_tree(&self, reply_to: Handle, path: &str, depth: usize) {
+        let Some(finder) = self.finder.as_ref().filter(|_| depth < 64) else { return };
+        let mut offset = 0;
+        loop {
+            match finder.read(path, offset) {
+                Some(FileAnswer::Directory(entries)) => {
+                    for (name, ..) in entries {
+                        self.answer_tree(reply_to, &format!("{path}/{name}"), depth + 1);
+                    }
+                    return;
+                }
+                Some(FileAnswer::File { size, chunk }) => {
+                    let piece = (path, offset == 0, Value::Bytes(deflate(&chunk)));
+                    let sent = to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok());
+                    offset += chunk.len() as u64;
+                    if !sent || chunk.is_empty() || offset >= size {
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn answer_module(&self, reply_to: Handle, name: &str) {
+        let mut found = self.finder.as_ref().and_then(|finder| finder.find(name));
+        if name == "__main__" && found.is_none() {
+            // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.
+            found = Some(Arc::new(ModuleRecord {
+                name: name.to_owned(),
+                kind: ModuleKind::Module,
+                path: "__main__.py".to_owned(),
+                source: Some(Arc::from(deflate(b""))),
+                children: Vec::new(),
+            }));
+        }
         tracing::debug!(target: "econtext", context = self.name, module = name, found = found.is_some(), "module");
         let mut state = self.lock();
         if let Err(error) = state.session.provide_module(reply_to, found.as_deref()) {
@@ -513,6 +587,10 @@ impl Link {
                     }
                     None => Action::LookUp(reply_to, name),
                 },
+                SessionEvent::FileRequested { reply_to, path, offset } => {
+                    Action::ReadFile(reply_to, path, offset)
+                }
+                SessionEvent::TreeRequested { reply_to, path } => Action::ReadTree(reply_to, path),
                 SessionEvent::Log(record) => Action::Event(Event::Log(record)),
                 SessionEvent::Output(fd, data) => Action::Event(Event::Output { fd, data }),
                 SessionEvent::Unresponsive(_) => {
@@ -567,10 +645,11 @@ impl Link {
                 }
                 Action::Finish(slot, result) => slot.set(result),
                 Action::Deliver(callback, value) => callback(value),
-                Action::LookUp(reply_to, name) if self.finder.is_some() => {
-                    shared.look_up(self, reply_to, name)
+                Action::LookUp(reply_to, name) => shared.look_up(self, Wanted::Module(reply_to, name)),
+                Action::ReadFile(reply_to, path, offset) => {
+                    shared.look_up(self, Wanted::File(reply_to, path, offset))
                 }
-                Action::LookUp(reply_to, name) => self.answer_module(reply_to, &name),
+                Action::ReadTree(reply_to, path) => shared.look_up(self, Wanted::Tree(reply_to, path)),
                 Action::Ready(result) => self.ready.set(result),
             }
         }

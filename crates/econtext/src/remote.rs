@@ -6,18 +6,19 @@ use std::sync::Arc;
 /// Runs programs as `python FILE`, `-c` and `-m` would.
 pub(crate) const RUNNER: &str = "econtext.runner";
 
-/// The record of [`RUNNER`].
-pub(crate) fn runner() -> ModuleRecord {
-    ModuleRecord {
-        name: RUNNER.to_owned(),
-        kind: ModuleKind::Module,
-        path: "econtext/runner.py".to_owned(),
-        source: Some(Arc::from(&include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))[..])),
-        children: Vec::new(),
-    }
-}
+const MODULES: [(&str, &str, &[u8]); 3] = [
+    (RUNNER, "econtext/runner.py", include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))),
+    ("econtext.files", "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
+    ("econtext.spool", "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),
+];
 
 /// Our own module called `name`.
 pub(crate) fn find(name: &str) -> Option<ModuleRecord> {
-    (name == RUNNER).then(runner)
+    MODULES.iter().find(|(known, ..)| *known == name).map(|(name, path, source)| ModuleRecord {
+        name: (*name).to_owned(),
+        kind: ModuleKind::Module,
+        path: (*path).to_owned(),
+        source: Some(Arc::from(*source)),
+        children: Vec::new(),
+    })
 }

@@ -1,0 +1,190 @@
+"""Files beside served modules: resources, package data and the metadata of distributions. Sent on first use.
+
+A path here is one below core.ROOT, without a slash in front; '' is the top, where all of the controller's roots are one.
+"""
+from __future__ import absolute_import
+
+import errno
+import io
+import os
+import zlib
+
+from econtext import core
+
+DIRECTORY, FILE = 0, 1
+listings = {}  # of directories: name to (is a directory, size)
+
+
+def ask(path, offset=0):
+    """(DIRECTORY, entries) or (FILE, size, a chunk in zlib), or None."""
+    return core.core.context.ask(core.GET_FILE, path, offset)
+
+
+def listing(path):
+    """The entries of a directory, or None. Each directory is asked for once."""
+    if path not in listings:
+        parent, _, name = path.rpartition('/')
+        if path and (listing(parent) or {}).get(name, (False, 0))[0] is False:
+            return None
+        answer = ask(path)
+        entries = None
+        if answer and answer[0] == DIRECTORY:
+            entries = dict((entry[0], entry[1:]) for entry in answer[1])
+        listings[path] = entries
+    return listings[path]
+
+
+def entry(path):
+    """(is a directory, size) of what is at a path, or None."""
+    if not path:
+        return True, 0
+    parent, _, name = path.rpartition('/')
+    return (listing(parent) or {}).get(name)
+
+
+def missing(path):
+    return IOError(errno.ENOENT, os.strerror(errno.ENOENT), core.ROOT + path)
+
+
+def chunks(path):
+    offset, size = 0, 1
+    while offset < size:
+        answer = ask(path, offset)
+        if answer is None or answer[0] != FILE:
+            raise missing(path)
+        size, chunk = answer[1], zlib.decompress(answer[2])
+        if not chunk and offset < size:
+            raise EOFError('%s became shorter while it was read' % path)
+        yield chunk
+        offset += len(chunk)
+
+
+def read(path):
+    """The bytes of a file, given by its full path as `__file__` shows it, or below ROOT."""
+    return b''.join(chunks(below(path)))
+
+
+def below(path):
+    if path.startswith(core.ROOT):
+        path = path[len(core.ROOT):]
+    elif path == core.ROOT[:-1]:
+        path = ''
+    elif path.startswith('/'):
+        raise missing(path)
+    parts = []
+    for part in path.split('/'):
+        if part == '..' and parts:
+            parts.pop()
+        elif part not in ('', '.'):
+            parts.append(part)
+    return '/'.join(parts)
+
+
+class Path(object):
+    """What importlib.resources calls a Traversable, and importlib.metadata takes for a path."""
+
+    def __init__(self, path):
+        self.path = path
+
+    @property
+    def name(self):
+        return self.path.rpartition('/')[2]
+
+    @property
+    def stem(self):
+        return self.name.rpartition('.')[0] or self.name
+
+    @property
+    def suffix(self):
+        return self.name[len(self.stem):]
+
+    @property
+    def parent(self):
+        return Path(self.path.rpartition('/')[0])
+
+    def joinpath(self, *parts):
+        return Path(below('/'.join([self.path or '.'] + [str(p) for p in parts])))
+
+    def __truediv__(self, part):
+        return self.joinpath(part)
+
+    __div__ = __truediv__
+
+    def exists(self):
+        return entry(self.path) is not None
+
+    def is_dir(self):
+        return bool((entry(self.path) or [False])[0])
+
+    def is_file(self):
+        return self.exists() and not self.is_dir()
+
+    def iterdir(self):
+        names = listing(self.path)
+        if names is None:
+            raise missing(self.path)
+        return iter([self.joinpath(name) for name in names])
+
+    def read_bytes(self):
+        return read(self.path)
+
+    def read_text(self, encoding=None, errors=None):
+        return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding or 'utf-8', errors or 'strict').read()
+
+    def open(self, mode='r', buffering=-1, encoding=None, errors=None, newline=None):
+        data = io.BytesIO(self.read_bytes())
+        data.name = str(self)
+        return data if 'b' in mode else io.TextIOWrapper(data, encoding or 'utf-8', errors, newline)
+
+    def __eq__(self, other):
+        return isinstance(other, Path) and self.path == other.path
+
+    def __lt__(self, other):
+        return self.path < other.path
+
+    def __hash__(self):
+        return hash(self.path)
+
+    def __str__(self):
+        return core.ROOT + self.path
+
+    def __fspath__(self):
+        return str(self)
+
+    def __repr__(self):
+        return 'Path(%r)' % str(self)
+
+
+class Reader(object):
+    """The resource reader of one package, of importlib.resources in all its versions."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def files(self):
+        return self.path
+
+    def open_resource(self, resource):
+        return self.path.joinpath(resource).open('rb')
+
+    def resource_path(self, resource):
+        raise missing(self.path.joinpath(resource).path)  # it is no file of a file system
+
+    def is_resource(self, name):
+        return self.path.joinpath(name).is_file()
+
+    def contents(self):
+        return (p.name for p in self.path.iterdir())
+
+
+def normal(name):
+    return name.lower().replace('_', '-').replace('.', '-')
+
+
+def distributions(name):
+    """The distributions that lie at the top of the controller's roots; those called `name`, if it is given."""
+    from importlib.metadata import PathDistribution
+    for path in Path('').iterdir():
+        stem, _, kind = path.name.rpartition('.')
+        if kind in ('dist-info', 'egg-info') and (name is None or normal(stem.split('-')[0]) == normal(name)):
+            yield PathDistribution(path)
