@@ -178,6 +178,9 @@ impl Job<'_> {
             .log_level(self.log_level)
             .connect_timeout(connect_timeout)
             .on_event(on_event);
+        // What will be files there need not go ahead as modules.
+        let builder =
+            if self.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder };
         let context = match target.connect(builder, broker, self.common, self.password.as_ref()) {
             Ok(context) => context,
             Err(error) => return Outcome::Failed(error),

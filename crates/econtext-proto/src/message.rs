@@ -15,7 +15,7 @@ pub const FORWARD_LOG: Handle = Handle(100);
 pub const GET_MODULE: Handle = Handle(101);
 /// Child: (reply handle, with context, module, class or `None`, function, args, kwargs); the dead sentinel shuts down.
 pub const CALL_FUNCTION: Handle = Handle(102);
-/// Child: a list of (name, kind, path, source in zlib or `None`, children or `None`).
+/// Child: a list of (name, kind, path, source in zlib or `None`, children or `None`), and names that are nowhere.
 pub const PUSH_MODULE: Handle = Handle(103);
 /// Controller: (1 or 2, bytes), what was written to that file descriptor in the child.
 pub const STDIO: Handle = Handle(104);
@@ -25,7 +25,8 @@ pub const CANCEL: Handle = Handle(105);
 pub const HELLO: Handle = Handle(106);
 /// Controller: (reply handle, path, offset); answered with a directory, a piece of a file, or `None`.
 pub const GET_FILE: Handle = Handle(107);
-/// Controller: (reply handle, path); answered with (path, whether it begins, piece) for all files below, then `None`.
+/// Controller: (reply handle, path, limit in bytes or 0); answered with (path, whether it begins, piece) for all files
+/// below that fit, then `None`.
 pub const GET_TREE: Handle = Handle(108);
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);

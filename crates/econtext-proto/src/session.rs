@@ -83,6 +83,8 @@ pub enum Event {
         reply_to: Handle,
         /// The path, below no particular root.
         path: String,
+        /// Bytes that all files together may have; 0 for any number.
+        limit: u64,
     },
     /// A log record.
     Log(LogRecord),
@@ -115,6 +117,7 @@ pub struct Session {
     /// Bytes of the first chunk of `out` that are written.
     written: usize,
     queued: usize,
+    sent: u64,
     next_handle: i64,
     calls: HashMap<Handle, Call>,
     receivers: HashSet<Handle>,
@@ -133,6 +136,7 @@ impl Session {
             queued: payload.len(),
             out: VecDeque::from([payload]),
             written: 0,
+            sent: 0,
             next_handle: FIRST_HANDLE.0,
             calls: HashMap::new(),
             receivers: HashSet::new(),
@@ -236,12 +240,17 @@ impl Session {
         self.send(reply_to, &reply).or_else(|error| self.send(reply_to, &Value::None).and(Err(error)))
     }
 
-    /// Sends modules before they are asked for.
+    /// Sends modules before they are asked for, and top-level names of which there is no module here.
     ///
     /// # Errors
     /// Records too large for a frame.
-    pub fn push_modules(&mut self, records: &[ModuleRecord]) -> Result<(), PickleError> {
-        self.send(PUSH_MODULE, &Value::List(records.iter().map(ModuleRecord::to_push).collect()))
+    pub fn push_modules<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a ModuleRecord>,
+        absent: &[&str],
+    ) -> Result<(), PickleError> {
+        let records = records.into_iter().map(ModuleRecord::to_push).collect();
+        self.send(PUSH_MODULE, &Value::Tuple(vec![Value::List(records), Value::Str(absent.join(" "))]))
     }
 
     /// Sends `value` to the child's receiver at `handle`.
@@ -305,6 +314,7 @@ impl Session {
     pub fn advance(&mut self, n: usize) {
         self.written += n;
         self.queued -= n;
+        self.sent += n as u64;
         if self.out.front().is_some_and(|chunk| chunk.len() <= self.written) {
             self.out.pop_front();
             self.written = 0;
@@ -330,6 +340,11 @@ impl Session {
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> usize {
         self.queued
+    }
+
+    /// Bytes that were written, the payload among them.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent
     }
 
     fn allocate(&mut self) -> Handle {
@@ -391,9 +406,10 @@ impl Session {
                 _ => return Err(malformed),
             },
             GET_TREE => match value.as_ref().map(Value::as_seq) {
-                Ok(Some([Value::Int(reply_to), path])) => Event::TreeRequested {
+                Ok(Some([Value::Int(reply_to), path, Value::Int(limit)])) => Event::TreeRequested {
                     reply_to: Handle(*reply_to),
-                    path: path.as_str().ok_or(malformed)?.to_owned(),
+                    path: path.as_str().ok_or(malformed.clone())?.to_owned(),
+                    limit: u64::try_from(*limit).map_err(|_| malformed)?,
                 },
                 _ => return Err(malformed),
             },

@@ -1,6 +1,7 @@
 //! What a module imports, as far as its text tells.
 
 use crate::lexer::{Lexer, Token, TokenKind};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One import that running a module, or a function in it, may lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,43 @@ pub fn imports(source: &[u8]) -> Vec<Import> {
     }
     scanner.line(&line);
     scanner.found
+}
+
+/// The functions of `source`, as [`Import::scope`] names them, that calling `function` may lead to: itself, and those
+/// whose names stand in one of these. For a class, all its methods.
+///
+/// ```
+/// let source = b"def f():\n    return g()\ndef g():\n    import a\ndef h():\n    import b\n";
+/// let found: Vec<_> = econtext_pysource::reachable(source, "f").into_iter().collect();
+/// assert_eq!(found, ["f", "g"]);
+/// ```
+pub fn reachable(source: &[u8], function: &str) -> BTreeSet<String> {
+    let mut scanner = Scanner { source, blocks: Vec::new(), found: Vec::new() };
+    let mut names: BTreeMap<String, BTreeSet<&[u8]>> = BTreeMap::new();
+    let mut line: Vec<Token> = Vec::new();
+    for token in Lexer::new(source) {
+        match token.kind {
+            TokenKind::Comment | TokenKind::BlankLine | TokenKind::Continuation => {}
+            TokenKind::Newline => {
+                scanner.line(&line);
+                if let Some(scope) = scanner.scope() {
+                    let words =
+                        line.iter().filter(|t| t.kind == TokenKind::Name).map(|t| &source[t.start..t.end]);
+                    names.entry(scope).or_default().extend(words);
+                }
+                line.clear();
+            }
+            _ => line.push(token),
+        }
+    }
+    let mut found = BTreeSet::new();
+    let mut queue = vec![function.to_owned()];
+    while let Some(scope) = queue.pop() {
+        let Some(used) = names.get(&scope).filter(|_| found.insert(scope.clone())) else { continue };
+        let is_used = |other: &&String| other.split('.').any(|part| used.contains(part.as_bytes()));
+        queue.extend(names.keys().filter(is_used).filter(|s| !found.contains(*s)).cloned());
+    }
+    found
 }
 
 /// What an indented block belongs to.

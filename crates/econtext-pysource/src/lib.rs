@@ -15,6 +15,6 @@ mod imports;
 mod lexer;
 mod minimize;
 
-pub use imports::{Import, imports};
+pub use imports::{Import, imports, reachable};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use minimize::minimize;

@@ -680,12 +680,14 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, None)}
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('files', 'runner', 'spool'))}
         self.names = {}
 
-    def on_push(self, modules):
-        for name, kind, path, source, children in modules:
-            self.records.setdefault(name, (kind, path, source, children))
+    def on_push(self, push):
+        for name, kind, path, source, children in push[0]:
+            self.records[name] = kind, path, source, children
+        for name in push[1].split():
+            self.records.setdefault(name, None)
 
     def record(self, name):
         """What the controller has under `name`, or None. May ask it."""
@@ -694,13 +696,15 @@ class Importer(object):
             return self.records[name]
         parent, _, tail = name.rpartition('.')
         if parent:
-            above = self.records.get(parent)
-            if above is None:
-                package = sys.modules.get(parent)
-                if package and (getattr(package, '__file__', None) or not hasattr(package, '__path__')):
+            package = sys.modules.get(parent)
+            if package and parent not in self.records:
+                if getattr(package, '__file__', None) or not hasattr(package, '__path__'):
                     return None  # a package of the target's own is complete
-            elif above[3] is not None and tail not in above[3]:
-                return None
+            else:
+                above = self.record(parent)
+                if not above or tail not in (above[3] or ()):
+                    self.records[name] = None
+                    return None
         self.records[name] = self.context.ask(GET_MODULE, name)
         return self.records[name]
 
@@ -843,18 +847,8 @@ class Entry(object):
         return self.served(name).find_module(name)
 
     def iter_modules(self, prefix=''):
-        package = self.path[len(ROOT):].replace('/', '.')
-        if package:
-            children = (core.importer.record(package) or [None] * 4)[3] or {}
-            return sorted((prefix + name, kind in (PACKAGE, NAMESPACE)) for name, kind in children.items())
         from econtext import files
-        found = []
-        for path in files.Path('').iterdir():
-            if path.name.endswith('.py'):
-                found.append((prefix + path.name[:-3], False))
-            elif '.' not in path.name and path.joinpath('__init__.py').exists():
-                found.append((prefix + path.name, True))
-        return sorted(found)
+        return files.modules(self.path, prefix)
 
     def invalidate_caches(self):
         core.importer.invalidate_caches()

@@ -12,7 +12,11 @@ import zlib
 from econtext import core
 
 DIRECTORY, FILE = 0, 1
+ENTRY_POINTS = '*/entry_points.txt'  # a path that stands for these files of all distributions
+METADATA = 'METADATA', 'PKG-INFO', 'entry_points.txt', 'top_level.txt'
 listings = {}  # of directories: name to (is a directory, size)
+contents = {}  # of files that came before they were asked for; None if there is no such file
+reads = {}  # how many files of a directory were read one by one
 
 
 def ask(path, offset=0):
@@ -61,7 +65,40 @@ def chunks(path):
 
 def read(path):
     """The bytes of a file, given by its full path as `__file__` shows it, or below ROOT."""
-    return b''.join(chunks(below(path)))
+    path = below(path)
+    directory = path.rpartition('/')[0]
+    while path not in contents and '/' in directory:
+        reads[directory] = reads.get(directory, 0) + 1
+        if reads[directory] == 3:
+            # Whoever reads three wants them all.
+            contents.update(tree(directory, 4 << 20))
+        directory = directory.rpartition('/')[0]
+    if path not in contents:
+        return b''.join(chunks(path))
+    if contents[path] is None:
+        raise missing(path)
+    return contents[path]
+
+
+def tree(path, limit=0):
+    """Yields (path, bytes) of all files below a path, as far as they fit into `limit` bytes."""
+    replies = core.Queue()
+    context = core.core.context
+    reply_to = context.add_handle_cb(replies.put)
+    try:
+        context.send(core.GET_TREE, (reply_to, path, limit))
+        name, pieces = None, []
+        while 1:
+            piece = replies.get()
+            if name and (piece is None or piece[1]):
+                yield name, b''.join(pieces)
+                pieces = []
+            if piece is None:
+                return
+            name = piece[0]
+            pieces.append(zlib.decompress(piece[2]))
+    finally:
+        context.del_handle(reply_to)
 
 
 def below(path):
@@ -155,6 +192,21 @@ class Path(object):
         return 'Path(%r)' % str(self)
 
 
+def modules(directory, prefix):
+    """(name, is a package) of the modules in a served directory, for pkgutil."""
+    package = below(directory).replace('/', '.')
+    if package:
+        children = (core.core.importer.record(package) or [None] * 4)[3] or {}
+        return sorted((prefix + name, kind in (core.PACKAGE, core.NAMESPACE)) for name, kind in children.items())
+    found = []
+    for path in Path('').iterdir():
+        if path.name.endswith('.py'):
+            found.append((prefix + path.stem, False))
+        elif '.' not in path.name and path.joinpath('__init__.py').exists():
+            found.append((prefix + path.name, True))
+    return sorted(found)
+
+
 class Reader(object):
     """The resource reader of one package, of importlib.resources in all its versions."""
 
@@ -177,14 +229,22 @@ class Reader(object):
         return (p.name for p in self.path.iterdir())
 
 
-def normal(name):
-    return name.lower().replace('_', '-').replace('.', '-')
-
-
 def distributions(name):
     """The distributions that lie at the top of the controller's roots; those called `name`, if it is given."""
     from importlib.metadata import PathDistribution
-    for path in Path('').iterdir():
-        stem, _, kind = path.name.rpartition('.')
-        if kind in ('dist-info', 'egg-info') and (name is None or normal(stem.split('-')[0]) == normal(name)):
-            yield PathDistribution(path)
+    if name is not None:
+        # Their metadata comes in one answer, which may be empty.
+        if '@' + name not in contents:
+            found = contents['@' + name] = dict(tree('@' + name))
+            for directory in set(path.rpartition('/')[0] for path in found):
+                contents.update((directory + '/' + part, None) for part in METADATA)
+            contents.update(found)
+        names = sorted(set(path.rpartition('/')[0] for path in contents['@' + name]))
+        return iter([PathDistribution(Path(directory)) for directory in names])
+    if ENTRY_POINTS not in contents:
+        # Who wants all of them wants their entry points, and most have none.
+        contents[ENTRY_POINTS] = None
+        for path in Path('').iterdir():
+            contents[path.path + '/entry_points.txt'] = None
+        contents.update(tree(ENTRY_POINTS))
+    return iter([PathDistribution(path) for path in Path('').iterdir() if path.suffix in ('.dist-info', '.egg-info')])

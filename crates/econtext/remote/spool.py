@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zlib
 
 from econtext import core
 
@@ -101,27 +100,11 @@ class Spooler(object):
         return True
 
     def fetch(self, path):
-        replies = core.Queue()
-        context = core.core.context
-        reply_to = context.add_handle_cb(replies.put)
-        out = None
-        try:
-            context.send(core.GET_TREE, (reply_to, path))
-            while 1:
-                piece = replies.get()
-                if piece is None:
-                    break
-                name, begins, data = piece
-                if begins:
-                    if out:
-                        out.close()
-                    target = os.path.join(self.directory, name)
-                    if not os.path.isdir(os.path.dirname(target)):
-                        os.makedirs(os.path.dirname(target))
-                    out = open(target, 'wb')
-                out.write(zlib.decompress(data))
-        finally:
-            context.del_handle(reply_to)
-            if out:
-                out.close()
+        from econtext import files
+        for name, data in files.tree(path):
+            target = os.path.join(self.directory, name)
+            if not os.path.isdir(os.path.dirname(target)):
+                os.makedirs(os.path.dirname(target))
+            with open(target, 'wb') as out:
+                out.write(data)
         sys.path_importer_cache.pop(self.directory, None)

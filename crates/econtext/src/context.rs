@@ -4,6 +4,7 @@ use crate::broker::{Broker, Shared, is_broker_thread};
 use crate::channel::Channel;
 use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
+use crate::foresight::Start;
 use crate::link::{CallSlot, Event, EventCallback, Link};
 use crate::payload::{Python, command_line, payload};
 use crate::process::Process;
@@ -41,6 +42,7 @@ pub struct ContextBuilder {
     log_level: Option<u8>,
     limits: Limits,
     connect_timeout: Duration,
+    push_budget: usize,
 }
 
 impl ContextBuilder {
@@ -76,6 +78,13 @@ impl ContextBuilder {
         self
     }
 
+    /// Bytes of modules, compressed, that may be sent ahead of a call because it will import them. Default 4 MiB; with 0
+    /// every module waits until it is asked for.
+    pub fn push_budget(mut self, bytes: usize) -> Self {
+        self.push_budget = bytes;
+        self
+    }
+
     /// How long it may take until the child is up. Default 60 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -88,7 +97,16 @@ impl ContextBuilder {
     /// If no local process could be started. What goes wrong later is told to every call, and by
     /// [`Context::wait_ready`].
     pub fn connect(self, broker: &Broker, transport: impl Transport + 'static) -> Result<Context, Error> {
-        let ContextBuilder { name, python, finder, on_event, log_level, limits, connect_timeout } = self;
+        let ContextBuilder {
+            name,
+            python,
+            finder,
+            on_event,
+            log_level,
+            limits,
+            connect_timeout,
+            push_budget,
+        } = self;
         let failed =
             |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
         let mut random = [0; 32];
@@ -108,8 +126,15 @@ impl ContextBuilder {
             failed(kind, format!("cannot start {}: {e}", launch.argv.first().map_or("", |s| s)))
         })?;
         let parts = (process, bootstrap, launch.dialog.take());
-        let link =
-            Link::new(name.clone(), Box::new(transport), finder, on_event, session, parts, connect_timeout);
+        let link = Link::new(
+            name.clone(),
+            Box::new(transport),
+            finder,
+            on_event,
+            session,
+            parts,
+            (connect_timeout, push_budget),
+        );
         let shared = broker.shared().clone();
         shared
             .adopt(&link)
@@ -166,6 +191,7 @@ impl Context {
             log_level: Some(30),
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(60),
+            push_budget: 4 << 20,
         }
     }
 
@@ -310,10 +336,15 @@ impl CallBuilder<'_> {
 
     /// Makes the call.
     pub fn start<T: DeserializeOwned>(self) -> Call<T> {
+        self.start_program(None)
+    }
+
+    /// Makes the call of what will run `program`.
+    pub(crate) fn start_program<T>(self, program: Option<Start<'_>>) -> Call<T> {
         let context = self.context.clone();
         let started = self.spec.and_then(|mut spec| {
             spec.deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
-            context.0.link.call(spec, &context.0.shared)
+            context.0.link.call(spec, program, &context.0.shared)
         });
         Call { context, state: started, result: PhantomData }
     }

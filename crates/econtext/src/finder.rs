@@ -1,8 +1,11 @@
 //! Finds modules on the controller, without a Python.
 
+use crate::foresight::{self, Foresight, Start};
 use econtext_proto::{ModuleKind, ModuleRecord, Value};
+use econtext_pysource::Import;
 use flate2::{Compression, write::ZlibEncoder};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +22,12 @@ pub trait ModuleFinder: Send + Sync {
     fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
         let _ = (path, offset);
         None
+    }
+
+    /// What will be imported from `start` on. It is sent ahead of a call; nothing by default.
+    fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
+        let _ = start;
+        Arc::default()
     }
 }
 
@@ -75,6 +84,10 @@ pub struct PathFinder {
     sources: BTreeMap<String, (bool, Vec<u8>)>,
     main: Option<PathBuf>,
     cache: Mutex<HashMap<String, Option<Arc<ModuleRecord>>>>,
+    imports: Mutex<HashMap<String, Arc<[Import]>>>,
+    /// Names of compiled modules, by directory.
+    compiled: Mutex<HashMap<PathBuf, HashSet<String>>>,
+    foresights: Mutex<HashMap<String, Arc<Foresight>>>,
 }
 
 /// A directory to look in.
@@ -195,9 +208,7 @@ impl PathFinder {
             if let Some(source) = self.confined(root, &module) {
                 return Some(record(name, ModuleKind::Module, below(&module)?, Some(&source), Vec::new()));
             }
-            if compiled.is_none()
-                && list(root, &directory).contains(&((*last).to_owned(), ModuleKind::Compiled))
-            {
+            if compiled.is_none() && self.has_compiled(&directory, last) && is_below(root, &directory) {
                 compiled = Some(record(
                     name,
                     ModuleKind::Compiled,
@@ -245,6 +256,21 @@ impl PathFinder {
             found = next;
         }
         found
+    }
+
+    /// Whether there is a compiled module of this name, whatever it was compiled for. Each directory is read once.
+    fn has_compiled(&self, directory: &Path, name: &str) -> bool {
+        let mut known = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = known.entry(directory.to_owned()).or_insert_with(|| {
+            let names = fs::read_dir(directory)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|e| e.file_name().into_string().ok());
+            let compiled = names.filter(|file| file.ends_with(".so"));
+            compiled.filter_map(|file| file.split('.').next().map(str::to_owned)).collect()
+        });
+        names.contains(name)
     }
 
     fn confined(&self, root: &Path, path: &Path) -> Option<Vec<u8>> {
@@ -299,7 +325,51 @@ fn read_chunk(path: &Path, offset: u64) -> Option<FileAnswer> {
     Some(FileAnswer::File { size: metadata.len(), chunk })
 }
 
+/// The source of a record, inflated.
+fn inflate(record: &ModuleRecord) -> Option<Vec<u8>> {
+    let mut source = Vec::new();
+    flate2::read::ZlibDecoder::new(record.source.as_deref()?).read_to_end(&mut source).ok()?;
+    Some(source)
+}
+
 impl ModuleFinder for PathFinder {
+    fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
+        let key = match start {
+            Start::Function(module, function) => format!("{module}:{function}"),
+            Start::Module(module) => module.to_owned(),
+            Start::Deep(module) => format!("deep {module}"),
+            Start::Main(module) => format!("-m {module}"),
+            Start::Program(source) => {
+                let mut hasher = std::hash::DefaultHasher::new();
+                source.hash(&mut hasher);
+                format!("program {}", hasher.finish())
+            }
+        };
+        // A poisoned cache is still a cache.
+        if let Some(known) = self.foresights.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let scan = |name: &str| {
+            if let Some(known) = self.imports.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+                return known.clone();
+            }
+            let source = self.find(name).and_then(|record| inflate(&record)).unwrap_or_default();
+            let found: Arc<[Import]> = econtext_pysource::imports(&source).into();
+            self.imports
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name.to_owned(), found.clone());
+            found
+        };
+        let source_of = |name: &str| self.find(name).and_then(|record| inflate(&record));
+        let found = Arc::new(foresight::follow(self, &scan, &source_of, start));
+        let mut foresights = self.foresights.lock().unwrap_or_else(PoisonError::into_inner);
+        if foresights.len() < 10_000 {
+            foresights.insert(key, found.clone());
+        }
+        found
+    }
+
     fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
         let places = self.places(path);
         let first = places.first()?;
@@ -358,8 +428,19 @@ fn is_identifier(part: &str) -> bool {
         && part.chars().all(|c| c == '_' || c.is_alphanumeric())
 }
 
+/// Whether what is at a path exists and lies below a root, which is canonical. Most paths have no symbolic link in
+/// them, and then no more than a look at each part is needed.
 fn is_below(root: &Path, path: &Path) -> bool {
-    fs::canonicalize(path).is_ok_and(|real| real.starts_with(root))
+    for part in path.ancestors().take_while(|part| *part != root) {
+        match fs::symlink_metadata(part) {
+            Ok(metadata) if metadata.is_symlink() => {
+                return fs::canonicalize(path).is_ok_and(|real| real.starts_with(root));
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    path.starts_with(root)
 }
 
 /// The text of a regular file of a sane size.
@@ -372,8 +453,22 @@ fn read_source(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
+/// Whether a directory may be a namespace: there is a module in it, not too far down.
+fn has_modules(directory: &Path, depth: usize) -> bool {
+    fs::read_dir(directory).into_iter().flatten().flatten().take(1000).any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.ends_with(".py")
+            || name.ends_with(".so")
+            || depth > 0 && is_identifier(&name) && has_modules(&entry.path(), depth - 1)
+    })
+}
+
 /// The modules directly in a directory.
 fn list(root: &Path, directory: &Path) -> Vec<(String, ModuleKind)> {
+    if !is_below(root, directory) {
+        return Vec::new();
+    }
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut found: BTreeMap<String, ModuleKind> = BTreeMap::new();
     for entry in entries.flatten() {
@@ -384,12 +479,13 @@ fn list(root: &Path, directory: &Path) -> Vec<(String, ModuleKind)> {
             (file.split('.').next().unwrap_or_default(), ModuleKind::Compiled)
         } else if entry.path().join("__init__.py").is_file() {
             (file.as_str(), ModuleKind::Package)
-        } else if file != "__pycache__" && entry.path().is_dir() {
+        } else if file != "__pycache__" && is_identifier(&file) && has_modules(&entry.path(), 3) {
             (file.as_str(), ModuleKind::Namespace)
         } else {
             continue;
         };
-        if name == "__init__" || !is_identifier(name) || !is_below(root, &entry.path()) {
+        let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if name == "__init__" || !is_identifier(name) || link && !is_below(root, &entry.path()) {
             continue;
         }
         // Python's own order: package, compiled module, module, namespace.

@@ -21,6 +21,7 @@ mod context;
 mod dialog;
 mod error;
 mod finder;
+mod foresight;
 mod link;
 mod log;
 mod payload;
@@ -40,6 +41,7 @@ pub use econtext_proto::{
 };
 pub use error::{Error, ErrorKind};
 pub use finder::{FileAnswer, ModuleFinder, PathFinder};
+pub use foresight::{Foresight, Start};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};

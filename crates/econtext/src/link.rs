@@ -4,6 +4,7 @@ use crate::broker::Shared;
 use crate::dialog::{Dialog, Step};
 use crate::error::{Error, ErrorKind};
 use crate::finder::{FileAnswer, ModuleFinder, deflate};
+use crate::foresight::{Foresight, Start};
 use crate::process::{Process, describe_exit};
 use crate::remote;
 use crate::slot::Slot;
@@ -17,7 +18,7 @@ use econtext_proto::{
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::process::ExitStatus;
@@ -48,6 +49,9 @@ pub(crate) type EventCallback = Box<dyn Fn(Event) + Send + Sync>;
 pub(crate) type HandleCallback = Arc<dyn Fn(Option<Value>) + Send + Sync>;
 pub(crate) type CallSlot = Slot<Result<Value, Error>>;
 
+/// The path that stands for these files of all distributions; the same constant is in `files.py`.
+const ENTRY_POINTS: &str = "*/entry_points.txt";
+
 /// What a child asked for.
 #[derive(Debug)]
 pub(crate) enum Wanted {
@@ -55,8 +59,8 @@ pub(crate) enum Wanted {
     Module(Handle, String),
     /// A piece of a file, or a directory: its path and the offset.
     File(Handle, String, u64),
-    /// All files below a path.
-    Tree(Handle, String),
+    /// All files below a path, within a limit.
+    Tree(Handle, String, u64),
 }
 
 /// Bytes of stderr that are kept for errors.
@@ -76,6 +80,8 @@ pub(crate) struct Link {
     transport: Box<dyn Transport>,
     finder: Option<Arc<dyn ModuleFinder>>,
     on_event: Option<EventCallback>,
+    /// Bytes of modules that may go ahead of one call.
+    push_budget: usize,
     index: AtomicUsize,
     state: Mutex<State>,
     /// Set once the child is up, or will never be.
@@ -90,7 +96,10 @@ struct State {
     callbacks: HashMap<Handle, HandleCallback>,
     /// When a shutdown was asked for, the time at which patience ends.
     closing: Option<Instant>,
-    pushed_runner: bool,
+    /// Names of modules that the child was told about.
+    sent: HashSet<String>,
+    /// How often the child asked for something of a top-level package.
+    asked: HashMap<String, u32>,
 }
 
 struct Running {
@@ -136,7 +145,7 @@ enum Action {
     Deliver(HandleCallback, Option<Value>),
     LookUp(Handle, String),
     ReadFile(Handle, String, u64),
-    ReadTree(Handle, String),
+    ReadTree(Handle, String, u64),
     Ready(Result<Hello, Error>),
 }
 
@@ -148,7 +157,7 @@ impl Link {
         on_event: Option<EventCallback>,
         session: Session,
         (process, bootstrap, dialog): (Process, Bootstrap, Option<Dialog>),
-        connect_timeout: Duration,
+        (connect_timeout, push_budget): (Duration, usize),
     ) -> Arc<Self> {
         let started = Instant::now();
         let give_up = started + connect_timeout;
@@ -158,6 +167,7 @@ impl Link {
             transport,
             finder,
             on_event,
+            push_budget,
             index: AtomicUsize::new(usize::MAX),
             state: Mutex::new(State {
                 phase,
@@ -166,7 +176,8 @@ impl Link {
                 calls: HashMap::new(),
                 callbacks: HashMap::new(),
                 closing: None,
-                pushed_runner: false,
+                sent: HashSet::new(),
+                asked: HashMap::new(),
             }),
             ready: Slot::new(),
         })
@@ -212,16 +223,64 @@ impl Link {
         }
     }
 
-    pub(crate) fn call(&self, spec: CallSpec, shared: &Shared) -> Result<(Handle, Arc<CallSlot>), Error> {
+    /// What a call will import that this child has not been sent.
+    fn foresee(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
+        if self.push_budget == 0 {
+            return None;
+        }
+        self.finder.as_ref().map(|finder| finder.foresee(start))
+    }
+
+    /// Sends modules ahead, each once, within the budget.
+    fn push(&self, state: &mut State, foresight: &Foresight) {
+        let mut left = self.push_budget;
+        let mut records = Vec::new();
+        for record in &foresight.modules {
+            let size = record.source.as_ref().map_or(0, |s| s.len()) + 64;
+            if size > left && !record.name.starts_with("econtext.") {
+                break;
+            }
+            if !state.sent.contains(&record.name) {
+                left = left.saturating_sub(size);
+                records.push(&**record);
+            }
+        }
+        let absent: Vec<&str> =
+            foresight.absent.iter().map(String::as_str).filter(|name| !state.sent.contains(*name)).collect();
+        if records.is_empty() && absent.is_empty() {
+            return;
+        }
+        let files = remote::find(remote::FILES).filter(|r| foresight.files && !state.sent.contains(&r.name));
+        records.extend(files.as_ref());
+        // What does not fit will be asked for.
+        if state.session.push_modules(records.iter().copied(), &absent).is_ok() {
+            state.sent.extend(records.iter().map(|r| r.name.clone()));
+            state.sent.extend(absent.into_iter().map(str::to_owned));
+        }
+    }
+
+    pub(crate) fn call(
+        &self,
+        spec: CallSpec,
+        program: Option<Start<'_>>,
+        shared: &Shared,
+    ) -> Result<(Handle, Arc<CallSlot>), Error> {
         let slot = Slot::new();
+        let function = match &spec.class {
+            Some(class) => format!("{class}.{}", spec.function),
+            None => spec.function.clone(),
+        };
+        let foresight = self.foresee(program.unwrap_or(Start::Function(&spec.module, &function)));
         let deadline = spec.deadline;
         let mut state = self.lock();
         if let Phase::Closed(error) = &state.phase {
             return Err(error.clone());
         }
-        if spec.module == remote::RUNNER && !state.pushed_runner {
-            state.pushed_runner = true;
-            let _ = state.session.push_modules(&Vec::from_iter(remote::find(remote::RUNNER)));
+        if let Some(record) = remote::find(&spec.module) {
+            self.push(&mut state, &Foresight { modules: vec![Arc::new(record)], ..Foresight::default() });
+        }
+        if let Some(foresight) = foresight {
+            self.push(&mut state, &foresight);
         }
         let handle = state.session.call(spec).map_err(|e| self.unsendable(&e))?;
         state.calls.insert(handle, Running { slot: slot.clone(), started: Instant::now(), cancelled: false });
@@ -308,8 +367,23 @@ impl Link {
         match wanted {
             Wanted::Module(reply_to, name) => self.answer_module(*reply_to, name),
             Wanted::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
-            Wanted::Tree(reply_to, path) => {
-                self.answer_tree(*reply_to, path, 0);
+            Wanted::Tree(reply_to, path, limit) => {
+                tracing::debug!(target: "econtext", context = self.name, path, "tree");
+                let mut left = if *limit == 0 { u64::MAX } else { *limit };
+                if path == ENTRY_POINTS {
+                    for name in self.distributions() {
+                        self.answer_tree(*reply_to, &format!("{name}/entry_points.txt"), 0, &mut left);
+                    }
+                } else if let Some(wanted) = path.strip_prefix('@') {
+                    for name in self.distributions().into_iter().filter(|name| is_distribution(name, wanted))
+                    {
+                        for part in ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"] {
+                            self.answer_tree(*reply_to, &format!("{name}/{part}"), 0, &mut left);
+                        }
+                    }
+                } else {
+                    self.answer_tree(*reply_to, path, 0, &mut left);
+                }
                 let _ = self.send(*reply_to, &Value::None);
             }
         }
@@ -327,18 +401,36 @@ impl Link {
         state.flush();
     }
 
-    fn answer_tree(&self, reply_to: Handle, path: &str, depth: usize) {
+    /// Names of the metadata directories at the top of the finder's roots.
+    fn distributions(&self) -> Vec<String> {
+        match self.finder.as_ref().and_then(|finder| finder.read("", 0)) {
+            Some(FileAnswer::Directory(entries)) => {
+                let metadata = |name: &str| name.ends_with(".dist-info") || name.ends_with(".egg-info");
+                entries.into_iter().map(|(name, ..)| name).filter(|name| metadata(name)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sends the files below a path, each whole or not at all.
+    fn answer_tree(&self, reply_to: Handle, path: &str, depth: usize, left: &mut u64) {
         let Some(finder) = self.finder.as_ref().filter(|_| depth < 64) else { return };
         let mut offset = 0;
         loop {
             match finder.read(path, offset) {
                 Some(FileAnswer::Directory(entries)) => {
                     for (name, ..) in entries {
-                        self.answer_tree(reply_to, &format!("{path}/{name}"), depth + 1);
+                        self.answer_tree(reply_to, &format!("{path}/{name}"), depth + 1, left);
                     }
                     return;
                 }
                 Some(FileAnswer::File { size, chunk }) => {
+                    if offset == 0 {
+                        match left.checked_sub(size) {
+                            Some(rest) => *left = rest,
+                            None => return,
+                        }
+                    }
                     let piece = (path, offset == 0, Value::Bytes(deflate(&chunk)));
                     let sent = to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok());
                     offset += chunk.len() as u64;
@@ -364,7 +456,22 @@ impl Link {
             }));
         }
         tracing::debug!(target: "econtext", context = self.name, module = name, found = found.is_some(), "module");
+        // What it imports in turn goes ahead of the answer.
+        let top = name.split('.').next().unwrap_or_default();
+        let asked = {
+            let mut state = self.lock();
+            state.sent.insert(name.to_owned());
+            let asked = state.asked.entry(top.to_owned()).or_default();
+            *asked += 1;
+            *asked
+        };
+        // Who asks a second time for what stands in functions will ask a third time.
+        let start = if asked > 1 { Start::Deep(name) } else { Start::Module(name) };
+        let foresight = if found.is_some() { self.foresee(start) } else { None };
         let mut state = self.lock();
+        if let Some(foresight) = foresight {
+            self.push(&mut state, &foresight);
+        }
         if let Err(error) = state.session.provide_module(reply_to, found.as_deref()) {
             tracing::warn!(target: "econtext", context = self.name, module = name, "cannot send: {error}");
         }
@@ -582,6 +689,7 @@ impl Link {
                 },
                 SessionEvent::ModuleRequested { reply_to, name } => match remote::find(&name) {
                     Some(record) => {
+                        tracing::debug!(target: "econtext", context = self.name, module = name, found = true, "module");
                         let _ = state.session.provide_module(reply_to, Some(&record));
                         continue;
                     }
@@ -590,7 +698,9 @@ impl Link {
                 SessionEvent::FileRequested { reply_to, path, offset } => {
                     Action::ReadFile(reply_to, path, offset)
                 }
-                SessionEvent::TreeRequested { reply_to, path } => Action::ReadTree(reply_to, path),
+                SessionEvent::TreeRequested { reply_to, path, limit } => {
+                    Action::ReadTree(reply_to, path, limit)
+                }
                 SessionEvent::Log(record) => Action::Event(Event::Log(record)),
                 SessionEvent::Output(fd, data) => Action::Event(Event::Output { fd, data }),
                 SessionEvent::Unresponsive(_) => {
@@ -649,7 +759,9 @@ impl Link {
                 Action::ReadFile(reply_to, path, offset) => {
                     shared.look_up(self, Wanted::File(reply_to, path, offset))
                 }
-                Action::ReadTree(reply_to, path) => shared.look_up(self, Wanted::Tree(reply_to, path)),
+                Action::ReadTree(reply_to, path, limit) => {
+                    shared.look_up(self, Wanted::Tree(reply_to, path, limit))
+                }
                 Action::Ready(result) => self.ready.set(result),
             }
         }
@@ -657,6 +769,7 @@ impl Link {
 
     fn finish(&self, state: &mut State, status: ExitStatus, actions: &mut Vec<Action>) {
         let Phase::Ending { why, .. } = state.take_phase() else { return };
+        tracing::debug!(target: "econtext", context = self.name, sent = state.session.sent_bytes(), "ended");
         let error = match why {
             Why::Given(error) => error,
             Why::NoChild(stdout, marker) => {
@@ -694,6 +807,16 @@ impl Link {
     fn connect_error(&self, kind: ErrorKind, message: String, state: &State) -> Error {
         Error::Connect { kind, host: self.name.clone(), message, stderr: state.stderr_text() }
     }
+}
+
+/// Whether a metadata directory is that of the distribution called `name`, by the rule of PEP 503.
+fn is_distribution(directory: &str, name: &str) -> bool {
+    let normal = |name: &str| {
+        let parts: Vec<&str> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
+        parts.join("-").to_lowercase()
+    };
+    let stem = directory.rsplit_once('.').map_or(directory, |(stem, _)| stem);
+    normal(stem.split_once('-').map_or(stem, |(name, _)| name)) == normal(name)
 }
 
 impl State {

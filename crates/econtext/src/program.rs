@@ -3,6 +3,7 @@
 use crate::channel::Channel;
 use crate::context::{Call, Context};
 use crate::error::Error;
+use crate::foresight::Start;
 use econtext_proto::Value;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,7 +121,11 @@ impl Context {
         if let Some(timeout) = timeout {
             call = call.timeout(timeout);
         }
-        let call = call.start();
+        let start = match program.kind {
+            "m" => Start::Main(&program.name),
+            _ => Start::Program(&program.source),
+        };
+        let call = call.start_program(Some(start));
         (Input { channel, in_flight: AtomicUsize::new(0) }, call)
     }
 }

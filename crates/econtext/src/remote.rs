@@ -6,9 +6,12 @@ use std::sync::Arc;
 /// Runs programs as `python FILE`, `-c` and `-m` would.
 pub(crate) const RUNNER: &str = "econtext.runner";
 
+/// Reads files beside served modules.
+pub(crate) const FILES: &str = "econtext.files";
+
 const MODULES: [(&str, &str, &[u8]); 3] = [
     (RUNNER, "econtext/runner.py", include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))),
-    ("econtext.files", "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
+    (FILES, "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
     ("econtext.spool", "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),
 ];
 

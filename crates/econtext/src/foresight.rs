@@ -1,0 +1,287 @@
+//! What a call will import, read from source before anyone asks, so that it can go ahead of the call.
+
+use crate::finder::ModuleFinder;
+use econtext_proto::{ModuleKind, ModuleRecord};
+use econtext_pysource::Import;
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// Where the imports begin.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Start<'a> {
+    /// A function, `f` or `Class.f`, of a module.
+    Function(&'a str, &'a str),
+    /// A module that is imported.
+    Module(&'a str),
+    /// A module that is imported, with what functions of its top-level package import.
+    Deep(&'a str),
+    /// A module or package that is run, as `python -m`.
+    Main(&'a str),
+    /// A program's text.
+    Program(&'a [u8]),
+}
+
+/// What will be imported.
+#[derive(Clone, Debug, Default)]
+pub struct Foresight {
+    /// Modules, the most certain first, each after its package.
+    pub modules: Vec<Arc<ModuleRecord>>,
+    /// Top-level names that the finder does not have.
+    pub absent: Vec<String>,
+    /// Whether something will ask for files beside modules, or for metadata of distributions.
+    pub files: bool,
+}
+
+/// What the standard library itself tries to import and, on the systems that children run on, does not find.
+const OPTIONAL: [&str; 16] = [
+    "_msi",
+    "_overlapped",
+    "_scproxy",
+    "_winapi",
+    "_winreg",
+    "ce",
+    "java",
+    "msvcrt",
+    "nt",
+    "org",
+    "os2",
+    "riscos",
+    "vms_lib",
+    "winreg",
+    "winsound",
+    "_dummy_threading",
+];
+
+/// Bytes of modules that are little.
+const CHILDREN: usize = 48 << 10;
+
+/// Bytes of modules that go ahead although only a function imports them: for one import, and in all.
+const EACH_LATER: usize = 24 << 10;
+const LATER: usize = 32 << 10;
+
+/// Modules of the standard library, or in its place, that ask the importer for files.
+const FILE_READERS: [&str; 7] = [
+    "importlib.metadata",
+    "importlib.resources",
+    "importlib_metadata",
+    "importlib_resources",
+    "pkg_resources",
+    "pkgutil",
+    "zoneinfo",
+];
+
+/// Follows imports from `start` through a finder. `scan` has the imports of a module the finder has.
+pub(crate) fn follow(
+    finder: &dyn ModuleFinder,
+    scan: &dyn Fn(&str) -> Arc<[Import]>,
+    source_of: &dyn Fn(&str) -> Option<Vec<u8>>,
+    start: Start<'_>,
+) -> Foresight {
+    let mut walk = Walk {
+        finder,
+        seen: HashSet::new(),
+        queue: VecDeque::new(),
+        found: Foresight::default(),
+        absent: BTreeSet::new(),
+    };
+    match start {
+        Start::Module(name) => {
+            walk.want(name);
+            walk.want_children(name);
+        }
+        Start::Deep(name) => {
+            walk.want(name);
+            let top = name.split('.').next().unwrap_or_default();
+            let inside = |other: &str| {
+                other.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            let mut at = 0;
+            while let Some(name) = walk.found.modules.get(at).map(|m| m.name.clone()) {
+                for import in scan(&name).iter().filter(|i| i.scope.is_none() || inside(&name)) {
+                    walk.import(&name, import);
+                }
+                at += 1;
+            }
+            walk.queue.clear();
+        }
+        Start::Main(name) => {
+            walk.want(name);
+            let main = format!("{name}.__main__");
+            let name =
+                if finder.find(name).is_some_and(|r| r.kind != ModuleKind::Module) { &main } else { name };
+            walk.want(name);
+            for import in scan(name).iter().filter(|i| i.scope.is_some()) {
+                walk.import(name, import);
+            }
+        }
+        Start::Function(module, function) => {
+            walk.want(module);
+            let scopes = source_of(module).map(|source| econtext_pysource::reachable(&source, function));
+            for import in scan(module).iter() {
+                let runs = import.scope.as_ref().zip(scopes.as_ref()).is_some_and(|(s, all)| all.contains(s));
+                if runs {
+                    walk.import(module, import);
+                }
+            }
+        }
+        Start::Program(source) => {
+            for import in econtext_pysource::imports(source) {
+                walk.import("__main__", &import);
+            }
+        }
+    }
+    walk.run(scan, 0, usize::MAX);
+    match start {
+        Start::Deep(_) => {}
+        // Its functions that will run are known.
+        Start::Function(module, _) => walk.run_functions(scan, module),
+        _ => walk.run_functions(scan, ""),
+    }
+    for name in OPTIONAL {
+        if finder.find(name).is_none() {
+            walk.absent.insert(name.to_owned());
+        }
+    }
+    walk.found.absent = walk.absent.into_iter().collect();
+    walk.found
+}
+
+struct Walk<'a> {
+    finder: &'a dyn ModuleFinder,
+    seen: HashSet<String>,
+    queue: VecDeque<String>,
+    found: Foresight,
+    absent: BTreeSet<String>,
+}
+
+impl Walk<'_> {
+    /// Takes a module in, with the packages above it; whether the finder has it.
+    fn want(&mut self, name: &str) -> bool {
+        if self.seen.contains(name) {
+            return true;
+        }
+        if let Some((package, _)) = name.rsplit_once('.')
+            && !self.want(package)
+        {
+            return false;
+        }
+        if self.absent.contains(name) {
+            return false;
+        }
+        match self.finder.find(name) {
+            Some(record) => {
+                self.seen.insert(name.to_owned());
+                self.found.modules.push(record);
+                self.queue.push_back(name.to_owned());
+                true
+            }
+            None => {
+                if !name.contains('.') && name != "__main__" {
+                    self.absent.insert(name.to_owned());
+                }
+                false
+            }
+        }
+    }
+
+    /// Follows what is imported when modules are, as long as what is found from `first` on is within `limit` bytes.
+    fn run(&mut self, scan: &dyn Fn(&str) -> Arc<[Import]>, first: usize, limit: usize) -> bool {
+        let (mut at, mut size) = (first, 0);
+        while let Some(name) = self.queue.pop_front() {
+            for import in scan(&name).iter().filter(|i| i.scope.is_none()) {
+                self.import(&name, import);
+            }
+            for module in &self.found.modules[at..] {
+                size += module.source.as_ref().map_or(0, |s| s.len());
+            }
+            at = self.found.modules.len();
+            if size > limit {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Follows what functions of the modules found may import of other packages, where that is little.
+    fn run_functions(&mut self, scan: &dyn Fn(&str) -> Arc<[Import]>, except: &str) {
+        let certain: Vec<String> =
+            self.found.modules.iter().map(|m| m.name.clone()).filter(|name| name != except).collect();
+        let mut left = LATER;
+        let mut too_much: HashSet<String> = HashSet::new();
+        for name in certain {
+            let package = name.split('.').next().unwrap_or_default().to_owned();
+            for import in scan(&name).iter().filter(|i| i.scope.is_some() && i.level == 0) {
+                // What a package puts off of its own is much, and rarely needed; another package is a dependency.
+                let key = import.module.split('.').next().unwrap_or_default().to_owned();
+                if left == 0 || key == package || too_much.contains(&key) {
+                    continue;
+                }
+                let before = self.found.modules.len();
+                self.import(&name, import);
+                let within = self.run(scan, before, EACH_LATER.min(left));
+                let size: usize = self.found.modules[before..]
+                    .iter()
+                    .map(|m| m.source.as_ref().map_or(0, |s| s.len()))
+                    .sum();
+                if within && size <= EACH_LATER.min(left) {
+                    left -= size;
+                } else {
+                    for module in self.found.modules.drain(before..) {
+                        self.seen.remove(&module.name);
+                    }
+                    self.queue.clear();
+                    too_much.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Takes in what is directly in a package, if that is little: a package that nobody foresaw is one that is
+    /// searched for plug-ins.
+    fn want_children(&mut self, name: &str) {
+        let Some(record) = self.finder.find(name).filter(|r| r.kind == ModuleKind::Package) else { return };
+        let modules = record.children.iter().filter(|(_, kind)| *kind == ModuleKind::Module);
+        let names: Vec<String> = modules.map(|(child, _)| format!("{name}.{child}")).collect();
+        let size = |name: &String| {
+            self.finder.find(name).and_then(|r| r.source.as_ref().map(|s| s.len())).unwrap_or(0)
+        };
+        if names.len() <= 32 && names.iter().map(size).sum::<usize>() <= CHILDREN {
+            for name in &names {
+                self.want(name);
+            }
+        }
+    }
+
+    fn import(&mut self, importer: &str, import: &Import) {
+        let module = if import.level == 0 {
+            import.module.clone()
+        } else {
+            let is_package = self.finder.find(importer).is_some_and(|r| r.kind != ModuleKind::Module);
+            let mut base: Vec<&str> = importer.split('.').collect();
+            let up = import.level - usize::from(is_package);
+            if up > base.len() {
+                return;
+            }
+            base.truncate(base.len() - up);
+            base.extend(Some(import.module.as_str()).filter(|m| !m.is_empty()));
+            base.join(".")
+        };
+        let reads = |name: &str| {
+            FILE_READERS
+                .iter()
+                .any(|r| name == *r || name.strip_prefix(r).is_some_and(|n| n.starts_with('.')))
+        };
+        self.found.files |=
+            reads(&module) || import.names.iter().any(|name| reads(&format!("{module}.{name}")));
+        if module.is_empty() || !self.want(&module) {
+            return;
+        }
+        let Some(record) = self.finder.find(&module) else { return };
+        for name in &import.names {
+            if record.children.iter().any(|(child, _)| child == name) {
+                self.want(&format!("{module}.{name}"));
+            }
+        }
+    }
+}
