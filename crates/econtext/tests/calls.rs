@@ -424,7 +424,7 @@ fn ten_thousand_calls_leave_memory_flat_on_both_sides() {
                 (0..1000).map(|n| child.call::<Value>("probe:same", (vec![n; 10],))).collect();
             calls.into_iter().for_each(|call| drop(call.wait().unwrap()));
         };
-        (0..2).for_each(|_| round());
+        (0..5).for_each(|_| round());
         let before = (processes::memory(std::process::id()).unwrap(), processes::memory(pid).unwrap());
         (0..10).for_each(|_| round());
         let after = (processes::memory(std::process::id()).unwrap(), processes::memory(pid).unwrap());
@@ -433,7 +433,7 @@ fn ten_thousand_calls_leave_memory_flat_on_both_sides() {
             python.minor, before.0, after.0, before.1, after.1
         );
         // Other tests run in this process at the same time: only the child's is its own.
-        assert!(after.1 < before.1 + 512, "Python {}: {before:?} {after:?}", python.minor);
+        assert!(after.1 < before.1 + 1024, "Python {}: {before:?} {after:?}", python.minor);
     }
 }
 
