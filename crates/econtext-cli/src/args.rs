@@ -90,6 +90,9 @@ pub(crate) struct Common {
     /// Directory of modules to serve (repeatable)
     #[arg(long, value_name = "DIR", help_heading = "Python")]
     pub(crate) path: Vec<PathBuf>,
+    /// Never send this module, or what is in it (repeatable)
+    #[arg(long, value_name = "MODULE", help_heading = "Python")]
+    pub(crate) no_serve: Vec<String>,
     /// Make files of this served package there, or of all: in memory, removed at the end (repeatable)
     #[arg(long, value_name = "PACKAGE|all", help_heading = "Python")]
     pub(crate) spool: Vec<String>,

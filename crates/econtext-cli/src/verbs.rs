@@ -160,7 +160,7 @@ fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
     for directory in &common.path {
         finder = finder.root(directory).map_err(|e| bad(directory, e))?;
     }
-    Ok(finder)
+    Ok(common.no_serve.iter().fold(finder, |finder, name| finder.block(name)))
 }
 
 fn call(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<u8> {

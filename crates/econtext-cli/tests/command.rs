@@ -172,6 +172,45 @@ fn a_compiled_module_is_named_as_such() {
 }
 
 #[test]
+fn what_is_not_to_be_served_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("private.py"), "def f():\n    return 1\n").unwrap();
+    let path = directory.path().display().to_string();
+    for python in pythons::some() {
+        let args = ["--python", &python.to_arg(), "--path", &path, "--jsonl", "local:", "private:f"];
+        let ran = run(["call"].iter().chain(&args));
+        assert_eq!(ran.event("result")["value"], 1, "{ran:?}");
+        let ran = run(["call", "--no-serve", "private"].iter().chain(&args));
+        assert!(
+            ran.event("result")["error"]["message"].as_str().unwrap().contains("not to be sent"),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
+fn spooled_packages_are_files_in_memory_and_gone_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("beside")).unwrap();
+    let code = "import os\nHERE = os.path.dirname(__file__)\ndef f():\n    return open(os.path.join(HERE, 'x.txt')).read(), HERE\n";
+    std::fs::write(directory.path().join("beside/__init__.py"), code).unwrap();
+    std::fs::write(directory.path().join("beside/x.txt"), "text").unwrap();
+    let path = directory.path().display().to_string();
+    for python in pythons::all().into_iter().filter(|p| !p.chroot) {
+        let args = ["--python", &python.to_arg(), "--path", &path, "--jsonl", "local:", "beside:f"];
+        let ran = run(["call"].iter().chain(&args));
+        assert!(ran.event("result")["error"]["message"].as_str().unwrap().contains("--spool"), "{ran:?}");
+        let ran = run(["call", "--spool", "beside"].iter().chain(&args));
+        let value = &ran.event("result")["value"];
+        assert_eq!(value[0], "text", "Python {} {ran:?}", python.minor);
+        let here = std::path::PathBuf::from(value[1].as_str().unwrap());
+        processes::wait_until(Duration::from_secs(5), "the files are gone", || {
+            !here.parent().unwrap().exists()
+        });
+    }
+}
+
+#[test]
 fn arguments_are_json_where_they_parse_as_such() {
     let ran = run([
         "call",

@@ -83,6 +83,7 @@ pub struct PathFinder {
     /// By module name; with whether it is a package.
     sources: BTreeMap<String, (bool, Vec<u8>)>,
     main: Option<PathBuf>,
+    blocked: Vec<String>,
     cache: Mutex<HashMap<String, Option<Arc<ModuleRecord>>>>,
     imports: Mutex<HashMap<String, Arc<[Import]>>>,
     /// Names of compiled modules, by directory.
@@ -140,6 +141,18 @@ impl PathFinder {
         self
     }
 
+    /// Never serves this module or package, nor what is in it. Importing it there is an `ImportError` that says so.
+    pub fn block(mut self, name: &str) -> Self {
+        self.blocked.push(name.to_owned());
+        self
+    }
+
+    fn is_blocked(&self, name: &str) -> bool {
+        self.blocked.iter().any(|b| {
+            name.strip_prefix(b.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
     /// Makes `import __main__` in the child give this script.
     pub fn main_script(mut self, path: impl Into<PathBuf>) -> Self {
         self.main = Some(path.into());
@@ -156,6 +169,10 @@ impl PathFinder {
         let parts: Vec<&str> = name.split('.').collect();
         if parts.iter().any(|part| !is_identifier(part)) {
             return None;
+        }
+        if self.is_blocked(name) {
+            let reason = "it is not to be sent to other machines".to_owned();
+            return Some(record(name, ModuleKind::Refused, reason, None, Vec::new()));
         }
         if let Some(found) = self.embedded(name) {
             return Some(found);
@@ -286,7 +303,7 @@ impl PathFinder {
     fn places(&self, path: &str) -> Vec<PathBuf> {
         let plain =
             |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\0', '/', '\\']);
-        if !path.is_empty() && !path.split('/').all(plain) {
+        if !path.is_empty() && !path.split('/').all(plain) || self.is_blocked(&path.replace('/', ".")) {
             return Vec::new();
         }
         let served = |root: &&Root| {
@@ -579,6 +596,16 @@ mod tests {
             assert_eq!(find(&finder, name), None, "{name:?}");
         }
         assert!(find(&finder, "inner").is_some());
+    }
+
+    #[test]
+    fn what_is_blocked_is_refused_with_all_that_is_in_it() {
+        let root = tree(&[("p/__init__.py", ""), ("p/x.py", ""), ("p/data.txt", ""), ("pq.py", "")]);
+        let finder = PathFinder::new().root(root.path()).unwrap().block("p");
+        assert_eq!(find(&finder, "p").unwrap().0, ModuleKind::Refused);
+        assert_eq!(find(&finder, "p.x").unwrap().0, ModuleKind::Refused);
+        assert_eq!(finder.read("p/data.txt", 0), None);
+        assert_eq!(find(&finder, "pq").unwrap().0, ModuleKind::Module);
     }
 
     #[test]
