@@ -10,10 +10,20 @@ use std::time::Duration;
 
 /// Run local Python on remote machines that have nothing but Python.
 #[derive(Debug, Parser)]
-#[command(name = "econtext", version, max_term_width = 100, args_override_self = true)]
+#[command(
+    name = "econtext",
+    version,
+    max_term_width = 100,
+    args_override_self = true,
+    after_help = "econtext explain VERB ... shows what would happen: the command of every target, the modules that would be sent."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
+
+    /// Whether the words began with `explain`.
+    #[arg(skip)]
+    pub(crate) explain: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,12 +168,16 @@ impl std::error::Error for Usage {}
 
 pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, clap::Error> {
     let mut argv = argv;
+    let explain = argv.get(1).is_some_and(|word| word == "explain");
+    if explain {
+        argv.remove(1);
+    }
     let mut command = Cli::command();
     command.build();
     if let Some(at) = end_of_ours(&argv, &command) {
         argv.insert(at, "--".into());
     }
-    Cli::try_parse_from(argv)
+    Ok(Cli { explain, ..Cli::try_parse_from(argv)? })
 }
 
 /// Shows what is wrong with a command line, or the help that was asked for.

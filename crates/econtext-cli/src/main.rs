@@ -2,6 +2,7 @@
 
 mod args;
 mod console;
+mod explain;
 mod job;
 mod json;
 mod report;

@@ -1,7 +1,9 @@
 //! What a target on the command line stands for.
 
 use crate::args::{Common, Usage};
-use econtext::{Broker, Context, ContextBuilder, Error, Local, Ssh};
+use econtext::{
+    Broker, Context, ContextBuilder, Error, Local, Python, Ssh, Transport as _, command_line, shell_join,
+};
 use secrecy::SecretString;
 
 /// One host.
@@ -85,35 +87,45 @@ impl Target {
         common: &Common,
         password: Option<&SecretString>,
     ) -> Result<Context, Error> {
-        match &self.kind {
-            Kind::Local => builder.connect(broker, Local),
-            Kind::Ssh { user, host, port } => {
-                let mut ssh = Ssh::new(host).program(&common.ssh);
-                // In the target beats on the command line: it is closer.
-                if let Some(user) = user.as_ref().or(common.user.as_ref()) {
-                    ssh = ssh.user(user);
-                }
-                if let Some(port) = port.or(common.port) {
-                    ssh = ssh.port(port);
-                }
-                if let Some(file) = &common.config {
-                    ssh = ssh.config_file(file);
-                }
-                if let Some(file) = &common.identity {
-                    ssh = ssh.identity(file);
-                }
-                if let Some(hosts) = &common.jump {
-                    ssh = ssh.jump(hosts);
-                }
-                for option in &common.ssh_option {
-                    ssh = ssh.option(option);
-                }
-                if let Some(password) = password {
-                    ssh = ssh.password(password.clone());
-                }
-                builder.connect(broker, ssh)
-            }
+        match self.ssh(common) {
+            None => builder.connect(broker, Local),
+            Some(ssh) => match password {
+                Some(password) => builder.connect(broker, ssh.password(password.clone())),
+                None => builder.connect(broker, ssh),
+            },
         }
+    }
+
+    /// The local command that would start a child there, as a shell would take it.
+    pub(crate) fn command(&self, common: &Common) -> String {
+        let child = command_line(&Python::from(common.python.as_str()), &self.name);
+        let launch = match self.ssh(common) {
+            None => Local.launch(&child),
+            Some(ssh) => ssh.launch(&child),
+        };
+        shell_join(&launch.argv)
+    }
+
+    fn ssh(&self, common: &Common) -> Option<Ssh> {
+        let Kind::Ssh { user, host, port } = &self.kind else { return None };
+        let mut ssh = Ssh::new(host).program(&common.ssh);
+        // In the target beats on the command line: it is closer.
+        if let Some(user) = user.as_ref().or(common.user.as_ref()) {
+            ssh = ssh.user(user);
+        }
+        if let Some(port) = port.or(common.port) {
+            ssh = ssh.port(port);
+        }
+        if let Some(file) = &common.config {
+            ssh = ssh.config_file(file);
+        }
+        if let Some(file) = &common.identity {
+            ssh = ssh.identity(file);
+        }
+        if let Some(hosts) = &common.jump {
+            ssh = ssh.jump(hosts);
+        }
+        Some(common.ssh_option.iter().fold(ssh, |ssh, option| ssh.option(option)))
     }
 }
 

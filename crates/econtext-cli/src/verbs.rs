@@ -7,7 +7,7 @@ use crate::json::argument;
 use crate::report::Report;
 use crate::target::{Target, parse_list};
 use anyhow::{Context as _, anyhow};
-use econtext::{Error, PathFinder, Program, Value};
+use econtext::{Error, Foresight, ModuleFinder as _, PathFinder, Program, Start, Value};
 use secrecy::SecretString;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _, Read as _};
@@ -28,8 +28,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
     set_up_log(common.verbose);
     let (targets, rest) = targets(common)?;
     match &cli.verb {
-        Verb::Call(_) => call(common, &targets, &rest),
-        Verb::Run(_) => run_program(common, &targets, &rest),
+        Verb::Call(_) => call(common, &targets, &rest, cli.explain),
+        Verb::Run(_) => run_program(common, &targets, &rest, cli.explain),
+        Verb::Ping(_) if cli.explain => explain(common, &targets, &Foresight::default()),
         Verb::Ping(_) => ping(common, &targets, &rest),
     }
 }
@@ -163,7 +164,14 @@ fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
     Ok(common.no_serve.iter().fold(finder, |finder, name| finder.block(name)))
 }
 
-fn call(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<u8> {
+fn explain(common: &Common, targets: &[Target], foresight: &Foresight) -> anyhow::Result<u8> {
+    use std::io::Write as _;
+    // A reader that has seen enough is no error.
+    let _ = io::stdout().write_all(crate::explain::text(common, targets, foresight).as_bytes());
+    Ok(0)
+}
+
+fn call(common: &Common, targets: &[Target], rest: &[String], explained: bool) -> anyhow::Result<u8> {
     let (function, words) = rest.split_first().ok_or_else(|| Usage("call needs MODULE:FUNC".into()))?;
     let mut args = Vec::new();
     let mut kwargs: Vec<(String, Value)> = Vec::new();
@@ -187,6 +195,10 @@ fn call(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<
     econtext::check_target(function).map_err(Usage)?;
     // As Python's -c and -m do, the working directory comes first.
     let finder = finder(common, Some(Path::new(".")))?;
+    if explained {
+        let (module, name) = function.split_once(':').unwrap_or_default();
+        return explain(common, targets, &finder.foresee(Start::Function(module, name)));
+    }
     everywhere(common, targets, finder, true, true, |host| {
         let mut call = host.context.prepare(function).args(&args);
         for (name, value) in &kwargs {
@@ -208,7 +220,7 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(|c| c == '_' || c.is_alphanumeric())
 }
 
-fn run_program(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<u8> {
+fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: bool) -> anyhow::Result<u8> {
     let (first, words) =
         rest.split_first().ok_or_else(|| Usage("run needs a SCRIPT.py, -c CODE or -m MODULE".into()))?;
     let here = Path::new(".");
@@ -235,6 +247,9 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::
             (Program::file(name, source), finder(common, Some(directory))?, words.to_vec())
         }
     };
+    if explained {
+        return explain(common, targets, &finder.foresee(program.start()));
+    }
     let program = program.args(args);
     let inputs = Inputs::start(targets.len(), first == "-");
     everywhere(common, targets, finder, false, false, |host| {

@@ -253,6 +253,25 @@ fn dash_u_with_a_number_is_refused_with_a_hint() {
 }
 
 #[test]
+fn explain_shows_commands_and_modules_and_contacts_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("one.py"), "import two\ndef f():\n    import three\n").unwrap();
+    std::fs::write(directory.path().join("two.py"), "").unwrap();
+    std::fs::write(directory.path().join("three.py"), "").unwrap();
+    let path = directory.path().display().to_string();
+    let ran =
+        run(["explain", "call", "--path", &path, "-p", "2222", "me@no-such-host.invalid,local:", "one:f"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with("me@no-such-host.invalid: ssh -l me -p 2222 -o "), "{ran:?}");
+    assert!(lines[1].starts_with("local: sh -c "), "{ran:?}");
+    let modules: Vec<String> =
+        lines[2..5].iter().map(|l| l.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(modules, ["one called", "three imported by one", "two imported by one"], "{ran:?}");
+    assert!(lines[5].contains("3 modules"), "{ran:?}");
+}
+
+#[test]
 fn help_and_version_go_to_stdout() {
     let ran = run(["--help"]);
     assert!(ran.status == 0 && ran.stdout.contains("call") && ran.stderr.is_empty(), "{ran:?}");

@@ -27,6 +27,8 @@ pub enum Start<'a> {
 pub struct Foresight {
     /// Modules, the most certain first, each after its package.
     pub modules: Vec<Arc<ModuleRecord>>,
+    /// For each of the modules, the one whose import of it was found first; empty for what the start itself names.
+    pub importers: Vec<String>,
     /// Top-level names that the finder does not have.
     pub absent: Vec<String>,
     /// Whether something will ask for files beside modules, or for metadata of distributions.
@@ -84,6 +86,7 @@ pub(crate) fn follow(
         queue: VecDeque::new(),
         found: Foresight::default(),
         absent: BTreeSet::new(),
+        importer: String::new(),
     };
     match start {
         Start::Module(name) => {
@@ -153,6 +156,8 @@ struct Walk<'a> {
     queue: VecDeque<String>,
     found: Foresight,
     absent: BTreeSet<String>,
+    /// Whose imports are being followed.
+    importer: String,
 }
 
 impl Walk<'_> {
@@ -173,6 +178,7 @@ impl Walk<'_> {
             Some(record) => {
                 self.seen.insert(name.to_owned());
                 self.found.modules.push(record);
+                self.found.importers.push(self.importer.clone());
                 self.queue.push_back(name.to_owned());
                 true
             }
@@ -227,6 +233,7 @@ impl Walk<'_> {
                 if within && size <= EACH_LATER.min(left) {
                     left -= size;
                 } else {
+                    self.found.importers.truncate(before);
                     for module in self.found.modules.drain(before..) {
                         self.seen.remove(&module.name);
                     }
@@ -254,6 +261,7 @@ impl Walk<'_> {
     }
 
     fn import(&mut self, importer: &str, import: &Import) {
+        importer.clone_into(&mut self.importer);
         let module = if import.level == 0 {
             import.module.clone()
         } else {

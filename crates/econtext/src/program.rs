@@ -47,6 +47,14 @@ impl Program {
         Program { kind: "m", name: name.into(), source: Vec::new(), args: Vec::new() }
     }
 
+    /// Where its imports begin.
+    pub fn start(&self) -> Start<'_> {
+        match self.kind {
+            "m" => Start::Main(&self.name),
+            _ => Start::Program(&self.source),
+        }
+    }
+
     /// Its arguments: `sys.argv[1:]`.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -121,11 +129,7 @@ impl Context {
         if let Some(timeout) = timeout {
             call = call.timeout(timeout);
         }
-        let start = match program.kind {
-            "m" => Start::Main(&program.name),
-            _ => Start::Program(&program.source),
-        };
-        let call = call.start_program(Some(start));
+        let call = call.start_program(Some(program.start()));
         (Input { channel, in_flight: AtomicUsize::new(0) }, call)
     }
 }

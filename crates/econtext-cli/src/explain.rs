@@ -1,0 +1,34 @@
+//! What would happen, without doing it.
+
+use crate::args::Common;
+use crate::target::Target;
+use econtext::{Foresight, ModuleKind};
+use std::fmt::Write as _;
+
+/// The command of every target, and the modules that would go ahead: bytes as sent, and who imports them.
+pub(crate) fn text(common: &Common, targets: &[Target], foresight: &Foresight) -> String {
+    let mut out = String::new();
+    for target in targets {
+        let _ = writeln!(out, "{}: {}", target.name, target.command(common));
+    }
+    let mut total = 0;
+    for (module, importer) in foresight.modules.iter().zip(&foresight.importers) {
+        let size = module.source.as_ref().map_or(0, |source| source.len());
+        total += size;
+        let why = match importer.as_str() {
+            "" => "called".to_owned(),
+            importer => format!("imported by {importer}"),
+        };
+        let what = match module.kind {
+            ModuleKind::Compiled | ModuleKind::Refused => format!(" (not sent: {})", module.path),
+            _ => String::new(),
+        };
+        let _ = writeln!(out, "{size:>8}  {}  {why}{what}", module.name);
+    }
+    let _ = writeln!(
+        out,
+        "{total:>8}  bytes in {} modules, for each host that lacks them",
+        foresight.modules.len()
+    );
+    out
+}
