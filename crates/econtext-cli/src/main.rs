@@ -6,6 +6,7 @@ mod explain;
 mod job;
 mod json;
 mod report;
+mod script;
 mod target;
 mod verbs;
 

@@ -5,9 +5,10 @@ use crate::console::complain;
 use crate::job::{Host, Job, Outcome, Stop, exit_status};
 use crate::json::argument;
 use crate::report::Report;
+use crate::script;
 use crate::target::{Target, parse_list};
 use anyhow::{Context as _, anyhow};
-use econtext::{Error, Foresight, ModuleFinder as _, PathFinder, Program, Start, Value};
+use econtext::{Error, ErrorKind, Foresight, ModuleFinder as _, PathFinder, Program, Start, Value};
 use secrecy::SecretString;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _, Read as _};
@@ -224,6 +225,7 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: 
     let (first, words) =
         rest.split_first().ok_or_else(|| Usage("run needs a SCRIPT.py, -c CODE or -m MODULE".into()))?;
     let here = Path::new(".");
+    let mut header = script::Metadata::default();
     let (program, finder, args) = match first.as_bytes_of_flag() {
         Some((flag, joined)) => {
             let (value, args) = match joined {
@@ -244,7 +246,10 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: 
                 let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(here);
                 (source, first.clone(), directory)
             };
-            (Program::file(name, source), finder(common, Some(directory))?, words.to_vec())
+            header = script::metadata(&source)?;
+            let finder = finder(common, Some(directory))?;
+            header.check(&finder)?;
+            (Program::file(name, source), finder, words.to_vec())
         }
     };
     if explained {
@@ -253,6 +258,21 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: 
     let program = program.args(args);
     let inputs = Inputs::start(targets.len(), first == "-");
     everywhere(common, targets, finder, false, false, |host| {
+        if let Some(wanted) = &header.requires_python {
+            match host.context.wait_ready() {
+                Ok(hello) if !script::matches(wanted, &hello.python) => {
+                    let message = format!("the script needs Python {wanted}, and here is {}", hello.python);
+                    return Outcome::Failed(Error::Connect {
+                        kind: ErrorKind::NoPython,
+                        host: host.context.name().to_owned(),
+                        message,
+                        stderr: String::new(),
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => return Outcome::Failed(error),
+            }
+        }
         let (input, call) = host.context.run(&program, host.time_left());
         inputs.add(input);
         match call.wait() {

@@ -253,6 +253,33 @@ fn dash_u_with_a_number_is_refused_with_a_hint() {
 }
 
 #[test]
+fn the_header_of_a_script_is_heeded_before_anything_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = |header: &str| {
+        let path = directory.path().join("s.py");
+        std::fs::write(&path, format!("# /// script\n{header}\n# ///\nprint('ran')\n")).unwrap();
+        path.display().to_string()
+    };
+    let ran = run(["run", "local:", &script("# dependencies = [\"no-such-dist>=1\"]")]);
+    assert!(ran.status == 2 && ran.stderr.contains("no-such-dist"), "{ran:?}");
+    let ran = run(["run", "--jsonl", "local:", &script("# requires-python = \">=4\"")]);
+    assert_eq!((ran.status, &ran.event("result")["kind"]), (4, &"no_python".into()), "{ran:?}");
+    let site = tempfile::tempdir().unwrap();
+    std::fs::create_dir(site.path().join("Some_Dist-2.1.dist-info")).unwrap();
+    let site = site.path().display().to_string();
+    let ran = run([
+        "run",
+        "--path",
+        &site,
+        "local:",
+        &script("# requires-python = \">=2.7\"\n# dependencies = [\"some.dist~=2.0\"]"),
+    ]);
+    assert_eq!(ran.stdout, "ran\n", "{ran:?}");
+    let ran = run(["run", "--path", &site, "local:", &script("# dependencies = [\"some.dist<2\"]")]);
+    assert!(ran.status == 2 && ran.stderr.contains("2.1"), "{ran:?}");
+}
+
+#[test]
 fn explain_shows_commands_and_modules_and_contacts_nobody() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("one.py"), "import two\ndef f():\n    import three\n").unwrap();
