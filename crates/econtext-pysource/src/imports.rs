@@ -28,19 +28,24 @@ pub struct Import {
 /// ```
 pub fn imports(source: &[u8]) -> Vec<Import> {
     let mut scanner = Scanner { source, blocks: Vec::new(), found: Vec::new() };
+    each_line(source, |line| scanner.line(line));
+    scanner.found
+}
+
+/// Calls `take` with the code of each logical line.
+fn each_line(source: &[u8], mut take: impl FnMut(&[Token])) {
     let mut line: Vec<Token> = Vec::new();
     for token in Lexer::new(source) {
         match token.kind {
             TokenKind::Comment | TokenKind::BlankLine | TokenKind::Continuation => {}
             TokenKind::Newline => {
-                scanner.line(&line);
+                take(&line);
                 line.clear();
             }
             _ => line.push(token),
         }
     }
-    scanner.line(&line);
-    scanner.found
+    take(&line);
 }
 
 /// The functions of `source`, as [`Import::scope`] names them, that calling `function` may lead to: itself, and those
@@ -54,22 +59,13 @@ pub fn imports(source: &[u8]) -> Vec<Import> {
 pub fn reachable(source: &[u8], function: &str) -> BTreeSet<String> {
     let mut scanner = Scanner { source, blocks: Vec::new(), found: Vec::new() };
     let mut names: BTreeMap<String, BTreeSet<&[u8]>> = BTreeMap::new();
-    let mut line: Vec<Token> = Vec::new();
-    for token in Lexer::new(source) {
-        match token.kind {
-            TokenKind::Comment | TokenKind::BlankLine | TokenKind::Continuation => {}
-            TokenKind::Newline => {
-                scanner.line(&line);
-                if let Some(scope) = scanner.scope() {
-                    let words =
-                        line.iter().filter(|t| t.kind == TokenKind::Name).map(|t| &source[t.start..t.end]);
-                    names.entry(scope).or_default().extend(words);
-                }
-                line.clear();
-            }
-            _ => line.push(token),
+    each_line(source, |line| {
+        scanner.line(line);
+        if let Some(scope) = scanner.scope() {
+            let words = line.iter().filter(|t| t.kind == TokenKind::Name).map(|t| &source[t.start..t.end]);
+            names.entry(scope).or_default().extend(words);
         }
-    }
+    });
     let mut found = BTreeSet::new();
     let mut queue = vec![function.to_owned()];
     while let Some(scope) = queue.pop() {
