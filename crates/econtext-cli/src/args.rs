@@ -97,8 +97,8 @@ pub(crate) struct Common {
     /// Python to run there
     #[arg(long, value_name = "PATH|auto", default_value = "auto", help_heading = "Python")]
     pub(crate) python: String,
-    /// Directory of modules to serve (repeatable)
-    #[arg(long, value_name = "DIR", help_heading = "Python")]
+    /// Directory, wheel or zip of modules to serve (repeatable)
+    #[arg(long, value_name = "DIR|WHEEL|ZIP", help_heading = "Python")]
     pub(crate) path: Vec<PathBuf>,
     /// Never send this module, or what is in it (repeatable)
     #[arg(long, value_name = "MODULE", help_heading = "Python")]

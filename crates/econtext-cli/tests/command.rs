@@ -280,6 +280,21 @@ fn the_header_of_a_script_is_heeded_before_anything_runs() {
 }
 
 #[test]
+fn modules_and_data_are_served_from_a_wheel() {
+    let directory = tempfile::tempdir().unwrap();
+    let wheel = directory.path().join("w-1.0-py2.py3-none-any.whl").display().to_string();
+    let python = pythons::any();
+    let make = "import sys, zipfile\nwith zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED) as z:\n    \
+                z.writestr('w/__init__.py', 'import pkgutil\\ndef f():\\n    return pkgutil.get_data(__name__, \"d/x.txt\").decode()')\n    \
+                z.writestr('w/d/x.txt', 'in a wheel')\n";
+    assert!(std::process::Command::new(&python.path).args(["-c", make, &wheel]).status().unwrap().success());
+    for python in pythons::some() {
+        let ran = run(["call", "--python", &python.to_arg(), "--path", &wheel, "local:", "w:f"]);
+        assert_eq!(ran.stdout, "in a wheel\n", "{ran:?}");
+    }
+}
+
+#[test]
 fn explain_shows_commands_and_modules_and_contacts_nobody() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("one.py"), "import two\ndef f():\n    import three\n").unwrap();

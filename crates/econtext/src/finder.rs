@@ -1,5 +1,6 @@
 //! Finds modules on the controller, without a Python.
 
+use crate::archive;
 use crate::foresight::{self, Foresight, Start};
 use econtext_proto::{ModuleKind, ModuleRecord, Value};
 use econtext_pysource::Import;
@@ -84,6 +85,8 @@ pub struct PathFinder {
     sources: BTreeMap<String, (bool, Vec<u8>)>,
     main: Option<PathBuf>,
     blocked: Vec<String>,
+    /// Archives among the roots, for as long as they are needed.
+    unpacked: Vec<tempfile::TempDir>,
     cache: Mutex<HashMap<String, Option<Arc<ModuleRecord>>>>,
     imports: Mutex<HashMap<String, Arc<[Import]>>>,
     /// Names of compiled modules, by directory.
@@ -106,10 +109,10 @@ impl PathFinder {
     }
 
     /// Adds a directory to look in, behind those there are: its modules, and the files beside them. Nothing whose name
-    /// begins with a dot.
+    /// begins with a dot. A wheel, egg, zipapp or other zip file is looked into as if it were a directory.
     ///
     /// # Errors
-    /// If it is no directory that can be read.
+    /// If it is no directory and no archive that can be read.
     pub fn root(self, directory: impl AsRef<Path>) -> io::Result<Self> {
         self.add_root(directory.as_ref(), true)
     }
@@ -123,7 +126,12 @@ impl PathFinder {
     }
 
     fn add_root(mut self, directory: &Path, data: bool) -> io::Result<Self> {
-        let path = fs::canonicalize(directory)?;
+        let mut path = fs::canonicalize(directory)?;
+        if path.is_file() {
+            let unpacked = archive::unpack(&path)?;
+            path = fs::canonicalize(unpacked.path())?;
+            self.unpacked.push(unpacked);
+        }
         fs::read_dir(&path)?;
         self.roots.push(Root { path, data });
         Ok(self)

@@ -15,6 +15,7 @@
 //!
 //! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` says how it all works.
 
+mod archive;
 mod broker;
 mod channel;
 mod context;
