@@ -236,18 +236,30 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: 
             (program, finder(common, Some(here))?, args.to_vec())
         }
         None => {
-            let (source, name, directory) = if first == "-" {
+            let (mut source, name, mut directory) = if first == "-" {
                 let mut source = Vec::new();
                 io::stdin().read_to_end(&mut source).context("cannot read the script from stdin")?;
                 (source, "<stdin>".to_owned(), here)
             } else {
                 let path = Path::new(first);
-                let source = std::fs::read(path).map_err(|e| Usage(format!("{first}: {e}")))?;
+                let source = if path.is_dir() { Ok(Vec::new()) } else { std::fs::read(path) };
+                let source = source.map_err(|e| Usage(format!("{first}: {e}")))?;
                 let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(here);
                 (source, first.clone(), directory)
             };
-            header = script::metadata(&source)?;
+            // A zip file, with or without a #! line in front, ends in the record of its directory.
+            let tail = &source[source.len().saturating_sub(66_000)..];
+            let runs_main = Path::new(first).is_dir() || tail.windows(4).any(|w| w == b"PK\x05\x06");
+            if runs_main {
+                directory = Path::new(first);
+            }
             let finder = finder(common, Some(directory))?;
+            if runs_main {
+                source = finder
+                    .main_of_first_root()
+                    .ok_or_else(|| Usage(format!("{first}: there is no __main__.py in it")))?;
+            }
+            header = script::metadata(&source)?;
             header.check(&finder)?;
             (Program::file(name, source), finder, words.to_vec())
         }

@@ -295,6 +295,24 @@ fn modules_and_data_are_served_from_a_wheel() {
 }
 
 #[test]
+fn zipapps_and_directories_are_run_by_their_main() {
+    let directory = tempfile::tempdir().unwrap();
+    let app = directory.path().join("app");
+    std::fs::create_dir(&app).unwrap();
+    std::fs::write(app.join("__main__.py"), "import sys, helper\nprint(helper.X, sys.argv[1:], __name__)\n")
+        .unwrap();
+    std::fs::write(app.join("helper.py"), "X = 'helped'\n").unwrap();
+    let (app, pyz) = (app.display().to_string(), directory.path().join("app.pyz").display().to_string());
+    let python = pythons::any();
+    let make = ["-m", "zipapp", &app, "-o", &pyz, "-p", "/usr/bin/env python3"];
+    assert!(std::process::Command::new(&python.path).args(make).status().unwrap().success());
+    for target in [&app, &pyz] {
+        let ran = run(["run", "--python", &python.to_arg(), "local:", target, "a"]);
+        assert_eq!(ran.stdout, "helped ['a'] __main__\n", "{ran:?}");
+    }
+}
+
+#[test]
 fn explain_shows_commands_and_modules_and_contacts_nobody() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("one.py"), "import two\ndef f():\n    import three\n").unwrap();

@@ -149,6 +149,12 @@ impl PathFinder {
         self
     }
 
+    /// The text of `__main__.py` at the top of the first root, which is what running a zipapp or a directory runs.
+    pub fn main_of_first_root(&self) -> Option<Vec<u8>> {
+        let root = &self.roots.first()?.path;
+        self.confined(root, &root.join("__main__.py"))
+    }
+
     /// Never serves this module or package, nor what is in it. Importing it there is an `ImportError` that says so.
     pub fn block(mut self, name: &str) -> Self {
         self.blocked.push(name.to_owned());
