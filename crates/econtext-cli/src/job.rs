@@ -7,8 +7,13 @@ use econtext::{Broker, Call, Context, Error, ErrorKind, Event, ModuleFinder, Pyt
 use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// The content of a mutex. Nothing here is left half changed by a thread that panics.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What came of one host.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 mod args;
 mod console;
 mod explain;
+mod input;
 mod job;
 mod json;
 mod report;

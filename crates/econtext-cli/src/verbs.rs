@@ -2,6 +2,7 @@
 
 use crate::args::{Cli, Common, Mode, Usage, Verb};
 use crate::console::complain;
+use crate::input::Inputs;
 use crate::job::{Host, Job, Outcome, Stop, exit_status};
 use crate::json::argument;
 use crate::report::Report;
@@ -14,8 +15,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Runs the command and says what the exit status is.
@@ -286,7 +287,7 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: 
             }
         }
         let (input, call) = host.context.run(&program, host.time_left());
-        inputs.add(input);
+        inputs.feed(input);
         match call.wait() {
             Ok((0, value)) => Outcome::Value(value),
             Ok((status, _)) => Outcome::Exit(status),
@@ -306,53 +307,6 @@ impl Flag for String {
         match rest.chars().next()? {
             flag @ ('c' | 'm') => Some((flag, &rest[1..])),
             _ => None,
-        }
-    }
-}
-
-/// Hands this process's stdin to every program that runs, at the pace of the slowest.
-struct Inputs {
-    running: Mutex<Vec<econtext::Input>>,
-    none: bool,
-}
-
-impl Inputs {
-    fn start(targets: usize, used: bool) -> Arc<Self> {
-        // Typing the same to many hosts at a time is nothing anyone means; they get the end of input.
-        let none = used || targets > 1 && io::stdin().is_terminal();
-        Arc::new(Inputs { running: Mutex::default(), none })
-    }
-
-    fn add(self: &Arc<Self>, input: econtext::Input) {
-        if self.none {
-            return input.close();
-        }
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.push(input);
-        if running.len() == 1 {
-            let inputs = self.clone();
-            std::thread::spawn(move || inputs.pump());
-        }
-    }
-
-    fn pump(&self) {
-        let mut buffer = vec![0; 64 << 10];
-        let mut stdin = io::stdin().lock();
-        loop {
-            let n = match stdin.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => break,
-            };
-            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            for input in running.iter() {
-                // One that is gone needs no more.
-                let _ = input.write(&buffer[..n]);
-            }
-        }
-        for input in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            input.close();
         }
     }
 }

@@ -232,6 +232,18 @@ fn arguments_are_json_where_they_parse_as_such() {
 }
 
 #[test]
+fn every_host_gets_all_of_the_input_whenever_its_turn_comes() {
+    let input = vec![b'x'; 1 << 20];
+    let code = "import sys; len(sys.stdin.read())";
+    for forks in ["1", "2", "64"] {
+        let ran = run_with_input(["run", "-f", forks, "local:a,local:b,local:c", "-c", code], &input);
+        let mut lines: Vec<_> = ran.stdout.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["local:a: 1048576", "local:b: 1048576", "local:c: 1048576"], "{ran:?}");
+    }
+}
+
+#[test]
 fn a_script_may_come_from_stdin() {
     let ran = run_with_input(["run", "local:", "-", "x"], b"import sys\nprint(sys.argv)\n");
     assert_eq!(ran.stdout, "['<stdin>', 'x']\n", "{ran:?}");

@@ -1,0 +1,94 @@
+//! This process's stdin, for the programs that run.
+
+use crate::job::lock;
+use std::io::{self, IsTerminal as _, Read};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Hands stdin to every program: as it comes to a single one, from a copy of all of it to each of several, for these
+/// start when their turn is there.
+#[derive(Debug)]
+pub(crate) enum Inputs {
+    /// There is none, or nobody means it.
+    None,
+    One,
+    Many(Arc<Copy>),
+}
+
+impl Inputs {
+    pub(crate) fn start(targets: usize, used: bool) -> Self {
+        // Typing the same to many hosts at a time is nothing anyone means; they get the end of input.
+        if used || targets > 1 && io::stdin().is_terminal() {
+            Inputs::None
+        } else if targets == 1 {
+            Inputs::One
+        } else {
+            let copy = Arc::new(Copy::default());
+            let writer = copy.clone();
+            std::thread::spawn(move || writer.fill(&mut io::stdin().lock()));
+            Inputs::Many(copy)
+        }
+    }
+
+    /// Starts to feed a program.
+    pub(crate) fn feed(&self, input: econtext::Input) {
+        let mut reader: Box<dyn Read + Send> = match self {
+            Inputs::None => return input.close(),
+            Inputs::One => Box::new(io::stdin()),
+            Inputs::Many(copy) => Box::new(Reader { copy: copy.clone(), at: 0 }),
+        };
+        // What is not read any more needs no more.
+        std::thread::spawn(move || drop(input.copy_from(&mut reader)));
+    }
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+pub(crate) struct Copy {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    data: Vec<u8>,
+    ended: bool,
+}
+
+impl Copy {
+    fn fill(&self, reader: &mut impl Read) {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = reader.read(&mut buffer);
+            let mut state = lock(&self.state);
+            match read {
+                Ok(n @ 1..) => state.data.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => state.ended = true,
+            }
+            let ended = state.ended;
+            drop(state);
+            self.changed.notify_all();
+            if ended {
+                return;
+            }
+        }
+    }
+}
+
+/// One program's way through the copy.
+struct Reader {
+    copy: Arc<Copy>,
+    at: usize,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = lock(&self.copy.state);
+        while state.data.len() == self.at && !state.ended {
+            state = self.copy.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let n = (&state.data[self.at..]).read(buffer)?;
+        self.at += n;
+        Ok(n)
+    }
+}
