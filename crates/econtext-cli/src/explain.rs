@@ -2,7 +2,7 @@
 
 use crate::args::Common;
 use crate::target::Target;
-use econtext::{Foresight, ModuleKind};
+use econtext::{Foreseen, Foresight, ModuleKind};
 use std::fmt::Write as _;
 
 /// The command of every target, and the modules that would go ahead: bytes as sent, and who imports them.
@@ -12,8 +12,8 @@ pub(crate) fn text(common: &Common, targets: &[Target], foresight: &Foresight) -
         let _ = writeln!(out, "{}: {}", target.name, target.command(common));
     }
     let mut total = 0;
-    for (module, importer) in foresight.modules.iter().zip(&foresight.importers) {
-        let size = module.source.as_ref().map_or(0, |source| source.len());
+    for Foreseen { module, importer } in &foresight.modules {
+        let size = module.size();
         total += size;
         let why = match importer.as_str() {
             "" => "called".to_owned(),

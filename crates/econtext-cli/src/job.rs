@@ -26,6 +26,12 @@ pub(crate) enum Outcome {
     Failed(Error),
 }
 
+impl From<Result<Value, Error>> for Outcome {
+    fn from(result: Result<Value, Error>) -> Self {
+        result.map_or_else(Outcome::Failed, Outcome::Value)
+    }
+}
+
 impl Outcome {
     pub(crate) fn is_ok(&self) -> bool {
         matches!(self, Outcome::Value(_) | Outcome::Exit(0))
@@ -91,7 +97,7 @@ impl Stop {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Context>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     fn add(&self, context: &Context) {
@@ -135,13 +141,13 @@ impl Job<'_> {
             for _ in 0..workers {
                 scope.spawn(|| {
                     loop {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let next = lock(&queue).pop_front();
                         let Some(index) = next else { return };
                         let started = Instant::now();
                         let target = &targets[index];
                         let outcome = self.one(index, target, &broker, &work);
                         self.report.result(index, &target.name, &outcome, started.elapsed());
-                        outcomes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(outcome);
+                        lock(&outcomes)[index] = Some(outcome);
                         if self.report.broken() {
                             self.stop.stop();
                         }

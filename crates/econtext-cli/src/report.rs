@@ -3,11 +3,12 @@
 use crate::args::Mode;
 use crate::console::Console;
 use crate::job::Outcome;
+use crate::job::lock;
 use crate::json::{write_data, write_str, write_value};
 use econtext::{CallError, Error, Hello, LogRecord, Value};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Shows events of all hosts, from any thread.
@@ -35,7 +36,7 @@ impl Report {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether nobody reads stdout any more.

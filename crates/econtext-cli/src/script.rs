@@ -1,7 +1,7 @@
 //! What a script says about itself in its header: inline script metadata, PEP 723.
 
 use crate::args::Usage;
-use econtext::{FileAnswer, ModuleFinder};
+use econtext::{Distribution, ModuleFinder, distributions, normal_name};
 use serde::Deserialize;
 
 /// The `script` block of a script.
@@ -36,15 +36,11 @@ pub(crate) fn metadata(source: &[u8]) -> Result<Metadata, Usage> {
 impl Metadata {
     /// Checks that all dependencies are where modules are served from.
     pub(crate) fn check(&self, finder: &dyn ModuleFinder) -> Result<(), Usage> {
-        let installed: Vec<(String, String)> = match finder.read("", 0) {
-            Some(FileAnswer::Directory(entries)) => {
-                entries.iter().filter_map(|(name, ..)| distribution(name)).collect()
-            }
-            _ => Vec::new(),
-        };
+        let installed = distributions(finder);
         for requirement in &self.dependencies {
             let (name, specifier) = split(requirement);
-            let Some((_, version)) = installed.iter().find(|(known, _)| *known == normal(name)) else {
+            let wanted = normal_name(name);
+            let Some(Distribution { version, .. }) = installed.iter().find(|d| d.name == wanted) else {
                 return Err(Usage(format!("the script needs {requirement}, which is in no --path")));
             };
             if !matches(specifier, version) {
@@ -53,19 +49,6 @@ impl Metadata {
         }
         Ok(())
     }
-}
-
-/// The name and version of a metadata directory.
-fn distribution(directory: &str) -> Option<(String, String)> {
-    let stem = directory.strip_suffix(".dist-info").or(directory.strip_suffix(".egg-info"))?;
-    let (name, version) = stem.split_once('-').unwrap_or((stem, ""));
-    Some((normal(name), version.split('-').next().unwrap_or_default().to_owned()))
-}
-
-/// A distribution's name as PEP 503 compares it.
-fn normal(name: &str) -> String {
-    let parts: Vec<&str> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
-    parts.join("-").to_lowercase()
 }
 
 /// Splits a requirement into name and version specifier; extras and markers are left out.
@@ -157,6 +140,5 @@ mod tests {
             assert_eq!(matches(specifier, version), expected, "{specifier} {version}");
         }
         assert_eq!(split("Foo_Bar[a,b] >=1 ; python_version<'3'"), ("Foo_Bar", ">=1"));
-        assert_eq!(distribution("my_dist-1.2.dist-info"), Some(("my-dist".into(), "1.2".into())));
     }
 }

@@ -9,7 +9,9 @@ use crate::report::Report;
 use crate::script;
 use crate::target::{Target, parse_list};
 use anyhow::{Context as _, anyhow};
-use econtext::{Error, ErrorKind, Foresight, ModuleFinder as _, PathFinder, Program, Start, Value};
+use econtext::{
+    Error, ErrorKind, Foresight, ModuleFinder as _, PathFinder, Program, Start, Value, is_identifier,
+};
 use secrecy::SecretString;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _, Read as _};
@@ -209,66 +211,34 @@ fn call(common: &Common, targets: &[Target], rest: &[String], explained: bool) -
         if let Some(left) = host.time_left() {
             call = call.timeout(left);
         }
-        match call.start::<Value>().wait() {
-            Ok(value) => Outcome::Value(value),
-            Err(error) => Outcome::Failed(error),
-        }
+        call.start::<Value>().wait().into()
     })
-}
-
-fn is_identifier(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c == '_' || c.is_alphanumeric())
 }
 
 fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: bool) -> anyhow::Result<u8> {
     let (first, words) =
         rest.split_first().ok_or_else(|| Usage("run needs a SCRIPT.py, -c CODE or -m MODULE".into()))?;
     let here = Path::new(".");
-    let mut header = script::Metadata::default();
-    let (program, finder, args) = match first.as_bytes_of_flag() {
+    let (program, finder, header, args) = match split_flag(first) {
         Some((flag, joined)) => {
             let (value, args) = match joined {
                 "" => words.split_first().ok_or_else(|| Usage(format!("run -{flag} needs a value")))?,
                 joined => (&joined.to_owned(), words),
             };
             let program = if flag == 'c' { Program::code(value.as_str()) } else { Program::module(value) };
-            (program, finder(common, Some(here))?, args.to_vec())
+            (program, finder(common, Some(here))?, script::Metadata::default(), args)
         }
         None => {
-            let (mut source, name, mut directory) = if first == "-" {
-                let mut source = Vec::new();
-                io::stdin().read_to_end(&mut source).context("cannot read the script from stdin")?;
-                (source, "<stdin>".to_owned(), here)
-            } else {
-                let path = Path::new(first);
-                let source = if path.is_dir() { Ok(Vec::new()) } else { std::fs::read(path) };
-                let source = source.map_err(|e| Usage(format!("{first}: {e}")))?;
-                let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(here);
-                (source, first.clone(), directory)
-            };
-            // A zip file, with or without a #! line in front, ends in the record of its directory.
-            let tail = &source[source.len().saturating_sub(66_000)..];
-            let runs_main = Path::new(first).is_dir() || tail.windows(4).any(|w| w == b"PK\x05\x06");
-            if runs_main {
-                directory = Path::new(first);
-            }
-            let finder = finder(common, Some(directory))?;
-            if runs_main {
-                source = finder
-                    .main_of_first_root()
-                    .ok_or_else(|| Usage(format!("{first}: there is no __main__.py in it")))?;
-            }
-            header = script::metadata(&source)?;
+            let (name, source, finder) = script(common, first)?;
+            let header = script::metadata(&source)?;
             header.check(&finder)?;
-            (Program::file(name, source), finder, words.to_vec())
+            (Program::file(name, source), finder, header, words)
         }
     };
     if explained {
         return explain(common, targets, &finder.foresee(program.start()));
     }
-    let program = program.args(args);
+    let program = program.args(args.iter().cloned());
     let inputs = Inputs::start(targets.len(), first == "-");
     everywhere(common, targets, finder, false, false, |host| {
         if let Some(wanted) = &header.requires_python {
@@ -296,18 +266,37 @@ fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: 
     })
 }
 
-/// Splits `-c` and `-m` from what may be joined to them.
-trait Flag {
-    fn as_bytes_of_flag(&self) -> Option<(char, &str)>;
+/// A script's name and text, and the finder for what it imports.
+fn script(common: &Common, first: &str) -> anyhow::Result<(String, Vec<u8>, PathFinder)> {
+    let here = Path::new(".");
+    if first == "-" {
+        let mut source = Vec::new();
+        io::stdin().read_to_end(&mut source).context("cannot read the script from stdin")?;
+        return Ok(("<stdin>".to_owned(), source, finder(common, Some(here))?));
+    }
+    let path = Path::new(first);
+    if !path.is_dir() {
+        let source = std::fs::read(path).map_err(|e| Usage(format!("{first}: {e}")))?;
+        // A zip file, with or without a #! line in front, ends in the record of its directory.
+        let tail = &source[source.len().saturating_sub(66_000)..];
+        if !tail.windows(4).any(|w| w == b"PK\x05\x06") {
+            let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(here);
+            return Ok((first.to_owned(), source, finder(common, Some(directory))?));
+        }
+    }
+    let finder = finder(common, Some(path))?;
+    let source = finder
+        .main_of_first_root()
+        .ok_or_else(|| Usage(format!("{first}: there is no __main__.py in it")))?;
+    Ok((first.to_owned(), source, finder))
 }
 
-impl Flag for String {
-    fn as_bytes_of_flag(&self) -> Option<(char, &str)> {
-        let rest = self.strip_prefix('-')?;
-        match rest.chars().next()? {
-            flag @ ('c' | 'm') => Some((flag, &rest[1..])),
-            _ => None,
-        }
+/// Splits `-c` and `-m` from what may be joined to them.
+fn split_flag(word: &str) -> Option<(char, &str)> {
+    let rest = word.strip_prefix('-')?;
+    match rest.chars().next()? {
+        flag @ ('c' | 'm') => Some((flag, &rest[1..])),
+        _ => None,
     }
 }
 
@@ -316,10 +305,7 @@ fn ping(common: &Common, targets: &[Target], rest: &[String]) -> anyhow::Result<
         return Err(Usage(format!("ping takes no {word:?}")).into());
     }
     let lines = !common.jsonl && common.output == Mode::Lines;
-    everywhere(common, targets, PathFinder::new(), true, true, |host| match ping_one(host, lines) {
-        Ok(value) => Outcome::Value(value),
-        Err(error) => Outcome::Failed(error),
-    })
+    everywhere(common, targets, PathFinder::new(), true, true, |host| ping_one(host, lines).into())
 }
 
 fn ping_one(host: &Host<'_>, lines: bool) -> Result<Value, Error> {

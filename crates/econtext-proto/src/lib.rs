@@ -25,7 +25,9 @@ mod value;
 
 pub use bootstrap::{Bootstrap, BootstrapError, Hello};
 pub use mac::Secret;
-pub use message::{CallError, CallSpec, Handle, LogRecord, ModuleKind, ModuleRecord, SourceFrame};
+pub use message::{
+    CallError, CallSpec, Handle, LogRecord, ModuleKind, ModuleRecord, SourceFrame, is_identifier,
+};
 pub use serde_impl::{ConvertError, from_value, to_value};
 pub use session::{Event, Limits, Outcome, Session, SessionError};
 pub use value::{Object, Value};

@@ -71,14 +71,7 @@ impl CallSpec {
     /// assert!(econtext_proto::CallSpec::parse("shutil").is_err());
     /// ```
     pub fn parse(target: &str) -> Result<Self, String> {
-        let valid = |name: &str| {
-            !name.is_empty()
-                && name.split('.').all(|part| {
-                    !part.is_empty()
-                        && !part.starts_with(|c: char| c.is_ascii_digit())
-                        && part.chars().all(|c| c == '_' || c.is_alphanumeric())
-                })
-        };
+        let valid = |name: &str| name.split('.').all(is_identifier);
         let Some((module, function)) = target.split_once(':').filter(|(m, f)| valid(m) && valid(f)) else {
             return Err(format!("{target:?} is not of the form module:function"));
         };
@@ -109,6 +102,18 @@ impl CallSpec {
             Value::Dict(self.kwargs),
         ])
     }
+}
+
+/// Whether `name` may be the name of a variable or module in Python.
+///
+/// ```
+/// assert!(econtext_proto::is_identifier("_größe2"));
+/// assert!(!econtext_proto::is_identifier("2nd") && !econtext_proto::is_identifier("a.b"));
+/// ```
+pub fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c == '_' || c.is_alphanumeric())
 }
 
 /// What kind of thing a module name stands for on the controller. The numbers are `core.py`'s.
@@ -142,6 +147,11 @@ pub struct ModuleRecord {
 }
 
 impl ModuleRecord {
+    /// Bytes of its source as they are sent.
+    pub fn size(&self) -> usize {
+        self.source.as_ref().map_or(0, |source| source.len())
+    }
+
     fn fields(&self) -> [Value; 4] {
         let children = match self.kind {
             ModuleKind::Package | ModuleKind::Namespace => {

@@ -397,20 +397,16 @@ impl Session {
                 },
                 _ => return Err(malformed),
             },
-            GET_FILE => match value.as_ref().map(Value::as_seq) {
-                Ok(Some([Value::Int(reply_to), path, Value::Int(offset)])) => Event::FileRequested {
-                    reply_to: Handle(*reply_to),
-                    path: path.as_str().ok_or(malformed.clone())?.to_owned(),
-                    offset: u64::try_from(*offset).map_err(|_| malformed)?,
-                },
-                _ => return Err(malformed),
-            },
-            GET_TREE => match value.as_ref().map(Value::as_seq) {
-                Ok(Some([Value::Int(reply_to), path, Value::Int(limit)])) => Event::TreeRequested {
-                    reply_to: Handle(*reply_to),
-                    path: path.as_str().ok_or(malformed.clone())?.to_owned(),
-                    limit: u64::try_from(*limit).map_err(|_| malformed)?,
-                },
+            GET_FILE | GET_TREE => match value.as_ref().map(Value::as_seq) {
+                Ok(Some([Value::Int(reply_to), path, Value::Int(number)])) => {
+                    let reply_to = Handle(*reply_to);
+                    let path = path.as_str().ok_or(malformed.clone())?.to_owned();
+                    let number = u64::try_from(*number).map_err(|_| malformed)?;
+                    match handle {
+                        GET_FILE => Event::FileRequested { reply_to, path, offset: number },
+                        _ => Event::TreeRequested { reply_to, path, limit: number },
+                    }
+                }
                 _ => return Err(malformed),
             },
             _ if self.receivers.contains(&handle) => match value {

@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::link::{Link, LinkEnd, Wanted};
+use crate::sync::lock;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fd::AsRawFd as _;
@@ -14,9 +15,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// The next times at which links are to be looked at, by index.
+type Timers = BinaryHeap<Reverse<(Instant, usize)>>;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -141,7 +145,7 @@ impl Shared {
 
     /// Makes the broker look at a link's timers at `at`.
     pub(crate) fn wake_at(&self, at: Instant, index: usize) {
-        self.timers.lock().unwrap_or_else(PoisonError::into_inner).push((at, index));
+        lock(&self.timers).push((at, index));
         let _ = self.waker.wake();
     }
 
@@ -150,33 +154,39 @@ impl Shared {
         let _ = self.finder.send((Arc::downgrade(link), wanted));
     }
 
+    /// Does what a link wants done next.
+    fn settle(&self, end: LinkEnd, index: usize, timers: &mut Timers) {
+        match end {
+            LinkEnd::Gone => drop(self.lock_links().try_remove(index)),
+            LinkEnd::WakeAt(at) => timers.push(Reverse((at, index))),
+            LinkEnd::Alive => {}
+        }
+    }
+
     fn all(&self) -> Vec<Arc<Link>> {
         self.lock_links().iter().map(|(_, link)| link.clone()).collect()
     }
 
     fn lock_links(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Link>>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.links)
     }
 }
 
 fn run(mut poll: Poll, shared: &Arc<Shared>) {
     IS_BROKER.set(true);
     let mut events = Events::with_capacity(1024);
-    let mut timers: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
+    let mut timers = Timers::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
-        let new = std::mem::take(&mut *shared.timers.lock().unwrap_or_else(PoisonError::into_inner));
+        let new = std::mem::take(&mut *lock(&shared.timers));
         timers.extend(new.into_iter().map(Reverse));
         let now = Instant::now();
         while timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((_, index))) = timers.pop() else { break };
             let link = shared.lock_links().get(index).cloned();
             if let Some(link) = link {
-                match link.on_timer(now, shared) {
-                    LinkEnd::Gone => drop(shared.lock_links().try_remove(index)),
-                    LinkEnd::WakeAt(at) => timers.push(Reverse((at, index))),
-                    LinkEnd::Alive => {}
-                }
+                let end = link.on_timer(now, &mut buffer, shared);
+                shared.settle(end, index, &mut timers);
             }
         }
         if shared.stopping.load(Ordering::Acquire) && shared.lock_links().is_empty() {
@@ -211,11 +221,7 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
                 1 => link.on_stderr(&mut buffer),
                 _ => link.on_terminal(&mut buffer, shared),
             };
-            match end {
-                LinkEnd::Gone => drop(shared.lock_links().try_remove(index)),
-                LinkEnd::WakeAt(at) => timers.push(Reverse((at, index))),
-                LinkEnd::Alive => {}
-            }
+            shared.settle(end, index, &mut timers);
         }
     }
 }

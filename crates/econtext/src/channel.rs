@@ -2,11 +2,12 @@
 
 use crate::context::{Context, check_thread};
 use crate::error::Error;
+use crate::sync::lock;
 use econtext_proto::{Handle, Value, from_value};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Ordered messages, both ways, until one side closes it.
@@ -55,7 +56,7 @@ impl Channel {
     /// If the value is no `T`.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         check_thread()?;
-        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let messages = lock(&self.messages);
         self.convert(messages.recv().ok().flatten())
     }
 
@@ -65,16 +66,11 @@ impl Channel {
     /// [`Error::Timeout`] if nothing came.
     pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<Option<T>, Error> {
         check_thread()?;
-        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let messages = lock(&self.messages);
         match messages.recv_timeout(timeout) {
             Ok(value) => self.convert(value),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => Err(Error::Timeout {
-                host: self.context.name().to_owned(),
-                phase: "a message on a channel",
-                after: timeout,
-                stderr: String::new(),
-            }),
+            Err(RecvTimeoutError::Timeout) => Err(self.nothing_came(timeout)),
         }
     }
 
@@ -83,16 +79,11 @@ impl Channel {
     /// # Errors
     /// As [`recv_timeout`](Channel::recv_timeout).
     pub fn try_recv<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
-        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let messages = lock(&self.messages);
         match messages.try_recv() {
             Ok(value) => self.convert(value),
             Err(TryRecvError::Disconnected) => Ok(None),
-            Err(TryRecvError::Empty) => Err(Error::Timeout {
-                host: self.context.name().to_owned(),
-                phase: "a message on a channel",
-                after: Duration::ZERO,
-                stderr: String::new(),
-            }),
+            Err(TryRecvError::Empty) => Err(self.nothing_came(Duration::ZERO)),
         }
     }
 
@@ -100,6 +91,11 @@ impl Channel {
     pub fn close(&self) {
         // If the child is gone, it knows.
         let _ = self.context.0.link.send(self.handle, &Value::Dead);
+    }
+
+    fn nothing_came(&self, after: Duration) -> Error {
+        let host = self.context.name().to_owned();
+        Error::Timeout { host, phase: "a message on a channel", after, stderr: String::new() }
     }
 
     fn convert<T: DeserializeOwned>(&self, value: Option<Value>) -> Result<Option<T>, Error> {

@@ -2,15 +2,16 @@
 
 use crate::archive;
 use crate::foresight::{self, Foresight, Start};
-use econtext_proto::{ModuleKind, ModuleRecord, Value};
+use crate::sync::lock;
+use econtext_proto::{ModuleKind, ModuleRecord, Value, is_identifier};
 use econtext_pysource::Import;
 use flate2::{Compression, write::ZlibEncoder};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fs, os::unix::fs::FileTypeExt as _};
+use std::sync::{Arc, Mutex};
 
 /// Where children get modules from that they do not have.
 ///
@@ -291,7 +292,7 @@ impl PathFinder {
 
     /// Whether there is a compiled module of this name, whatever it was compiled for. Each directory is read once.
     fn has_compiled(&self, directory: &Path, name: &str) -> bool {
-        let mut known = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.compiled);
         let names = known.entry(directory.to_owned()).or_insert_with(|| {
             let names = fs::read_dir(directory)
                 .into_iter()
@@ -310,9 +311,7 @@ impl PathFinder {
         }
         read_source(path)
     }
-}
 
-impl PathFinder {
     /// The path's places in the roots that have it, if it leads nowhere else and may be served.
     fn places(&self, path: &str) -> Vec<PathBuf> {
         let plain =
@@ -377,24 +376,21 @@ impl ModuleFinder for PathFinder {
             }
         };
         // A poisoned cache is still a cache.
-        if let Some(known) = self.foresights.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = lock(&self.foresights).get(&key) {
             return known.clone();
         }
         let scan = |name: &str| {
-            if let Some(known) = self.imports.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            if let Some(known) = lock(&self.imports).get(name) {
                 return known.clone();
             }
             let source = self.find(name).and_then(|record| inflate(&record)).unwrap_or_default();
             let found: Arc<[Import]> = econtext_pysource::imports(&source).into();
-            self.imports
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(name.to_owned(), found.clone());
+            lock(&self.imports).insert(name.to_owned(), found.clone());
             found
         };
         let source_of = |name: &str| self.find(name).and_then(|record| inflate(&record));
         let found = Arc::new(foresight::follow(self, &scan, &source_of, start));
-        let mut foresights = self.foresights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut foresights = lock(&self.foresights);
         if foresights.len() < 10_000 {
             foresights.insert(key, found.clone());
         }
@@ -422,11 +418,11 @@ impl ModuleFinder for PathFinder {
 
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
         // A poisoned cache is still a cache.
-        if let Some(known) = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(known) = lock(&self.cache).get(name) {
             return known.clone();
         }
         let found = self.look_up(name).map(Arc::new);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = lock(&self.cache);
         if found.is_some() || cache.len() < 10_000 {
             cache.insert(name.to_owned(), found.clone());
         }
@@ -453,12 +449,6 @@ pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap_or_default()
 }
 
-fn is_identifier(part: &str) -> bool {
-    !part.is_empty()
-        && !part.starts_with(|c: char| c.is_ascii_digit())
-        && part.chars().all(|c| c == '_' || c.is_alphanumeric())
-}
-
 /// Whether what is at a path exists and lies below a root, which is canonical. Most paths have no symbolic link in
 /// them, and then no more than a look at each part is needed.
 fn is_below(root: &Path, path: &Path) -> bool {
@@ -477,8 +467,7 @@ fn is_below(root: &Path, path: &Path) -> bool {
 /// The text of a regular file of a sane size.
 fn read_source(path: &Path) -> Option<Vec<u8>> {
     let metadata = fs::metadata(path).ok()?;
-    let kind = metadata.file_type();
-    if !kind.is_file() || kind.is_fifo() || metadata.len() > MAX_SOURCE {
+    if !metadata.is_file() || metadata.len() > MAX_SOURCE {
         return None;
     }
     fs::read(path).ok()

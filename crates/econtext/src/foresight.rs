@@ -26,13 +26,20 @@ pub enum Start<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Foresight {
     /// Modules, the most certain first, each after its package.
-    pub modules: Vec<Arc<ModuleRecord>>,
-    /// For each of the modules, the one whose import of it was found first; empty for what the start itself names.
-    pub importers: Vec<String>,
+    pub modules: Vec<Foreseen>,
     /// Top-level names that the finder does not have.
     pub absent: Vec<String>,
     /// Whether something will ask for files beside modules, or for metadata of distributions.
     pub files: bool,
+}
+
+/// One module that will be imported.
+#[derive(Clone, Debug)]
+pub struct Foreseen {
+    /// The module.
+    pub module: Arc<ModuleRecord>,
+    /// The one whose import of it was found first; empty for what the start itself names.
+    pub importer: String,
 }
 
 /// What the standard library itself tries to import and, on the systems that children run on, does not find.
@@ -82,6 +89,7 @@ pub(crate) fn follow(
 ) -> Foresight {
     let mut walk = Walk {
         finder,
+        scan,
         seen: HashSet::new(),
         queue: VecDeque::new(),
         found: Foresight::default(),
@@ -100,7 +108,7 @@ pub(crate) fn follow(
                 other.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             };
             let mut at = 0;
-            while let Some(name) = walk.found.modules.get(at).map(|m| m.name.clone()) {
+            while let Some(name) = walk.found.modules.get(at).map(|m| m.module.name.clone()) {
                 for import in scan(&name).iter().filter(|i| i.scope.is_none() || inside(&name)) {
                     walk.import(&name, import);
                 }
@@ -134,12 +142,12 @@ pub(crate) fn follow(
             }
         }
     }
-    walk.run(scan, 0, usize::MAX);
+    walk.run(0, usize::MAX);
     match start {
         Start::Deep(_) => {}
         // Its functions that will run are known.
-        Start::Function(module, _) => walk.run_functions(scan, module),
-        _ => walk.run_functions(scan, ""),
+        Start::Function(module, _) => walk.run_functions(module),
+        _ => walk.run_functions(""),
     }
     for name in OPTIONAL {
         if finder.find(name).is_none() {
@@ -152,6 +160,8 @@ pub(crate) fn follow(
 
 struct Walk<'a> {
     finder: &'a dyn ModuleFinder,
+    /// The imports of a module that the finder has.
+    scan: &'a dyn Fn(&str) -> Arc<[Import]>,
     seen: HashSet<String>,
     queue: VecDeque<String>,
     found: Foresight,
@@ -177,8 +187,7 @@ impl Walk<'_> {
         match self.finder.find(name) {
             Some(record) => {
                 self.seen.insert(name.to_owned());
-                self.found.modules.push(record);
-                self.found.importers.push(self.importer.clone());
+                self.found.modules.push(Foreseen { module: record, importer: self.importer.clone() });
                 self.queue.push_back(name.to_owned());
                 true
             }
@@ -192,14 +201,14 @@ impl Walk<'_> {
     }
 
     /// Follows what is imported when modules are, as long as what is found from `first` on is within `limit` bytes.
-    fn run(&mut self, scan: &dyn Fn(&str) -> Arc<[Import]>, first: usize, limit: usize) -> bool {
+    fn run(&mut self, first: usize, limit: usize) -> bool {
         let (mut at, mut size) = (first, 0);
         while let Some(name) = self.queue.pop_front() {
-            for import in scan(&name).iter().filter(|i| i.scope.is_none()) {
+            for import in (self.scan)(&name).iter().filter(|i| i.scope.is_none()) {
                 self.import(&name, import);
             }
             for module in &self.found.modules[at..] {
-                size += module.source.as_ref().map_or(0, |s| s.len());
+                size += module.module.size();
             }
             at = self.found.modules.len();
             if size > limit {
@@ -210,14 +219,14 @@ impl Walk<'_> {
     }
 
     /// Follows what functions of the modules found may import of other packages, where that is little.
-    fn run_functions(&mut self, scan: &dyn Fn(&str) -> Arc<[Import]>, except: &str) {
+    fn run_functions(&mut self, except: &str) {
         let certain: Vec<String> =
-            self.found.modules.iter().map(|m| m.name.clone()).filter(|name| name != except).collect();
+            self.found.modules.iter().map(|m| m.module.name.clone()).filter(|name| name != except).collect();
         let mut left = LATER;
         let mut too_much: HashSet<String> = HashSet::new();
         for name in certain {
             let package = name.split('.').next().unwrap_or_default().to_owned();
-            for import in scan(&name).iter().filter(|i| i.scope.is_some() && i.level == 0) {
+            for import in (self.scan)(&name).iter().filter(|i| i.scope.is_some() && i.level == 0) {
                 // What a package puts off of its own is much, and rarely needed; another package is a dependency.
                 let key = import.module.split('.').next().unwrap_or_default().to_owned();
                 if left == 0 || key == package || too_much.contains(&key) {
@@ -225,17 +234,13 @@ impl Walk<'_> {
                 }
                 let before = self.found.modules.len();
                 self.import(&name, import);
-                let within = self.run(scan, before, EACH_LATER.min(left));
-                let size: usize = self.found.modules[before..]
-                    .iter()
-                    .map(|m| m.source.as_ref().map_or(0, |s| s.len()))
-                    .sum();
+                let within = self.run(before, EACH_LATER.min(left));
+                let size: usize = self.found.modules[before..].iter().map(|m| m.module.size()).sum();
                 if within && size <= EACH_LATER.min(left) {
                     left -= size;
                 } else {
-                    self.found.importers.truncate(before);
                     for module in self.found.modules.drain(before..) {
-                        self.seen.remove(&module.name);
+                        self.seen.remove(&module.module.name);
                     }
                     self.queue.clear();
                     too_much.insert(key);
@@ -250,9 +255,7 @@ impl Walk<'_> {
         let Some(record) = self.finder.find(name).filter(|r| r.kind == ModuleKind::Package) else { return };
         let modules = record.children.iter().filter(|(_, kind)| *kind == ModuleKind::Module);
         let names: Vec<String> = modules.map(|(child, _)| format!("{name}.{child}")).collect();
-        let size = |name: &String| {
-            self.finder.find(name).and_then(|r| r.source.as_ref().map(|s| s.len())).unwrap_or(0)
-        };
+        let size = |name: &String| self.finder.find(name).map_or(0, |r| r.size());
         if names.len() <= 32 && names.iter().map(size).sum::<usize>() <= CHILDREN {
             for name in &names {
                 self.want(name);

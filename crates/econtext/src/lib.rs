@@ -20,6 +20,7 @@ mod broker;
 mod channel;
 mod context;
 mod dialog;
+mod distribution;
 mod error;
 mod finder;
 mod foresight;
@@ -30,19 +31,21 @@ mod process;
 mod program;
 mod remote;
 mod slot;
+mod sync;
 mod transport;
 
 pub use broker::Broker;
 pub use channel::Channel;
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
+pub use distribution::{Distribution, distributions, normal_name};
 pub use econtext_proto::{
     CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
-    Value, from_value, to_value,
+    Value, from_value, is_identifier, to_value,
 };
 pub use error::{Error, ErrorKind};
 pub use finder::{FileAnswer, ModuleFinder, PathFinder};
-pub use foresight::{Foresight, Start};
+pub use foresight::{Foreseen, Foresight, Start};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};

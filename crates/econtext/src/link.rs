@@ -1,29 +1,32 @@
 //! One child as the broker sees it: a process, a bootstrap, then a session, and who waits for what.
 
+mod serve;
+
+pub(crate) use serve::Wanted;
+
 use crate::broker::Shared;
 use crate::dialog::{Dialog, Step};
 use crate::error::{Error, ErrorKind};
-use crate::finder::{FileAnswer, ModuleFinder, deflate};
-use crate::foresight::{Foresight, Start};
+use crate::finder::ModuleFinder;
+use crate::foresight::Start;
 use crate::process::{Process, describe_exit};
 use crate::remote;
 use crate::slot::Slot;
+use crate::sync::lock;
 use crate::transport::{Failure, Transport};
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
-use econtext_proto::{
-    Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, ModuleKind, ModuleRecord, Outcome, Session,
-    Value, to_value,
-};
-use rustix::fd::{AsFd as _, OwnedFd};
-use rustix::io::Errno;
+use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
+use rustix::fd::OwnedFd;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendFlags, send};
-use std::collections::{HashMap, HashSet};
+use serve::Served;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Something that a child did.
@@ -48,20 +51,6 @@ pub enum Event {
 pub(crate) type EventCallback = Box<dyn Fn(Event) + Send + Sync>;
 pub(crate) type HandleCallback = Arc<dyn Fn(Option<Value>) + Send + Sync>;
 pub(crate) type CallSlot = Slot<Result<Value, Error>>;
-
-/// The path that stands for these files of all distributions; the same constant is in `files.py`.
-const ENTRY_POINTS: &str = "*/entry_points.txt";
-
-/// What a child asked for.
-#[derive(Debug)]
-pub(crate) enum Wanted {
-    /// A module, by name.
-    Module(Handle, String),
-    /// A piece of a file, or a directory: its path and the offset.
-    File(Handle, String, u64),
-    /// All files below a path, within a limit.
-    Tree(Handle, String, u64),
-}
 
 /// Bytes of stderr that are kept for errors.
 const STDERR_TAIL: usize = 16 << 10;
@@ -96,10 +85,7 @@ struct State {
     callbacks: HashMap<Handle, HandleCallback>,
     /// When a shutdown was asked for, the time at which patience ends.
     closing: Option<Instant>,
-    /// Names of modules that the child was told about.
-    sent: HashSet<String>,
-    /// How often the child asked for something of a top-level package.
-    asked: HashMap<String, u32>,
+    served: Served,
 }
 
 struct Running {
@@ -143,9 +129,7 @@ enum Action {
     Event(Event),
     Finish(Arc<CallSlot>, Result<Value, Error>),
     Deliver(HandleCallback, Option<Value>),
-    LookUp(Handle, String),
-    ReadFile(Handle, String, u64),
-    ReadTree(Handle, String, u64),
+    Ask(Wanted),
     Ready(Result<Hello, Error>),
 }
 
@@ -176,8 +160,7 @@ impl Link {
                 calls: HashMap::new(),
                 callbacks: HashMap::new(),
                 closing: None,
-                sent: HashSet::new(),
-                asked: HashMap::new(),
+                served: Served::default(),
             }),
             ready: Slot::new(),
         })
@@ -192,7 +175,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(crate) fn with_files(
@@ -223,42 +206,6 @@ impl Link {
         }
     }
 
-    /// What a call will import that this child has not been sent.
-    fn foresee(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
-        if self.push_budget == 0 {
-            return None;
-        }
-        self.finder.as_ref().map(|finder| finder.foresee(start))
-    }
-
-    /// Sends modules ahead, each once, within the budget.
-    fn push(&self, state: &mut State, foresight: &Foresight) {
-        let mut left = self.push_budget;
-        let mut records = Vec::new();
-        for record in &foresight.modules {
-            let size = record.source.as_ref().map_or(0, |s| s.len()) + 64;
-            if size > left && !record.name.starts_with("econtext.") {
-                break;
-            }
-            if !state.sent.contains(&record.name) {
-                left = left.saturating_sub(size);
-                records.push(&**record);
-            }
-        }
-        let absent: Vec<&str> =
-            foresight.absent.iter().map(String::as_str).filter(|name| !state.sent.contains(*name)).collect();
-        if records.is_empty() && absent.is_empty() {
-            return;
-        }
-        let files = remote::find(remote::FILES).filter(|r| foresight.files && !state.sent.contains(&r.name));
-        records.extend(files.as_ref());
-        // What does not fit will be asked for.
-        if state.session.push_modules(records.iter().copied(), &absent).is_ok() {
-            state.sent.extend(records.iter().map(|r| r.name.clone()));
-            state.sent.extend(absent.into_iter().map(str::to_owned));
-        }
-    }
-
     pub(crate) fn call(
         &self,
         spec: CallSpec,
@@ -266,21 +213,11 @@ impl Link {
         shared: &Shared,
     ) -> Result<(Handle, Arc<CallSlot>), Error> {
         let slot = Slot::new();
-        let function = match &spec.class {
-            Some(class) => format!("{class}.{}", spec.function),
-            None => spec.function.clone(),
-        };
-        let foresight = self.foresee(program.unwrap_or(Start::Function(&spec.module, &function)));
         let deadline = spec.deadline;
+        self.push_for_call(&spec, program);
         let mut state = self.lock();
         if let Phase::Closed(error) = &state.phase {
             return Err(error.clone());
-        }
-        if let Some(record) = remote::find(&spec.module) {
-            self.push(&mut state, &Foresight { modules: vec![Arc::new(record)], ..Foresight::default() });
-        }
-        if let Some(foresight) = foresight {
-            self.push(&mut state, &foresight);
         }
         let handle = state.session.call(spec).map_err(|e| self.unsendable(&e))?;
         state.calls.insert(handle, Running { slot: slot.clone(), started: Instant::now(), cancelled: false });
@@ -362,122 +299,6 @@ impl Link {
         shared.wake_at(at, self.index());
     }
 
-    /// Answers a child; called on the finder's thread.
-    pub(crate) fn answer(&self, wanted: &Wanted) {
-        match wanted {
-            Wanted::Module(reply_to, name) => self.answer_module(*reply_to, name),
-            Wanted::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
-            Wanted::Tree(reply_to, path, limit) => {
-                tracing::debug!(target: "econtext", context = self.name, path, "tree");
-                let mut left = if *limit == 0 { u64::MAX } else { *limit };
-                if path == ENTRY_POINTS {
-                    for name in self.distributions() {
-                        self.answer_tree(*reply_to, &format!("{name}/entry_points.txt"), 0, &mut left);
-                    }
-                } else if let Some(wanted) = path.strip_prefix('@') {
-                    for name in self.distributions().into_iter().filter(|name| is_distribution(name, wanted))
-                    {
-                        for part in ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"] {
-                            self.answer_tree(*reply_to, &format!("{name}/{part}"), 0, &mut left);
-                        }
-                    }
-                } else {
-                    self.answer_tree(*reply_to, path, 0, &mut left);
-                }
-                let _ = self.send(*reply_to, &Value::None);
-            }
-        }
-    }
-
-    fn answer_file(&self, reply_to: Handle, path: &str, offset: u64) {
-        let found = self.finder.as_ref().and_then(|finder| finder.read(path, offset));
-        tracing::debug!(target: "econtext", context = self.name, path, offset, found = found.is_some(), "file");
-        let answer = found.as_ref().map_or(Value::None, FileAnswer::to_value);
-        let mut state = self.lock();
-        // Chunks and listings are far below the limit of a frame, unless that was set very low: then there is no file.
-        if state.session.send(reply_to, &answer).is_err() {
-            let _ = state.session.send(reply_to, &Value::None);
-        }
-        state.flush();
-    }
-
-    /// Names of the metadata directories at the top of the finder's roots.
-    fn distributions(&self) -> Vec<String> {
-        match self.finder.as_ref().and_then(|finder| finder.read("", 0)) {
-            Some(FileAnswer::Directory(entries)) => {
-                let metadata = |name: &str| name.ends_with(".dist-info") || name.ends_with(".egg-info");
-                entries.into_iter().map(|(name, ..)| name).filter(|name| metadata(name)).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Sends the files below a path, each whole or not at all.
-    fn answer_tree(&self, reply_to: Handle, path: &str, depth: usize, left: &mut u64) {
-        let Some(finder) = self.finder.as_ref().filter(|_| depth < 64) else { return };
-        let mut offset = 0;
-        loop {
-            match finder.read(path, offset) {
-                Some(FileAnswer::Directory(entries)) => {
-                    for (name, ..) in entries {
-                        self.answer_tree(reply_to, &format!("{path}/{name}"), depth + 1, left);
-                    }
-                    return;
-                }
-                Some(FileAnswer::File { size, chunk }) => {
-                    if offset == 0 {
-                        match left.checked_sub(size) {
-                            Some(rest) => *left = rest,
-                            None => return,
-                        }
-                    }
-                    let piece = (path, offset == 0, Value::Bytes(deflate(&chunk)));
-                    let sent = to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok());
-                    offset += chunk.len() as u64;
-                    if !sent || chunk.is_empty() || offset >= size {
-                        return;
-                    }
-                }
-                None => return,
-            }
-        }
-    }
-
-    fn answer_module(&self, reply_to: Handle, name: &str) {
-        let mut found = self.finder.as_ref().and_then(|finder| finder.find(name));
-        if name == "__main__" && found.is_none() {
-            // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.
-            found = Some(Arc::new(ModuleRecord {
-                name: name.to_owned(),
-                kind: ModuleKind::Module,
-                path: "__main__.py".to_owned(),
-                source: Some(Arc::from(deflate(b""))),
-                children: Vec::new(),
-            }));
-        }
-        tracing::debug!(target: "econtext", context = self.name, module = name, found = found.is_some(), "module");
-        // What it imports in turn goes ahead of the answer.
-        let top = name.split('.').next().unwrap_or_default();
-        let asked = {
-            let mut state = self.lock();
-            state.sent.insert(name.to_owned());
-            let asked = state.asked.entry(top.to_owned()).or_default();
-            *asked += 1;
-            *asked
-        };
-        // Who asks a second time for what stands in functions will ask a third time.
-        let start = if asked > 1 { Start::Deep(name) } else { Start::Module(name) };
-        let foresight = if found.is_some() { self.foresee(start) } else { None };
-        let mut state = self.lock();
-        if let Some(foresight) = foresight {
-            self.push(&mut state, &foresight);
-        }
-        if let Err(error) = state.session.provide_module(reply_to, found.as_deref()) {
-            tracing::warn!(target: "econtext", context = self.name, module = name, "cannot send: {error}");
-        }
-        state.flush();
-    }
-
     fn unsendable(&self, error: &PickleError) -> Error {
         Error::Usage(format!("{}: cannot send: {error}", self.name))
     }
@@ -501,31 +322,16 @@ impl Link {
         for _ in 0..READS_IN_A_ROW {
             let mut actions = Vec::new();
             let mut state = self.lock();
-            let Some(socket) = state.socket() else { return LinkEnd::Alive };
-            let more = match rustix::io::read(socket.as_fd(), &mut *buffer) {
-                Ok(0) => {
-                    state.lost();
-                    false
-                }
-                Ok(n) => {
-                    self.take_in(&mut state, &buffer[..n], &mut actions);
-                    state.flush();
-                    n == buffer.len() || closed
-                }
-                Err(Errno::INTR) => true,
-                Err(Errno::AGAIN) => return LinkEnd::Alive,
-                Err(_) => {
-                    state.lost();
-                    false
-                }
-            };
+            let full = self.read_once(&mut state, buffer, &mut actions);
+            state.flush();
             let ending = matches!(state.phase, Phase::Ending { .. });
             drop(state);
             self.act(actions, shared);
             if ending {
-                return self.on_timer(Instant::now(), shared);
+                return self.on_timer(Instant::now(), buffer, shared);
             }
-            if !more {
+            // What is closed is read to its end.
+            if full.is_none() || full == Some(false) && !closed {
                 return LinkEnd::Alive;
             }
         }
@@ -562,18 +368,17 @@ impl Link {
                     let error = self.connect_error(kind, message, &state);
                     state.end(Why::Given(error));
                     drop(state);
-                    return self.on_timer(Instant::now(), shared);
+                    return self.on_timer(Instant::now(), buffer, shared);
                 }
             }
         }
     }
 
-    pub(crate) fn on_timer(self: &Arc<Self>, now: Instant, shared: &Shared) -> LinkEnd {
+    pub(crate) fn on_timer(self: &Arc<Self>, now: Instant, buffer: &mut [u8], shared: &Shared) -> LinkEnd {
         let mut actions = Vec::new();
         let mut state = self.lock();
-        let mut buffer = [0; 4096];
-        // Output may be left over from the last round.
-        let more = self.read_leftover(&mut state, &mut actions);
+        // Output may be left over from a round of READS_IN_A_ROW.
+        let more = self.read_once(&mut state, buffer, &mut actions).is_some();
         state.session.handle_timeout(now);
         self.collect(&mut state, &mut actions);
         state.flush();
@@ -593,7 +398,7 @@ impl Link {
             }
             _ => {}
         }
-        state.read_stderr(&self.name, &mut buffer);
+        state.read_stderr(&self.name, buffer);
         let end = match &mut state.phase {
             Phase::Starting { give_up, .. } => {
                 let next =
@@ -615,7 +420,7 @@ impl Link {
                     )
                 }
                 Some(status) => {
-                    state.read_stderr(&self.name, &mut buffer);
+                    state.read_stderr(&self.name, buffer);
                     self.finish(&mut state, status, &mut actions);
                     LinkEnd::Gone
                 }
@@ -630,20 +435,19 @@ impl Link {
         }
     }
 
-    /// Reads once more where a round of [`READS_IN_A_ROW`] ended; says whether there may be yet more.
-    fn read_leftover(&self, state: &mut State, actions: &mut Vec<Action>) -> bool {
-        let mut buffer = vec![0; 64 << 10];
-        let Some(socket) = state.socket() else { return false };
-        match rustix::io::read(socket, &mut buffer) {
-            Ok(0) => {
-                state.lost();
-                false
-            }
-            Ok(n) => {
+    /// Takes in what there is to read, once: whether it filled the buffer, or `None` if there was nothing.
+    fn read_once(&self, state: &mut State, buffer: &mut [u8], actions: &mut Vec<Action>) -> Option<bool> {
+        let socket = state.socket()?;
+        match retry_on_intr(|| rustix::io::read(socket, &mut *buffer)) {
+            Ok(n @ 1..) => {
                 self.take_in(state, &buffer[..n], actions);
-                true
+                Some(n == buffer.len())
             }
-            Err(_) => false,
+            Err(Errno::AGAIN) => None,
+            Ok(_) | Err(_) => {
+                state.lost();
+                None
+            }
         }
     }
 
@@ -693,13 +497,13 @@ impl Link {
                         let _ = state.session.provide_module(reply_to, Some(&record));
                         continue;
                     }
-                    None => Action::LookUp(reply_to, name),
+                    None => Action::Ask(Wanted::Module(reply_to, name)),
                 },
                 SessionEvent::FileRequested { reply_to, path, offset } => {
-                    Action::ReadFile(reply_to, path, offset)
+                    Action::Ask(Wanted::File(reply_to, path, offset))
                 }
                 SessionEvent::TreeRequested { reply_to, path, limit } => {
-                    Action::ReadTree(reply_to, path, limit)
+                    Action::Ask(Wanted::Tree(reply_to, path, limit))
                 }
                 SessionEvent::Log(record) => Action::Event(Event::Log(record)),
                 SessionEvent::Output(fd, data) => Action::Event(Event::Output { fd, data }),
@@ -755,13 +559,7 @@ impl Link {
                 }
                 Action::Finish(slot, result) => slot.set(result),
                 Action::Deliver(callback, value) => callback(value),
-                Action::LookUp(reply_to, name) => shared.look_up(self, Wanted::Module(reply_to, name)),
-                Action::ReadFile(reply_to, path, offset) => {
-                    shared.look_up(self, Wanted::File(reply_to, path, offset))
-                }
-                Action::ReadTree(reply_to, path, limit) => {
-                    shared.look_up(self, Wanted::Tree(reply_to, path, limit))
-                }
+                Action::Ask(wanted) => shared.look_up(self, wanted),
                 Action::Ready(result) => self.ready.set(result),
             }
         }
@@ -809,16 +607,6 @@ impl Link {
     }
 }
 
-/// Whether a metadata directory is that of the distribution called `name`, by the rule of PEP 503.
-fn is_distribution(directory: &str, name: &str) -> bool {
-    let normal = |name: &str| {
-        let parts: Vec<&str> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
-        parts.join("-").to_lowercase()
-    };
-    let stem = directory.rsplit_once('.').map_or(directory, |(stem, _)| stem);
-    normal(stem.split_once('-').map_or(stem, |(name, _)| name)) == normal(name)
-}
-
 impl State {
     fn socket(&self) -> Option<&OwnedFd> {
         match &self.phase {
@@ -835,9 +623,8 @@ impl State {
             if bytes.is_empty() {
                 return;
             }
-            match send(&process.socket, bytes, SendFlags::NOSIGNAL) {
+            match retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)) {
                 Ok(n) => self.session.advance(n),
-                Err(Errno::INTR) => {}
                 Err(_) => return,
             }
         }

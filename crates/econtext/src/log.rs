@@ -3,9 +3,10 @@
 //! The macros of `tracing` want targets that are known when the program is compiled. These are made for each context
 //! name and level when first seen, and kept: `tracing` needs them for ever.
 
+use crate::sync::lock;
 use econtext_proto::LogRecord;
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock};
 use tracing::field::FieldSet;
 use tracing::metadata::LevelFilter;
 use tracing::{Event, Level, Metadata, Value, callsite, subscriber::Interest};
@@ -25,7 +26,7 @@ static KNOWN: LazyLock<Mutex<HashMap<(String, Level), &'static Metadata<'static>
     LazyLock::new(Mutex::default);
 
 fn metadata_for(name: &str, level: Level) -> &'static Metadata<'static> {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     if let Some(metadata) = known.get(&(name.to_owned(), level)) {
         return metadata;
     }

@@ -1,5 +1,6 @@
 //! One value that one thread sets and another waits for, blocking or as a future.
 
+use crate::sync::lock;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -25,7 +26,7 @@ impl<T> Slot<T> {
 
     /// Sets the value; the first one stays.
     pub(crate) fn set(&self, value: T) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if let State::Empty(waker) = &mut *state {
             let waker = waker.take();
             *state = State::Full(value);
@@ -39,7 +40,7 @@ impl<T> Slot<T> {
 
     /// Waits for the value; `None` if `until` passes first, or if it was taken before.
     pub(crate) fn wait(&self, until: Option<Instant>) -> Option<T> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         loop {
             if !matches!(*state, State::Empty(_)) {
                 return take(&mut state);
@@ -55,7 +56,7 @@ impl<T> Slot<T> {
     }
 
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         match &mut *state {
             State::Empty(waker) => {
                 *waker = Some(cx.waker().clone());

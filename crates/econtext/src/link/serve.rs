@@ -1,0 +1,215 @@
+//! Modules and files for one child: what goes ahead of its calls, and the answers to what it asks for.
+
+use super::{Link, State};
+use crate::distribution::{distributions, normal_name};
+use crate::finder::{FileAnswer, deflate};
+use crate::foresight::{Foreseen, Foresight, Start};
+use crate::remote;
+use econtext_proto::{CallSpec, Handle, ModuleKind, ModuleRecord, Value, to_value};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// The path that stands for these files of all distributions; the same constant is in `files.py`.
+const ENTRY_POINTS: &str = "*/entry_points.txt";
+/// Directories in directories that are looked into for a tree of files.
+const MAX_DEPTH: usize = 64;
+
+/// What a child asked for.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// A module, by name.
+    Module(Handle, String),
+    /// A piece of a file, or a directory: its path and the offset.
+    File(Handle, String, u64),
+    /// All files below a path, within a limit.
+    Tree(Handle, String, u64),
+}
+
+/// What one child was sent.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// Names of modules that the child was told about.
+    sent: HashSet<String>,
+    /// Functions of which all that they import was sent.
+    done: HashSet<String>,
+    /// How often the child asked for something of a top-level package.
+    asked: HashMap<String, u32>,
+}
+
+impl Link {
+    /// What a call will import that this child has not been sent.
+    fn foresee(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
+        if self.push_budget == 0 {
+            return None;
+        }
+        self.finder.as_ref().map(|finder| finder.foresee(start))
+    }
+
+    /// Sends what a call needs ahead of it.
+    pub(super) fn push_for_call(&self, spec: &CallSpec, program: Option<Start<'_>>) {
+        let function = match &spec.class {
+            Some(class) => format!("{class}.{}", spec.function),
+            None => spec.function.clone(),
+        };
+        let key = format!("{}:{function}", spec.module);
+        let is_program = program.is_some();
+        if !is_program && self.lock().served.done.contains(&key) {
+            return;
+        }
+        let foresight = self.foresee(program.unwrap_or(Start::Function(&spec.module, &function)));
+        let mut state = self.lock();
+        if let Some(record) = remote::find(&spec.module) {
+            let own = Foreseen { module: Arc::new(record), importer: String::new() };
+            self.push(&mut state, &Foresight { modules: vec![own], ..Foresight::default() });
+        }
+        if foresight.is_none_or(|foresight| self.push(&mut state, &foresight)) && !is_program {
+            state.served.done.insert(key);
+        }
+    }
+
+    /// Sends modules ahead, each once, within the budget; whether that was enough for all.
+    fn push(&self, state: &mut State, foresight: &Foresight) -> bool {
+        let mut left = self.push_budget;
+        let mut records = Vec::new();
+        let mut all = true;
+        for Foreseen { module, .. } in &foresight.modules {
+            let size = module.size() + 64;
+            if size > left && !module.name.starts_with("econtext.") {
+                all = false;
+                break;
+            }
+            if !state.served.sent.contains(&module.name) {
+                left = left.saturating_sub(size);
+                records.push(&**module);
+            }
+        }
+        let absent: Vec<&str> = foresight
+            .absent
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !state.served.sent.contains(*name))
+            .collect();
+        if records.is_empty() && absent.is_empty() {
+            return all;
+        }
+        let files =
+            remote::find(remote::FILES).filter(|r| foresight.files && !state.served.sent.contains(&r.name));
+        records.extend(files.as_ref());
+        // What does not fit will be asked for.
+        if state.session.push_modules(records.iter().copied(), &absent).is_err() {
+            return false;
+        }
+        state.served.sent.extend(records.iter().map(|r| r.name.clone()));
+        state.served.sent.extend(absent.into_iter().map(str::to_owned));
+        all
+    }
+
+    /// Answers a child; called on the finder's thread.
+    pub(crate) fn answer(&self, wanted: &Wanted) {
+        match wanted {
+            Wanted::Module(reply_to, name) => self.answer_module(*reply_to, name),
+            Wanted::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
+            Wanted::Tree(reply_to, path, limit) => self.answer_trees(*reply_to, path, *limit),
+        }
+    }
+
+    fn answer_module(&self, reply_to: Handle, name: &str) {
+        let mut found = self.finder.as_ref().and_then(|finder| finder.find(name));
+        if name == "__main__" && found.is_none() {
+            // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.
+            found = Some(Arc::new(ModuleRecord {
+                name: name.to_owned(),
+                kind: ModuleKind::Module,
+                path: "__main__.py".to_owned(),
+                source: Some(Arc::from(deflate(b""))),
+                children: Vec::new(),
+            }));
+        }
+        tracing::debug!(target: "econtext", context = self.name, module = name, found = found.is_some(), "module");
+        // What it imports in turn goes ahead of the answer.
+        let top = name.split('.').next().unwrap_or_default();
+        let asked = {
+            let mut state = self.lock();
+            state.served.sent.insert(name.to_owned());
+            let asked = state.served.asked.entry(top.to_owned()).or_default();
+            *asked += 1;
+            *asked
+        };
+        // Who asks a second time for what stands in functions will ask a third time.
+        let start = if asked > 1 { Start::Deep(name) } else { Start::Module(name) };
+        let foresight = if found.is_some() { self.foresee(start) } else { None };
+        let mut state = self.lock();
+        if let Some(foresight) = foresight {
+            self.push(&mut state, &foresight);
+        }
+        if let Err(error) = state.session.provide_module(reply_to, found.as_deref()) {
+            tracing::warn!(target: "econtext", context = self.name, module = name, "cannot send: {error}");
+        }
+        state.flush();
+    }
+
+    fn answer_file(&self, reply_to: Handle, path: &str, offset: u64) {
+        let found = self.finder.as_ref().and_then(|finder| finder.read(path, offset));
+        tracing::debug!(target: "econtext", context = self.name, path, offset, found = found.is_some(), "file");
+        let answer = found.as_ref().map_or(Value::None, FileAnswer::to_value);
+        let mut state = self.lock();
+        // Chunks and listings are far below the limit of a frame, unless that was set very low: then there is no file.
+        if state.session.send(reply_to, &answer).is_err() {
+            let _ = state.session.send(reply_to, &Value::None);
+        }
+        state.flush();
+    }
+
+    /// Sends all files below a path: of one tree, of all distributions, or of the one that is named behind an `@`.
+    fn answer_trees(&self, reply_to: Handle, path: &str, limit: u64) {
+        tracing::debug!(target: "econtext", context = self.name, path, "tree");
+        let mut left = if limit == 0 { u64::MAX } else { limit };
+        let distributions = || self.finder.as_ref().map_or(Vec::new(), |finder| distributions(&**finder));
+        if path == ENTRY_POINTS {
+            for found in distributions() {
+                self.answer_tree(reply_to, &format!("{}/entry_points.txt", found.directory), 0, &mut left);
+            }
+        } else if let Some(wanted) = path.strip_prefix('@').map(normal_name) {
+            for found in distributions().into_iter().filter(|found| found.name == wanted) {
+                for part in ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"] {
+                    self.answer_tree(reply_to, &format!("{}/{part}", found.directory), 0, &mut left);
+                }
+            }
+        } else {
+            self.answer_tree(reply_to, path, 0, &mut left);
+        }
+        // A child that is gone needs no end of the list.
+        let _ = self.send(reply_to, &Value::None);
+    }
+
+    /// Sends the files below a path, each whole or not at all.
+    fn answer_tree(&self, reply_to: Handle, path: &str, depth: usize, left: &mut u64) {
+        let Some(finder) = self.finder.as_ref().filter(|_| depth < MAX_DEPTH) else { return };
+        let mut offset = 0;
+        loop {
+            match finder.read(path, offset) {
+                Some(FileAnswer::Directory(entries)) => {
+                    for (name, ..) in entries {
+                        self.answer_tree(reply_to, &format!("{path}/{name}"), depth + 1, left);
+                    }
+                    return;
+                }
+                Some(FileAnswer::File { size, chunk }) => {
+                    if offset == 0 {
+                        match left.checked_sub(size) {
+                            Some(rest) => *left = rest,
+                            None => return,
+                        }
+                    }
+                    let piece = (path, offset == 0, Value::Bytes(deflate(&chunk)));
+                    let sent = to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok());
+                    offset += chunk.len() as u64;
+                    if !sent || chunk.is_empty() || offset >= size {
+                        return;
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+}
