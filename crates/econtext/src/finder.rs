@@ -1,17 +1,24 @@
 //! Finds modules on the controller, without a Python.
 
+mod listings;
+mod roots;
+mod site;
+
 use crate::archive;
 use crate::foresight::{self, Foresight, Start};
 use crate::sync::lock;
 use econtext_proto::{ModuleKind, ModuleRecord, Value, is_identifier};
 use econtext_pysource::Import;
 use flate2::{Compression, write::ZlibEncoder};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use listings::stamp;
+use roots::{Root, Roots, Stamps, confined, is_in, note, read_source};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Where children get modules from that they do not have.
 ///
@@ -47,9 +54,6 @@ pub enum FileAnswer {
     },
 }
 
-/// Bytes of a file in one answer.
-const CHUNK: u64 = 1 << 20;
-
 impl FileAnswer {
     /// As `files.py` reads it.
     pub(crate) fn to_value(&self) -> Value {
@@ -68,9 +72,6 @@ impl FileAnswer {
     }
 }
 
-/// A source file over this size is not sent: it is no module that a person wrote.
-const MAX_SOURCE: u64 = 32 << 20;
-
 /// Modules in directories, in the order of `sys.path`, and sources that are part of the program.
 ///
 /// Nothing outside the roots is read, whatever name is asked for and whatever symbolic links lie in them.
@@ -81,27 +82,30 @@ const MAX_SOURCE: u64 = 32 << 20;
 /// ```
 #[derive(Debug, Default)]
 pub struct PathFinder {
-    roots: Vec<Root>,
+    roots: Roots,
     /// By module name; with whether it is a package.
     sources: BTreeMap<String, (bool, Vec<u8>)>,
     main: Option<PathBuf>,
     blocked: Vec<String>,
     /// Archives among the roots, for as long as they are needed.
     unpacked: Vec<tempfile::TempDir>,
-    cache: Mutex<HashMap<String, Option<Arc<ModuleRecord>>>>,
-    imports: Mutex<HashMap<String, Arc<[Import]>>>,
-    /// Names of compiled modules, by directory.
-    compiled: Mutex<HashMap<PathBuf, HashSet<String>>>,
-    foresights: Mutex<HashMap<String, Arc<Foresight>>>,
+    cache: Mutex<HashMap<String, Known>>,
+    imports: Mutex<HashMap<String, (Arc<ModuleRecord>, Arc<[Import]>)>>,
+    /// With when they were last seen to be true.
+    foresights: Mutex<HashMap<String, (Instant, Arc<Foresight>)>>,
 }
 
-/// A directory to look in.
+/// What was found under a name, and what that depended on.
 #[derive(Debug)]
-struct Root {
-    path: PathBuf,
-    /// Whether files that belong to no package are served too.
-    data: bool,
+struct Known {
+    found: Option<Arc<ModuleRecord>>,
+    stamps: Stamps,
 }
+
+/// For how long what was foreseen is not compared with the files again.
+const FRESH: Duration = Duration::from_secs(1);
+/// Names that do not exist, and starts of foresights, that are remembered: a child may make up any number.
+const MAX_KNOWN: usize = 10_000;
 
 impl PathFinder {
     /// A finder that finds nothing yet.
@@ -111,6 +115,9 @@ impl PathFinder {
 
     /// Adds a directory to look in, behind those there are: its modules, and the files beside them. Nothing whose name
     /// begins with a dot. A wheel, egg, zipapp or other zip file is looked into as if it were a directory.
+    ///
+    /// What its `.pth` files name comes behind it, as with a site-packages directory of Python: further directories,
+    /// and the packages of editable installs, as [`code_root`](PathFinder::code_root).
     ///
     /// # Errors
     /// If it is no directory and no archive that can be read.
@@ -134,7 +141,9 @@ impl PathFinder {
             self.unpacked.push(unpacked);
         }
         fs::read_dir(&path)?;
-        self.roots.push(Root { path, data });
+        let named = if data { site::roots(&path) } else { Vec::new() };
+        self.roots.add(Root { path, data, only: None });
+        named.into_iter().for_each(|root| self.roots.add(root));
         Ok(self)
     }
 
@@ -153,7 +162,7 @@ impl PathFinder {
     /// The text of `__main__.py` at the top of the first root, which is what running a zipapp or a directory runs.
     pub fn main_of_first_root(&self) -> Option<Vec<u8>> {
         let root = &self.roots.first()?.path;
-        self.confined(root, &root.join("__main__.py"))
+        confined(root, &root.join("__main__.py"))
     }
 
     /// Never serves this module or package, nor what is in it. Importing it there is an `ImportError` that says so.
@@ -163,9 +172,7 @@ impl PathFinder {
     }
 
     fn is_blocked(&self, name: &str) -> bool {
-        self.blocked.iter().any(|b| {
-            name.strip_prefix(b.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
+        self.blocked.iter().any(|blocked| is_in(name, blocked))
     }
 
     /// Makes `import __main__` in the child give this script.
@@ -174,25 +181,22 @@ impl PathFinder {
         self
     }
 
-    fn look_up(&self, name: &str) -> Option<ModuleRecord> {
+    fn look_up(&self, name: &str, used: &mut Stamps) -> Option<ModuleRecord> {
         if name == "__main__" {
             let path = self.main.as_ref()?;
+            note(used, path);
             let source = read_source(path)?;
-            let path = path.file_name()?.to_string_lossy().into_owned();
-            return Some(record(name, ModuleKind::Module, path, Some(&source), Vec::new()));
+            let file = path.file_name()?.to_string_lossy().into_owned();
+            return Some(record(name, ModuleKind::Module, file, Some(&source), Vec::new()));
         }
-        let parts: Vec<&str> = name.split('.').collect();
-        if parts.iter().any(|part| !is_identifier(part)) {
+        if !name.split('.').all(is_identifier) {
             return None;
         }
         if self.is_blocked(name) {
             let reason = "it is not to be sent to other machines".to_owned();
             return Some(record(name, ModuleKind::Refused, reason, None, Vec::new()));
         }
-        if let Some(found) = self.embedded(name) {
-            return Some(found);
-        }
-        self.in_directories(name, &parts)
+        self.embedded(name).or_else(|| self.roots.find(name, used))
     }
 
     fn embedded(&self, name: &str) -> Option<ModuleRecord> {
@@ -221,138 +225,27 @@ impl PathFinder {
         }
     }
 
-    /// The rule of PEP 420: in each root a package, then a module, ends the search; directories without
-    /// `__init__` make up a namespace if nothing did.
-    fn in_directories(&self, name: &str, parts: &[&str]) -> Option<ModuleRecord> {
-        let (last, parents) = parts.split_last()?;
-        let mut portions = Vec::new();
-        let mut compiled = None;
-        for directory in self.directories(parents) {
-            let (root, directory) = directory;
-            let below = |path: &Path| path.strip_prefix(root).map(|p| p.to_string_lossy().into_owned()).ok();
-            let package = directory.join(last);
-            let init = package.join("__init__.py");
-            if let Some(source) = self.confined(root, &init) {
-                let children = list(root, &package);
-                return Some(record(name, ModuleKind::Package, below(&init)?, Some(&source), children));
-            }
-            let module = directory.join(format!("{last}.py"));
-            if let Some(source) = self.confined(root, &module) {
-                return Some(record(name, ModuleKind::Module, below(&module)?, Some(&source), Vec::new()));
-            }
-            if compiled.is_none() && self.has_compiled(&directory, last) && is_below(root, &directory) {
-                compiled = Some(record(
-                    name,
-                    ModuleKind::Compiled,
-                    "a compiled module, which cannot be sent to another machine".into(),
-                    None,
-                    Vec::new(),
-                ));
-            }
-            if package.is_dir() && is_below(root, &package) {
-                portions.push((root, package));
-            }
-        }
-        if compiled.is_some() || portions.is_empty() {
-            return compiled;
-        }
-        let mut children: BTreeMap<String, ModuleKind> = BTreeMap::new();
-        for (root, portion) in &portions {
-            for (child, kind) in list(root, portion) {
-                children.entry(child).or_insert(kind);
-            }
-        }
-        let children: Vec<_> = children.into_iter().collect();
-        if children.is_empty() {
-            return None; // any directory would be a namespace; one without a module is none that is meant
-        }
-        Some(record(name, ModuleKind::Namespace, parts.join("/"), None, children))
+    fn is_as_it_was(&self, foresight: &Foresight) -> bool {
+        let is = |module: &Arc<ModuleRecord>| {
+            self.find(&module.name).is_some_and(|found| Arc::ptr_eq(&found, module))
+        };
+        foresight.modules.iter().all(|m| is(&m.module))
+            && foresight.absent.iter().all(|name| self.find(name).is_none())
     }
 
-    /// The directories that make up the package called `parents`, each with its root.
-    fn directories(&self, parents: &[&str]) -> Vec<(&Path, PathBuf)> {
-        let mut found: Vec<(&Path, PathBuf)> =
-            self.roots.iter().map(|r| (r.path.as_path(), r.path.clone())).collect();
-        for parent in parents {
-            let mut next = Vec::new();
-            for (root, directory) in found {
-                let package = directory.join(parent);
-                if package.join("__init__.py").is_file() {
-                    next = vec![(root, package)];
-                    break;
-                }
-                if package.is_dir() && is_below(root, &package) {
-                    next.push((root, package));
-                }
-            }
-            found = next;
+    /// The imports of a module, read once.
+    fn imports_of(&self, name: &str) -> Arc<[Import]> {
+        let Some(record) = self.find(name) else { return Arc::default() };
+        if let Some((known, imports)) = lock(&self.imports).get(name)
+            && Arc::ptr_eq(known, &record)
+        {
+            return imports.clone();
         }
+        let source = inflate(&record).unwrap_or_default();
+        let found: Arc<[Import]> = econtext_pysource::imports(&source).into();
+        lock(&self.imports).insert(name.to_owned(), (record, found.clone()));
         found
     }
-
-    /// Whether there is a compiled module of this name, whatever it was compiled for. Each directory is read once.
-    fn has_compiled(&self, directory: &Path, name: &str) -> bool {
-        let mut known = lock(&self.compiled);
-        let names = known.entry(directory.to_owned()).or_insert_with(|| {
-            let names = fs::read_dir(directory)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter_map(|e| e.file_name().into_string().ok());
-            let compiled = names.filter(|file| file.ends_with(".so"));
-            compiled.filter_map(|file| file.split('.').next().map(str::to_owned)).collect()
-        });
-        names.contains(name)
-    }
-
-    fn confined(&self, root: &Path, path: &Path) -> Option<Vec<u8>> {
-        if !is_below(root, path) {
-            return None;
-        }
-        read_source(path)
-    }
-
-    /// The path's places in the roots that have it, if it leads nowhere else and may be served.
-    fn places(&self, path: &str) -> Vec<PathBuf> {
-        let plain =
-            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\0', '/', '\\']);
-        if !path.is_empty() && !path.split('/').all(plain) || self.is_blocked(&path.replace('/', ".")) {
-            return Vec::new();
-        }
-        let served = |root: &&Root| {
-            is_below(&root.path, &root.path.join(path))
-                && (root.data || is_in_package(&root.path, Path::new(path)))
-        };
-        self.roots.iter().filter(served).map(|root| root.path.join(path)).collect()
-    }
-}
-
-/// Whether a path is that of a package, or in one.
-fn is_in_package(root: &Path, path: &Path) -> bool {
-    path.ancestors().any(|p| p != Path::new("") && root.join(p).join("__init__.py").is_file())
-}
-
-fn read_directory(path: &Path) -> Option<Vec<(String, bool, u64)>> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(path).ok()?.flatten() {
-        let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), fs::metadata(entry.path())) else {
-            continue;
-        };
-        if name != "__pycache__" && !name.starts_with('.') && (metadata.is_dir() || metadata.is_file()) {
-            entries.push((name, metadata.is_dir(), metadata.len()));
-        }
-    }
-    Some(entries)
-}
-
-fn read_chunk(path: &Path, offset: u64) -> Option<FileAnswer> {
-    // Opening a pipe or a device would wait, or do something.
-    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    let mut file = fs::File::open(path).ok()?;
-    file.seek(io::SeekFrom::Start(offset)).ok()?;
-    let mut chunk = Vec::new();
-    file.take(CHUNK).read_to_end(&mut chunk).ok()?;
-    Some(FileAnswer::File { size: metadata.len(), chunk })
 }
 
 /// The source of a record, inflated.
@@ -375,56 +268,40 @@ impl ModuleFinder for PathFinder {
                 format!("program {}", hasher.finish())
             }
         };
-        // A poisoned cache is still a cache.
-        if let Some(known) = lock(&self.foresights).get(&key) {
-            return known.clone();
-        }
-        let scan = |name: &str| {
-            if let Some(known) = lock(&self.imports).get(name) {
-                return known.clone();
+        let known = lock(&self.foresights).get(&key).cloned();
+        if let Some((seen, foresight)) = known {
+            if seen.elapsed() < FRESH {
+                return foresight;
             }
-            let source = self.find(name).and_then(|record| inflate(&record)).unwrap_or_default();
-            let found: Arc<[Import]> = econtext_pysource::imports(&source).into();
-            lock(&self.imports).insert(name.to_owned(), found.clone());
-            found
-        };
+            if self.is_as_it_was(&foresight) {
+                lock(&self.foresights).insert(key, (Instant::now(), foresight.clone()));
+                return foresight;
+            }
+        }
         let source_of = |name: &str| self.find(name).and_then(|record| inflate(&record));
-        let found = Arc::new(foresight::follow(self, &scan, &source_of, start));
+        let found = Arc::new(foresight::follow(self, &|name| self.imports_of(name), &source_of, start));
         let mut foresights = lock(&self.foresights);
-        if foresights.len() < 10_000 {
-            foresights.insert(key, found.clone());
+        if foresights.len() < MAX_KNOWN || foresights.contains_key(&key) {
+            foresights.insert(key, (Instant::now(), found.clone()));
         }
         found
     }
 
     fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
-        let places = self.places(path);
-        let first = places.first()?;
-        if !first.is_dir() {
-            return read_chunk(first, offset);
-        }
-        // A package is where it was found first; what is not one is the sum of its parts.
-        let mut all: BTreeMap<String, (bool, u64)> = BTreeMap::new();
-        for place in places.iter().filter(|p| p.is_dir()) {
-            for (name, directory, size) in read_directory(place)? {
-                all.entry(name).or_insert((directory, size));
-            }
-            if place.join("__init__.py").is_file() {
-                break;
-            }
-        }
-        Some(FileAnswer::Directory(all.into_iter().map(|(name, (d, size))| (name, d, size)).collect()))
+        if self.is_blocked(&path.replace('/', ".")) { None } else { self.roots.read(path, offset) }
     }
 
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
-        // A poisoned cache is still a cache.
-        if let Some(known) = lock(&self.cache).get(name) {
-            return known.clone();
+        if let Some(known) = lock(&self.cache).get(name)
+            && known.stamps.iter().all(|(path, then)| stamp(path) == *then)
+        {
+            return known.found.clone();
         }
-        let found = self.look_up(name).map(Arc::new);
+        let mut stamps = Vec::new();
+        let found = self.look_up(name, &mut stamps).map(Arc::new);
         let mut cache = lock(&self.cache);
-        if found.is_some() || cache.len() < 10_000 {
-            cache.insert(name.to_owned(), found.clone());
+        if found.is_some() || cache.len() < MAX_KNOWN {
+            cache.insert(name.to_owned(), Known { found: found.clone(), stamps });
         }
         found
     }
@@ -447,84 +324,6 @@ pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
     // Writing to a Vec does not fail.
     let _ = encoder.write_all(data);
     encoder.finish().unwrap_or_default()
-}
-
-/// Whether what is at a path exists and lies below a root, which is canonical. Most paths have no symbolic link in
-/// them, and then no more than a look at each part is needed.
-fn is_below(root: &Path, path: &Path) -> bool {
-    for part in path.ancestors().take_while(|part| *part != root) {
-        match fs::symlink_metadata(part) {
-            Ok(metadata) if metadata.is_symlink() => {
-                return fs::canonicalize(path).is_ok_and(|real| real.starts_with(root));
-            }
-            Ok(_) => {}
-            Err(_) => return false,
-        }
-    }
-    path.starts_with(root)
-}
-
-/// The text of a regular file of a sane size.
-fn read_source(path: &Path) -> Option<Vec<u8>> {
-    let metadata = fs::metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_SOURCE {
-        return None;
-    }
-    fs::read(path).ok()
-}
-
-/// Whether a directory may be a namespace: there is a module in it, not too far down.
-fn has_modules(directory: &Path, depth: usize) -> bool {
-    fs::read_dir(directory).into_iter().flatten().flatten().take(1000).any(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        name.ends_with(".py")
-            || name.ends_with(".so")
-            || depth > 0 && is_identifier(&name) && has_modules(&entry.path(), depth - 1)
-    })
-}
-
-/// The modules directly in a directory.
-fn list(root: &Path, directory: &Path) -> Vec<(String, ModuleKind)> {
-    if !is_below(root, directory) {
-        return Vec::new();
-    }
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut found: BTreeMap<String, ModuleKind> = BTreeMap::new();
-    for entry in entries.flatten() {
-        let Ok(file) = entry.file_name().into_string() else { continue };
-        let (name, kind) = if let Some(name) = file.strip_suffix(".py") {
-            (name, ModuleKind::Module)
-        } else if file.ends_with(".so") {
-            (file.split('.').next().unwrap_or_default(), ModuleKind::Compiled)
-        } else if entry.path().join("__init__.py").is_file() {
-            (file.as_str(), ModuleKind::Package)
-        } else if file != "__pycache__" && is_identifier(&file) && has_modules(&entry.path(), 3) {
-            (file.as_str(), ModuleKind::Namespace)
-        } else {
-            continue;
-        };
-        let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        if name == "__init__" || !is_identifier(name) || link && !is_below(root, &entry.path()) {
-            continue;
-        }
-        // Python's own order: package, compiled module, module, namespace.
-        let rank = |kind| match kind {
-            ModuleKind::Package => 0,
-            ModuleKind::Module => 1,
-            ModuleKind::Compiled => 2,
-            _ => 3,
-        };
-        found
-            .entry(name.to_owned())
-            .and_modify(|known| {
-                if rank(kind) < rank(*known) {
-                    *known = kind;
-                }
-            })
-            .or_insert(kind);
-    }
-    found.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -609,6 +408,92 @@ mod tests {
         assert_eq!(find(&finder, "p.x").unwrap().0, ModuleKind::Refused);
         assert_eq!(finder.read("p/data.txt", 0), None);
         assert_eq!(find(&finder, "pq").unwrap().0, ModuleKind::Module);
+    }
+
+    #[test]
+    fn bytecode_without_source_is_refused_with_a_reason() {
+        let root = tree(&[
+            ("old.pyc", "x"),
+            ("p/__init__.pyc", "x"),
+            ("q/__init__.py", ""),
+            ("q/z.pyc", "x"),
+            ("__pycache__/gone.cpython-311.pyc", "x"),
+            ("both.py", ""),
+            ("both.pyc", "x"),
+        ]);
+        let finder = PathFinder::new().root(root.path()).unwrap();
+        for name in ["old", "p", "q.z"] {
+            let (kind, reason) = find(&finder, name).unwrap();
+            assert_eq!(kind, ModuleKind::Refused, "{name}");
+            assert!(reason.contains("bytecode"), "{reason}");
+        }
+        assert_eq!(find(&finder, "gone"), None);
+        assert_eq!(find(&finder, "both").unwrap().0, ModuleKind::Module);
+        assert_eq!(finder.find("q").unwrap().children, [("z".to_owned(), ModuleKind::Refused)]);
+    }
+
+    #[test]
+    fn pth_files_and_editable_installs_of_a_root_are_followed() {
+        let source = tree(&[
+            ("src/plain.py", ""),
+            ("src/notes.txt", "secret"),
+            ("src/pkg/__init__.py", ""),
+            ("src/pkg/data.txt", "x"),
+            ("lib/mapped/__init__.py", ""),
+            ("lib/mapped/inner.py", ""),
+            ("lib/other.py", ""),
+            ("ns/space/portion/__init__.py", ""),
+            ("ns/space/hidden.py", ""),
+        ]);
+        let at = |path: &str| source.path().join(path).display().to_string();
+        let site = tree(&[
+            ("a.pth", &format!("# a comment\n{}\n/does/not/exist\nimport os; os.system('x')\n", at("src"))),
+            ("__editable__.x.pth", "import __editable___x_finder; __editable___x_finder.install()"),
+            (
+                "__editable___x_finder.py",
+                &format!(
+                    "MAPPING: dict = {{'mapped': '{}', 'space.portion': '{}'}}\n",
+                    at("lib/mapped"),
+                    at("ns/space/portion")
+                ),
+            ),
+            (".hidden.pth", &at("lib")),
+        ]);
+        let finder = PathFinder::new().root(site.path()).unwrap();
+        for name in ["plain", "pkg", "mapped", "mapped.inner", "space.portion"] {
+            assert!(find(&finder, name).is_some_and(|(kind, _)| kind != ModuleKind::Refused), "{name}");
+        }
+        assert_eq!(find(&finder, "other"), None, "only what is mapped");
+        assert_eq!(find(&finder, "space.hidden"), None);
+        assert!(finder.read("pkg/data.txt", 0).is_some() && finder.read("mapped/inner.py", 0).is_some());
+        assert!(finder.read("notes.txt", 0).is_none() && finder.read("other.py", 0).is_none());
+        // A directory that merely holds scripts is no site directory.
+        let finder = PathFinder::new().code_root(site.path()).unwrap();
+        assert_eq!(find(&finder, "plain"), None);
+    }
+
+    #[test]
+    fn a_file_that_changes_is_read_again_and_one_that_does_not_is_not() {
+        let root = tree(&[("m.py", "import a"), ("p/__init__.py", "")]);
+        let finder = PathFinder::new().root(root.path()).unwrap();
+        let first = finder.find("m").unwrap();
+        assert!(Arc::ptr_eq(&first, &finder.find("m").unwrap()));
+        assert_eq!(find(&finder, "new"), None);
+        let imports = |finder: &PathFinder| {
+            let foresight = finder.foresee(Start::Module("m"));
+            let names: Vec<_> = foresight.modules.iter().map(|m| m.module.name.clone()).collect();
+            names
+        };
+        assert_eq!(imports(&finder), ["m"]);
+        fs::write(root.path().join("m.py"), "import new, p.q").unwrap();
+        fs::write(root.path().join("new.py"), "").unwrap();
+        fs::write(root.path().join("p/q.py"), "").unwrap();
+        assert_eq!(inflate(&finder.find("m").unwrap()).unwrap(), b"import new, p.q");
+        assert!(find(&finder, "new").is_some() && find(&finder, "p.q").is_some());
+        std::thread::sleep(FRESH);
+        assert_eq!(imports(&finder), ["m", "new", "p", "p.q"]);
+        fs::remove_file(root.path().join("new.py")).unwrap();
+        assert_eq!(find(&finder, "new"), None);
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! The names in directories, each directory read once until it changes.
+
+use crate::sync::lock;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+/// When something was last changed, and its size; `None` if it is not there.
+pub(super) type Stamp = Option<(SystemTime, u64)>;
+
+/// The stamp of a file or directory as it is now.
+pub(super) fn stamp(path: &Path) -> Stamp {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// What is in one directory.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    names: BTreeSet<String>,
+    /// Names of compiled modules, whatever they were compiled for.
+    compiled: HashSet<String>,
+}
+
+impl Listing {
+    fn read(directory: &Path) -> Self {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        // A cache is no package, though it is a directory of that kind of name.
+        let names: BTreeSet<String> =
+            entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| n != "__pycache__").collect();
+        let compiled = names.iter().filter(|name| name.ends_with(".so"));
+        let compiled = compiled.filter_map(|name| name.split('.').next().map(str::to_owned)).collect();
+        Listing { names, compiled }
+    }
+
+    /// Whether this very name is there: some file systems do not tell cases apart.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(super) fn is_compiled(&self, module: &str) -> bool {
+        self.compiled.contains(module)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+}
+
+/// The listings of directories that were looked into.
+#[derive(Debug, Default)]
+pub(super) struct Listings(Mutex<HashMap<PathBuf, (Stamp, Arc<Listing>)>>);
+
+impl Listings {
+    /// What is in a directory now.
+    pub(super) fn of(&self, directory: &Path) -> Arc<Listing> {
+        let now = stamp(directory);
+        if now.is_none() {
+            return Arc::default();
+        }
+        let mut known = lock(&self.0);
+        if let Some((then, listing)) = known.get(directory)
+            && *then == now
+        {
+            return listing.clone();
+        }
+        let listing = Arc::new(Listing::read(directory));
+        known.insert(directory.to_owned(), (now, listing.clone()));
+        listing
+    }
+}
