@@ -4,6 +4,7 @@
 mod common;
 
 use common::{run, run_with_input};
+use econtext_testkit::sshd::Sshd;
 use econtext_testkit::{pythons, site_packages, skip};
 use std::fs;
 
@@ -50,14 +51,22 @@ def generator():
     return {'rows': [1, (n for n in range(3))]}
 "#;
 
+/// Runs a test with every Python, as a local child and behind ssh.
 fn each(mut test: impl FnMut(&pythons::Python, &[&str])) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("probe.py"), PROBE).unwrap();
     let path = directory.path().display().to_string();
+    let sshd = Sshd::start();
     for python in pythons::all() {
         println!("Python {}", python.minor);
         let arg = python.to_arg();
-        test(&python, &["--python", &arg, "--path", &path, "local:"]);
+        let options = ["--python", &arg, "--path", &path];
+        test(&python, &[&options[..], &["local:"]].concat());
+        if let Some(sshd) = &sshd {
+            let login = sshd.key_options();
+            let login: Vec<&str> = login.iter().map(String::as_str).collect();
+            test(&python, &[&options[..], &login, &["127.0.0.1"]].concat());
+        }
     }
 }
 

@@ -26,27 +26,6 @@ fn stderr(ran: &Ran) -> String {
 }
 
 #[test]
-fn every_python_answers_behind_ssh() {
-    let Some(sshd) = Sshd::start() else { return };
-    for python in pythons::all() {
-        let arg = python.to_arg();
-        let mut args = vec!["run".to_owned(), "--jsonl".into(), "--python".into(), arg];
-        args.extend(sshd.key_options());
-        args.extend(
-            ["127.0.0.1", "-c", "import sys; print(sys.argv); sys.stderr.write('e\\n'); sys.exit(3)", "a b"]
-                .map(String::from),
-        );
-        let ran = run(args);
-        assert_eq!(ran.event("result")["status"], 3, "{} {ran:?}", python.minor);
-        assert_eq!(
-            (ran.data("stdout"), ran.data("stderr")),
-            ("['-c', 'a b']\n".into(), "e\n".into()),
-            "{ran:?}"
-        );
-    }
-}
-
-#[test]
 fn python_is_found_in_the_same_round_trip() {
     let Some(sshd) = Sshd::start() else { return };
     let mut args = vec!["call".to_owned(), "--jsonl".into()];

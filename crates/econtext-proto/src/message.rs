@@ -28,6 +28,8 @@ pub const GET_FILE: Handle = Handle(107);
 /// Controller: (reply handle, path, limit in bytes or 0); answered with (path, whether it begins, piece) for all files
 /// below that fit, then `None`.
 pub const GET_TREE: Handle = Handle(108);
+/// Controller: the name of a top-level module that was pushed although the target has it too.
+pub const HAVE: Handle = Handle(109);
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
 /// The child allocates its handles from here.

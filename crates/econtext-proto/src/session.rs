@@ -4,7 +4,7 @@ use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HE
 use crate::mac::{Secret, Sender};
 use crate::message::{
     CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE,
-    Handle, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
+    HAVE, Handle, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
 use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode};
 use crate::value::Value;
@@ -86,6 +86,8 @@ pub enum Event {
         /// Bytes that all files together may have; 0 for any number.
         limit: u64,
     },
+    /// The child has this top-level module by itself, although it was sent one: no more of it is needed.
+    ModulePresent(String),
     /// A log record.
     Log(LogRecord),
     /// Output on file descriptor 1 or 2.
@@ -395,6 +397,10 @@ impl Session {
                     reply_to: Handle(*reply_to),
                     name: name.as_str().ok_or(malformed)?.to_owned(),
                 },
+                _ => return Err(malformed),
+            },
+            HAVE => match value.as_ref().map(Value::as_str) {
+                Ok(Some(name)) => Event::ModulePresent(name.to_owned()),
                 _ => return Err(malformed),
             },
             GET_FILE | GET_TREE => match value.as_ref().map(Value::as_seq) {

@@ -47,7 +47,7 @@ else:
 __name__ = 'econtext.core'  # for the classes below; main() makes it true
 
 # Handles. The controller listens on the first row, the child on the second.
-FORWARD_LOG, GET_MODULE, STDIO, HELLO, GET_FILE, GET_TREE = 100, 101, 104, 106, 107, 108
+FORWARD_LOG, GET_MODULE, STDIO, HELLO, GET_FILE, GET_TREE, HAVE = 100, 101, 104, 106, 107, 108, 109
 CALL_FUNCTION, PUSH_MODULE, CANCEL = 102, 103, 105
 FIRST_HANDLE = 1 << 30  # the child's own; the controller's start at 1000
 
@@ -465,6 +465,8 @@ class Context(object):
 
     def ask(self, handle, *args):
         """Sends (reply handle,) + args to `handle` and waits for the answer."""
+        if os.getpid() != self.stream.pid:
+            raise ImportError('a fork cannot ask the controller for %r' % (args[0],))
         replies = Queue()
         reply_to = self.add_handle_cb(replies.put)
         try:
@@ -627,41 +629,40 @@ def set_up_logging(logging, level):
     logging.root.setLevel(level)
 
 
-class LogHook(object):
-    """On sys.meta_path until logging is imported; then sets it up.
+def adapt_by(part):
+    """A hook: the function `adapt` of a module of ours that is sent on first use."""
+    def hook(module):
+        __import__('econtext.' + part)
+        sys.modules['econtext.' + part].adapt(module)
+    return hook
 
-    A level of None (a script that is run as a script) leaves logging alone.
-    """
 
-    def __init__(self, level):
-        self.level = level
+class ImportHook(object):
+    """First on sys.meta_path: calls functions with certain modules once those are imported."""
+
+    def __init__(self, hooks):
+        self.hooks = hooks
 
     def find_spec(self, name, path=None, target=None):
-        if name != 'logging' or self not in sys.meta_path:
-            return None
-        sys.meta_path.remove(self)
-        for finder in sys.meta_path:
+        hook = self.hooks.pop(name, None)
+        for finder in hook and sys.meta_path or ():
             spec = finder.find_spec(name, path, target)
             if spec:
-                break
-        else:
-            return None
-        execute = spec.loader.exec_module
+                execute = spec.loader.exec_module
 
-        def exec_module(module):
-            execute(module)
-            if self.level is not None:
-                set_up_logging(module, self.level)
+                def exec_module(module):
+                    execute(module)
+                    if module.__spec__ is spec:  # one loader may be that of many
+                        hook(module)
 
-        spec.loader.exec_module = exec_module
-        return spec
+                spec.loader.exec_module = exec_module
+                return spec
 
     def find_module(self, name, path=None):
-        if name == 'logging' and path is None:
-            sys.meta_path.remove(self)
-            import logging
-            if self.level is not None:
-                set_up_logging(logging, self.level)
+        hook = path is None and self.hooks.pop(name, None)
+        if hook:
+            __import__(name)
+            hook(sys.modules[name])
             return self
 
     def load_module(self, name):
@@ -669,6 +670,11 @@ class LogHook(object):
 
 
 # -- modules
+
+def is_served(module):
+    """Whether a module is not from a file of the target."""
+    return (getattr(module, '__file__', None) or ROOT).startswith(ROOT)
+
 
 class Importer(object):
     """Finds and loads what only the controller has. Local finders come first; see docs/how-it-works.md.
@@ -680,26 +686,38 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('files', 'runner', 'spool'))}
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'runner', 'spawn', 'spool'))}
         self.names = {}
+        self.pushed = []
 
     def on_push(self, push):
         for name, kind, path, source, children in push[0]:
             self.records[name] = kind, path, source, children
+            if kind < NAMESPACE and '.' not in name:
+                self.pushed.append(name)
         for name in push[1].split():
             self.records.setdefault(name, None)
 
+    def tell(self):
+        """Tells the controller which of the packages that it sent are here anyway, so that it sends no more of them."""
+        while self.pushed:
+            name = self.pushed.pop()
+            if not is_served(sys.modules.get(name)):
+                self.context.send(HAVE, name)
+
     def record(self, name):
         """What the controller has under `name`, or None. May ask it."""
+        package = sys.modules.get(name.rpartition('.')[0])
+        if not is_served(package):
+            return None  # a package of the target's own is complete
         name = self.names.get(name, name)
         if name in self.records:
             return self.records[name]
         parent, _, tail = name.rpartition('.')
         if parent:
-            package = sys.modules.get(parent)
             if package and parent not in self.records:
-                if getattr(package, '__file__', None) or not hasattr(package, '__path__'):
-                    return None  # a package of the target's own is complete
+                if not hasattr(package, '__path__'):
+                    return None
             else:
                 above = self.record(parent)
                 if not above or tail not in (above[3] or ()):
@@ -747,10 +765,8 @@ class Importer(object):
     def find_module(self, name, path=None):
         """Python 2: asked before the local finders, which therefore are tried here. An ImportError would be lost."""
         parent, _, tail = name.rpartition('.')
-        if parent in self.records:
-            return self if self.record(name) else None
         if parent:
-            return None
+            return self if parent in self.records and self.record(name) else None
         try:
             found = imp.find_module(tail, path)[0]
             if found:
@@ -885,8 +901,11 @@ class ExternalContext(object):
         self.context = Context(name, self.stream)
         self.broker = Broker()
         self.importer = package.__loader__ = Importer(self.context)
-        self.log_hook = LogHook(level)
-        sys.meta_path.insert(0, self.log_hook)
+        hooks = {'multiprocessing.util' if PY3 else 'multiprocessing': adapt_by('spawn')}
+        hooks['pkg_resources'] = hooks['importlib._common'] = adapt_by('files')
+        if level is not None:  # a script that is run as a script has `logging` for itself
+            hooks['logging'] = lambda module: set_up_logging(module, level)
+        sys.meta_path.insert(0, ImportHook(hooks))
         if PY3:
             sys.meta_path.append(self.importer)
         else:
@@ -1030,6 +1049,7 @@ class ExternalContext(object):
             self.current = None
             self.flush()
             self.reply(reply_to, result)
+            self.importer.tell()
             call = result = None
             if not PY3:
                 sys.exc_clear()  # an exception holds what its frames held

@@ -248,3 +248,55 @@ def distributions(name):
             contents[path.path + '/entry_points.txt'] = None
         contents.update(tree(ENTRY_POINTS))
     return iter([PathDistribution(path) for path in Path('').iterdir() if path.suffix in ('.dist-info', '.egg-info')])
+
+
+# -- libraries that ask no loader
+
+def adapt(module):
+    if module.__name__ == 'pkg_resources':
+        adapt_pkg_resources(module)
+    elif hasattr(module, 'fallback_resources'):
+        adapt_importlib(module)
+
+
+def adapt_importlib(common):
+    """Python 3.9's importlib.resources.files() knows directories and zip files only."""
+    original = common.fallback_resources
+
+    def fallback_resources(spec):
+        if spec.loader is core.core.importer:
+            return Path(below(spec.origin).rpartition('/')[0])
+        return original(spec)
+
+    common.fallback_resources = fallback_resources
+
+
+def adapt_pkg_resources(pkg_resources):
+    """Resources of served packages, and the served distributions in the working set."""
+    class Provider(pkg_resources.NullProvider):
+        def _has(self, path):
+            return entry(below(path)) is not None
+
+        def _isdir(self, path):
+            return Path(below(path)).is_dir()
+
+        def _listdir(self, path):
+            return sorted(listing(below(path)) or ())
+
+        def get_resource_filename(self, manager, name):
+            raise NotImplementedError(
+                '%s is served from memory; econtext --spool PACKAGE makes files of a package' % name)
+
+    class Metadata(Provider):
+        def __init__(self, directory):
+            self.loader, self.module_path, self.egg_info = core.core.importer, str(directory), str(directory)
+
+    def find(importer, path, only=False):
+        if path + '/' == core.ROOT:
+            for directory in Path('').iterdir():
+                if directory.suffix in ('.dist-info', '.egg-info'):
+                    yield pkg_resources.Distribution.from_location(path, directory.name, Metadata(directory))
+
+    pkg_resources.register_loader_type(core.Importer, Provider)
+    pkg_resources.register_finder(core.Entry, find)
+    pkg_resources.working_set.add_entry(core.ROOT[:-1])

@@ -4,7 +4,7 @@
 //! all reading, and all time is the broker's.
 
 use crate::error::Error;
-use crate::link::{Link, LinkEnd, Wanted};
+use crate::link::{Link, LinkEnd};
 use crate::sync::lock;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     /// Times that other threads want to be woken for, by link.
     timers: Mutex<Vec<(Instant, usize)>>,
     stopping: AtomicBool,
-    finder: mpsc::Sender<(Weak<Link>, Wanted)>,
+    finder: mpsc::Sender<(Weak<Shared>, Weak<Link>)>,
 }
 
 impl Broker {
@@ -67,12 +67,14 @@ impl Broker {
 
     fn start() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let (finder, requests) = mpsc::channel::<(Weak<Link>, Wanted)>();
+        let (finder, requests) = mpsc::channel::<(Weak<Shared>, Weak<Link>)>();
         // Reading sources may take a while, and IO goes on meanwhile.
         std::thread::Builder::new().name("econtext-finder".into()).spawn(move || {
-            for (link, wanted) in requests {
-                if let Some(link) = link.upgrade() {
-                    link.answer(&wanted);
+            for (shared, link) in requests {
+                if let (Some(shared), Some(link)) = (shared.upgrade(), link.upgrade())
+                    && link.answer(&shared)
+                {
+                    shared.look_up(&link);
                 }
             }
         })?;
@@ -149,9 +151,10 @@ impl Shared {
         let _ = self.waker.wake();
     }
 
-    /// Has what a child wants looked up by the finder's thread.
-    pub(crate) fn look_up(&self, link: &Arc<Link>, wanted: Wanted) {
-        let _ = self.finder.send((Arc::downgrade(link), wanted));
+    /// Has a child's questions answered by the finder's thread.
+    pub(crate) fn look_up(self: &Arc<Self>, link: &Arc<Link>) {
+        // The thread is there as long as anyone can send to it.
+        let _ = self.finder.send((Arc::downgrade(self), Arc::downgrade(link)));
     }
 
     /// Does what a link wants done next.

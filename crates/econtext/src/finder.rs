@@ -329,16 +329,7 @@ pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        dir
-    }
+    use econtext_testkit::files::tree;
 
     fn find(finder: &PathFinder, name: &str) -> Option<(ModuleKind, String)> {
         finder.find(name).map(|r| (r.kind, r.path.clone()))

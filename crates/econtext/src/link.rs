@@ -2,15 +2,12 @@
 
 mod serve;
 
-pub(crate) use serve::Wanted;
-
 use crate::broker::Shared;
 use crate::dialog::{Dialog, Step};
 use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
 use crate::foresight::Start;
 use crate::process::{Process, describe_exit};
-use crate::remote;
 use crate::slot::Slot;
 use crate::sync::lock;
 use crate::transport::{Failure, Transport};
@@ -20,7 +17,7 @@ use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, O
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendFlags, send};
-use serve::Served;
+use serve::{LOOK_AGAIN, Served, Wanted};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -129,7 +126,7 @@ enum Action {
     Event(Event),
     Finish(Arc<CallSlot>, Result<Value, Error>),
     Deliver(HandleCallback, Option<Value>),
-    Ask(Wanted),
+    Answer,
     Ready(Result<Hello, Error>),
 }
 
@@ -311,7 +308,7 @@ impl Link {
         writable: bool,
         closed: bool,
         buffer: &mut [u8],
-        shared: &Shared,
+        shared: &Arc<Shared>,
     ) -> LinkEnd {
         if writable {
             self.lock().flush();
@@ -344,7 +341,7 @@ impl Link {
         LinkEnd::Alive
     }
 
-    pub(crate) fn on_terminal(self: &Arc<Self>, buffer: &mut [u8], shared: &Shared) -> LinkEnd {
+    pub(crate) fn on_terminal(self: &Arc<Self>, buffer: &mut [u8], shared: &Arc<Shared>) -> LinkEnd {
         let mut state = self.lock();
         loop {
             let (Phase::Starting { process, .. } | Phase::Up { process }) = &state.phase else {
@@ -374,7 +371,12 @@ impl Link {
         }
     }
 
-    pub(crate) fn on_timer(self: &Arc<Self>, now: Instant, buffer: &mut [u8], shared: &Shared) -> LinkEnd {
+    pub(crate) fn on_timer(
+        self: &Arc<Self>,
+        now: Instant,
+        buffer: &mut [u8],
+        shared: &Arc<Shared>,
+    ) -> LinkEnd {
         let mut actions = Vec::new();
         let mut state = self.lock();
         // Output may be left over from a round of READS_IN_A_ROW.
@@ -399,15 +401,12 @@ impl Link {
             _ => {}
         }
         state.read_stderr(&self.name, buffer);
+        let look_again = state.served.is_waiting().then(|| now + LOOK_AGAIN);
         let end = match &mut state.phase {
-            Phase::Starting { give_up, .. } => {
-                let next =
-                    [Some(*give_up), state.closing, state.session.poll_timeout()].into_iter().flatten().min();
-                next.map_or(LinkEnd::Alive, LinkEnd::WakeAt)
-            }
-            Phase::Up { .. } => {
-                let next = [state.closing, state.session.poll_timeout()].into_iter().flatten().min();
-                next.map_or(LinkEnd::Alive, LinkEnd::WakeAt)
+            phase @ (Phase::Starting { .. } | Phase::Up { .. }) => {
+                let give_up = if let Phase::Starting { give_up, .. } = phase { Some(*give_up) } else { None };
+                let times = [give_up, look_again, state.closing, state.session.poll_timeout()];
+                times.into_iter().flatten().min().map_or(LinkEnd::Alive, LinkEnd::WakeAt)
             }
             Phase::Ending { process, why, since } => match process.exit_status() {
                 None => {
@@ -437,6 +436,9 @@ impl Link {
 
     /// Takes in what there is to read, once: whether it filled the buffer, or `None` if there was nothing.
     fn read_once(&self, state: &mut State, buffer: &mut [u8], actions: &mut Vec<Action>) -> Option<bool> {
+        if state.served.is_full() {
+            return None; // once answers are out, the broker looks here again
+        }
         let socket = state.socket()?;
         match retry_on_intr(|| rustix::io::read(socket, &mut *buffer)) {
             Ok(n @ 1..) => {
@@ -491,19 +493,22 @@ impl Link {
                     Some(callback) => Action::Deliver(callback.clone(), Some(value)),
                     None => continue,
                 },
-                SessionEvent::ModuleRequested { reply_to, name } => match remote::find(&name) {
-                    Some(record) => {
-                        tracing::debug!(target: "econtext", context = self.name, module = name, found = true, "module");
-                        let _ = state.session.provide_module(reply_to, Some(&record));
-                        continue;
-                    }
-                    None => Action::Ask(Wanted::Module(reply_to, name)),
-                },
+                SessionEvent::ModuleRequested { reply_to, name } => {
+                    state.served.ask(Wanted::Module(reply_to, name));
+                    continue;
+                }
                 SessionEvent::FileRequested { reply_to, path, offset } => {
-                    Action::Ask(Wanted::File(reply_to, path, offset))
+                    state.served.ask(Wanted::File(reply_to, path, offset));
+                    continue;
                 }
                 SessionEvent::TreeRequested { reply_to, path, limit } => {
-                    Action::Ask(Wanted::Tree(reply_to, path, limit))
+                    state.served.ask(Wanted::Tree(reply_to, path, limit));
+                    continue;
+                }
+                SessionEvent::ModulePresent(name) => {
+                    tracing::debug!(target: "econtext", context = self.name, module = name, "is there already");
+                    state.served.is_there(name);
+                    continue;
                 }
                 SessionEvent::Log(record) => Action::Event(Event::Log(record)),
                 SessionEvent::Output(fd, data) => Action::Event(Event::Output { fd, data }),
@@ -518,6 +523,9 @@ impl Link {
                 }
             };
             actions.push(action);
+        }
+        if Self::schedule(state) {
+            actions.push(Action::Answer);
         }
     }
 
@@ -546,7 +554,7 @@ impl Link {
         }
     }
 
-    fn act(self: &Arc<Self>, actions: Vec<Action>, shared: &Shared) {
+    fn act(self: &Arc<Self>, actions: Vec<Action>, shared: &Arc<Shared>) {
         for action in actions {
             match action {
                 Action::Event(event) => {
@@ -559,7 +567,7 @@ impl Link {
                 }
                 Action::Finish(slot, result) => slot.set(result),
                 Action::Deliver(callback, value) => callback(value),
-                Action::Ask(wanted) => shared.look_up(self, wanted),
+                Action::Answer => shared.look_up(self),
                 Action::Ready(result) => self.ready.set(result),
             }
         }

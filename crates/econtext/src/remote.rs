@@ -9,7 +9,9 @@ pub(crate) const RUNNER: &str = "econtext.runner";
 /// Reads files beside served modules.
 pub(crate) const FILES: &str = "econtext.files";
 
-const MODULES: [(&str, &str, &[u8]); 3] = [
+const MODULES: [(&str, &str, &[u8]); 5] = [
+    ("econtext.core", "econtext/core.py", include_bytes!(concat!(env!("OUT_DIR"), "/core.z"))),
+    ("econtext.spawn", "econtext/spawn.py", include_bytes!(concat!(env!("OUT_DIR"), "/spawn.z"))),
     (RUNNER, "econtext/runner.py", include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))),
     (FILES, "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
     ("econtext.spool", "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),

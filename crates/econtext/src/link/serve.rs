@@ -1,18 +1,29 @@
 //! Modules and files for one child: what goes ahead of its calls, and the answers to what it asks for.
 
 use super::{Link, State};
+use crate::broker::Shared;
 use crate::distribution::{distributions, normal_name};
 use crate::finder::{FileAnswer, deflate};
 use crate::foresight::{Foreseen, Foresight, Start};
 use crate::remote;
 use econtext_proto::{CallSpec, Handle, ModuleKind, ModuleRecord, Value, to_value};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The path that stands for these files of all distributions; the same constant is in `files.py`.
 const ENTRY_POINTS: &str = "*/entry_points.txt";
 /// Directories in directories that are looked into for a tree of files.
 const MAX_DEPTH: usize = 64;
+
+/// Questions that a child may have open before nothing more is read from it.
+const MAX_OPEN: usize = 1000;
+/// Questions of one child that are answered before it is the turn of others.
+const IN_A_ROW: usize = 64;
+/// Bytes that wait to be written to a child before its questions wait too: it may ask without reading the answers.
+const MAX_UNSENT: usize = 16 << 20;
+/// How often questions that wait are looked at.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a child asked for.
 #[derive(Debug)]
@@ -30,10 +41,53 @@ pub(crate) enum Wanted {
 pub(super) struct Served {
     /// Names of modules that the child was told about.
     sent: HashSet<String>,
+    /// Top-level packages that the child has by itself.
+    there: HashSet<String>,
     /// Functions of which all that they import was sent.
     done: HashSet<String>,
     /// How often the child asked for something of a top-level package.
     asked: HashMap<String, u32>,
+    /// Questions that are not answered.
+    open: VecDeque<Wanted>,
+    /// Whether the finder's thread is about to answer.
+    scheduled: bool,
+}
+
+/// Names of packages that one child is believed to have: it says so of what it was sent.
+const MAX_THERE: usize = 10_000;
+
+impl Served {
+    /// Notes that the child has a top-level package by itself.
+    pub(super) fn is_there(&mut self, name: String) {
+        if self.there.len() < MAX_THERE {
+            self.there.insert(name);
+        }
+    }
+
+    /// Takes in a question.
+    pub(super) fn ask(&mut self, wanted: Wanted) {
+        self.open.push_back(wanted);
+    }
+
+    /// Whether the child has asked so much that no more of it is heard for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= MAX_OPEN
+    }
+
+    /// Whether questions wait until what is on its way to the child has gone.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_asked() && !self.scheduled
+    }
+
+    /// Whether questions are open.
+    fn is_asked(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Whether a module need not be sent.
+    fn has(&self, name: &str) -> bool {
+        self.sent.contains(name) || self.there.contains(name.split('.').next().unwrap_or_default())
+    }
 }
 
 impl Link {
@@ -78,7 +132,7 @@ impl Link {
                 all = false;
                 break;
             }
-            if !state.served.sent.contains(&module.name) {
+            if !state.served.has(&module.name) {
                 left = left.saturating_sub(size);
                 records.push(&**module);
             }
@@ -104,8 +158,39 @@ impl Link {
         all
     }
 
-    /// Answers a child; called on the finder's thread.
-    pub(crate) fn answer(&self, wanted: &Wanted) {
+    /// Whether the finder's thread is to be told that there are questions; it is then taken to be.
+    pub(super) fn schedule(state: &mut State) -> bool {
+        let tell =
+            state.served.is_asked() && !state.served.scheduled && state.session.queued_bytes() <= MAX_UNSENT;
+        state.served.scheduled |= tell;
+        tell
+    }
+
+    /// Answers a child; called on the finder's thread. Whether there are more questions to be answered by it.
+    pub(crate) fn answer(&self, shared: &Shared) -> bool {
+        for _ in 0..IN_A_ROW {
+            let mut state = self.lock();
+            let was_full = state.served.is_full();
+            let room = state.session.queued_bytes() <= MAX_UNSENT;
+            let Some(wanted) = (if room { state.served.open.pop_front() } else { None }) else {
+                state.served.scheduled = false;
+                if state.served.is_asked() {
+                    drop(state);
+                    shared.wake_at(Instant::now() + LOOK_AGAIN, self.index());
+                }
+                return false;
+            };
+            let heard_again = was_full && !state.served.is_full();
+            drop(state);
+            self.answer_one(&wanted);
+            if heard_again {
+                shared.wake_at(Instant::now(), self.index());
+            }
+        }
+        true
+    }
+
+    fn answer_one(&self, wanted: &Wanted) {
         match wanted {
             Wanted::Module(reply_to, name) => self.answer_module(*reply_to, name),
             Wanted::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
@@ -114,7 +199,8 @@ impl Link {
     }
 
     fn answer_module(&self, reply_to: Handle, name: &str) {
-        let mut found = self.finder.as_ref().and_then(|finder| finder.find(name));
+        let own = remote::find(name).map(Arc::new);
+        let mut found = own.or_else(|| self.finder.as_ref()?.find(name));
         if name == "__main__" && found.is_none() {
             // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.
             found = Some(Arc::new(ModuleRecord {

@@ -1,0 +1,215 @@
+"""Served code in processes that multiprocessing starts. Sent when those are.
+
+A spawned process and the forkserver are fresh Pythons. They get an importer of their own, which asks this process over
+a socket; this process has what the controller sent, or asks it. Forks ask in the same way. Nothing is written to disk
+where sockets may have abstract names; elsewhere the socket lies in a private directory.
+"""
+from __future__ import absolute_import
+
+import atexit
+import binascii
+import os
+import socket
+import struct
+import sys
+import tempfile
+import zlib
+
+from econtext import core
+
+# Runs in front of what multiprocessing has put behind `-c`, and begins with our own core.
+PROGRAM = """\
+import socket, sys, zlib
+if sys.path and not sys.path[0]: del sys.path[0]
+def ask(question):
+ s = socket.socket(socket.AF_UNIX)
+ s.connect(%r)
+ s.sendall(question)
+ s.shutdown(1)
+ parts = []
+ while not parts or parts[-1]: parts.append(s.recv(65536))
+ s.close()
+ return zlib.decompress(b"".join(parts))
+for name in "econtext", "econtext.core", "econtext.spawn": sys.modules[name] = type(sys)(name)
+sys.modules["econtext"].core = sys.modules["econtext.core"]
+for name in "core", "spawn": exec(compile(ask(name.encode()), name, "exec"), sys.modules["econtext." + name].__dict__)
+sys.modules["econtext.spawn"].set_up(ask)
+"""
+
+
+def adapt(module):
+    """Makes ready for the processes that multiprocessing will start."""
+    from multiprocessing import util
+    server = Server()
+    util.register_after_fork(server, Server.after_fork)
+    if not core.PY3:
+        return  # it only forks
+    if '__main__' not in sys.modules:
+        __import__('__main__')  # multiprocessing wants to know its file
+    original = util.spawnv_passfds
+
+    def spawnv_passfds(path, args, passfds):
+        args = list(args)
+        flags = [os.fsencode(arg) for arg in args]
+        if b'-c' in flags and b'_tracker' not in flags[flags.index(b'-c') + 1]:
+            at = flags.index(b'-c') + 1
+            args[at] = server.program().encode() + flags[at]
+        return original(path, args, passfds)
+
+    util.spawnv_passfds = spawnv_passfds
+
+
+class Server(object):
+    """Answers the processes that this one started."""
+
+    def __init__(self):
+        self.listen()
+
+    def listen(self):
+        self.pid = os.getpid()
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(self.name())
+        self.socket.listen(64)
+        core.thread.start_new_thread(self.run, (self.socket,))
+
+    def program(self):
+        if self.pid != os.getpid():
+            self.listen()  # a fork that starts processes of its own
+        return PROGRAM % (self.socket.getsockname(),)
+
+    def after_fork(self):
+        """In the fork: asks through the parent. A spawned process runs this too, and is none."""
+        if self.pid == os.getpid():
+            return
+        found = {}
+        exec(PROGRAM.partition('for name')[0] % (self.socket.getsockname(),), found)
+        core.core.context = core.core.importer.context = Context(found['ask'])
+
+    def name(self):
+        if sys.platform.startswith('linux'):
+            return b'\0econtext-' + binascii.hexlify(os.urandom(12))
+        directory = tempfile.mkdtemp(prefix='econtext-')
+        path = os.path.join(directory, 'socket')
+
+        def remove():
+            os.unlink(path)
+            os.rmdir(directory)
+
+        atexit.register(remove)
+        return path
+
+    def run(self, listener):
+        while 1:
+            try:
+                connection = listener.accept()[0]
+            except EnvironmentError:
+                return
+            core.thread.start_new_thread(self.answer, (connection,))
+
+    def answer(self, connection):
+        try:
+            if is_ours(connection):
+                parts = [b'']
+                while len(parts) == 1 or parts[-1]:
+                    parts.append(connection.recv(65536))
+                connection.sendall(zlib.compress(reply(b''.join(parts)), 1))
+        except EnvironmentError:
+            pass  # the process is gone
+        finally:
+            connection.close()
+
+
+def is_ours(connection):
+    """Anybody here may know the socket's name; what we serve is for our own user only."""
+    if not sys.platform.startswith('linux'):
+        return True  # the socket is in a directory of ours
+    SO_PEERCRED = getattr(socket, 'SO_PEERCRED', 17)  # Python 2 does not name it
+    user = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, SO_PEERCRED, 12))[1]
+    return user in (0, os.geteuid())
+
+
+def reply(question):
+    """The answer to one question: the name of a part of ours, or a pickle of what Context.ask() is given."""
+    importer = core.core.importer
+    if question in (b'core', b'spawn'):
+        return importer.get_bytes('econtext.' + question.decode())
+    question = core.loads(question)
+    if question[0] == 'main':
+        main = sys.modules['__main__']
+        answer = getattr(main.__loader__, 'source', None), getattr(main, '__file__', None)
+    elif question[0] == core.GET_MODULE:
+        answer = importer.record(question[1])
+    elif question[0] == core.GET_TREE:
+        from econtext import files
+        answer = list(files.tree(*question[1:]))
+    else:
+        answer = core.core.context.ask(*question)
+    return core.dumps(answer)
+
+
+# -- in the started process
+
+class Context(object):
+    """Asks the process that started this one; every question has a connection of its own, so forks do no harm."""
+
+    name = 'spawned'
+
+    def __init__(self, ask):
+        self.ask_bytes = ask
+
+    def ask(self, *question):
+        return core.loads(self.ask_bytes(core.dumps(question)))
+
+    # A tree comes as one answer. These three make messages of it, as from a controller.
+
+    def add_handle_cb(self, fn):
+        return fn
+
+    def del_handle(self, fn):
+        pass
+
+    def send(self, handle, arguments):
+        put = arguments[0]
+        for path, data in self.ask(handle, *arguments[1:]):
+            put((path, True, zlib.compress(data, 1)))
+        put(None)
+
+
+class Spawned(object):
+    """What core.core is here."""
+
+    def __init__(self, ask):
+        self.context = Context(ask)
+        self.importer = core.Importer(self.context)
+
+
+def set_up(ask):
+    core.core = spawned = Spawned(ask)
+    package = sys.modules['econtext']
+    package.__path__, package.__loader__ = [], spawned.importer
+    sys.meta_path.append(spawned.importer)
+    sys.path_hooks.append(core.Entry)
+    sys.path.append(core.ROOT[:-1])
+    sys.meta_path.insert(0, core.ImportHook({
+        'pkg_resources': core.adapt_by('files'),
+        'importlib._common': core.adapt_by('files'),
+        'multiprocessing.util': core.adapt_by('spawn'),
+        'multiprocessing.spawn': adapt_spawn,
+    }))
+
+
+def adapt_spawn(spawn):
+    """A served script is no file that could be run again by its path."""
+    original = spawn._fixup_main_from_path
+
+    def fixup(path):
+        if not path.startswith(core.ROOT):
+            return original(path)
+        source, path = core.core.context.ask('main')
+        main = type(sys)('__mp_main__')
+        main.__file__ = path
+        sys.modules['__main__'] = sys.modules['__mp_main__'] = main
+        if source is not None:
+            exec(compile(source, path, 'exec', 0, True), main.__dict__)
+
+    spawn._fixup_main_from_path = fixup
