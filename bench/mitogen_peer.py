@@ -1,4 +1,4 @@
-"""The same measures of Mitogen: connect N | call N | pipeline N, and the child's Python."""
+"""The same measures of Mitogen: connect N | call N | pipeline N, and the child's Python; import N PYTHON MODULE SITE."""
 import os
 import sys
 import time
@@ -19,6 +19,14 @@ def main(router):
             child.call(os.getpid)
             print((time.perf_counter() - start) * 1e3)
             child.shutdown(wait=True)
+        return
+    if mode == 'import':
+        module, site = sys.argv[4:]
+        sys.path.append(site)
+        for _ in range(n):
+            start = time.perf_counter()
+            connect().call(exec, 'import ' + module)
+            print((time.perf_counter() - start) * 1e3)
         return
     child = connect()
     child.call(os.getpid)

@@ -659,7 +659,7 @@ class ImportHook(object):
                 return spec
 
     def find_module(self, name, path=None):
-        hook = path is None and self.hooks.pop(name, None)
+        hook = self.hooks.pop(name, None)
         if hook:
             __import__(name)
             hook(sys.modules[name])
@@ -901,7 +901,7 @@ class ExternalContext(object):
         self.context = Context(name, self.stream)
         self.broker = Broker()
         self.importer = package.__loader__ = Importer(self.context)
-        hooks = {'multiprocessing.util' if PY3 else 'multiprocessing': adapt_by('spawn')}
+        hooks = {'multiprocessing.popen_fork' if PY3 else 'multiprocessing.forking': adapt_by('spawn')}
         hooks['pkg_resources'] = hooks['importlib._common'] = adapt_by('files')
         if level is not None:  # a script that is run as a script has `logging` for itself
             hooks['logging'] = lambda module: set_up_logging(module, level)

@@ -13,6 +13,7 @@ from econtext import core
 
 DIRECTORY, FILE = 0, 1
 ENTRY_POINTS = '*/entry_points.txt'  # a path that stands for these files of all distributions
+ALL = '@'  # a path that stands for a list of all distributions, which comes with the metadata of any
 METADATA = 'METADATA', 'PKG-INFO', 'entry_points.txt', 'top_level.txt'
 listings = {}  # of directories: name to (is a directory, size)
 contents = {}  # of files that came before they were asked for; None if there is no such file
@@ -28,7 +29,7 @@ def listing(path):
     """The entries of a directory, or None. Each directory is asked for once."""
     if path not in listings:
         parent, _, name = path.rpartition('/')
-        if path and (listing(parent) or {}).get(name, (False, 0))[0] is False:
+        if parent in listings and path and not (listings[parent] or {}).get(name, [False])[0]:
             return None
         answer = ask(path)
         entries = None
@@ -69,12 +70,15 @@ def read(path):
     directory = path.rpartition('/')[0]
     while path not in contents and '/' in directory:
         reads[directory] = reads.get(directory, 0) + 1
-        if reads[directory] == 3:
-            # Whoever reads three wants them all.
-            contents.update(tree(directory, 4 << 20))
+        if reads[directory] == 2:
+            # Whoever reads two wants them all.
+            contents.update(tree(directory, 16 << 20))
         directory = directory.rpartition('/')[0]
     if path not in contents:
-        return b''.join(chunks(path))
+        data = io.BytesIO()
+        for chunk in chunks(path):
+            data.write(chunk)
+        return data.getvalue()  # since 3.5 without a copy
     if contents[path] is None:
         raise missing(path)
     return contents[path]
@@ -232,22 +236,44 @@ class Reader(object):
 def distributions(name):
     """The distributions that lie at the top of the controller's roots; those called `name`, if it is given."""
     from importlib.metadata import PathDistribution
-    if name is not None:
-        # Their metadata comes in one answer, which may be empty.
-        if '@' + name not in contents:
-            found = contents['@' + name] = dict(tree('@' + name))
-            for directory in set(path.rpartition('/')[0] for path in found):
-                contents.update((directory + '/' + part, None) for part in METADATA)
-            contents.update(found)
-        names = sorted(set(path.rpartition('/')[0] for path in contents['@' + name]))
-        return iter([PathDistribution(Path(directory)) for directory in names])
+    if name is None:
+        fetch_entry_points()
+        return iter([PathDistribution(path) for path in metadata_directories()])
+    if ALL in contents and not any(distribution_name(path.name) == normal(name) for path in metadata_directories()):
+        return iter(())
+    # Their metadata comes in one answer, which may be empty.
+    if '@' + name not in contents:
+        found = contents['@' + name] = dict(tree('@' + name))
+        contents[ALL] = found.pop(ALL)
+        for directory in set(path.rpartition('/')[0] for path in found):
+            contents.update((directory + '/' + part, None) for part in METADATA)
+        contents.update(found)
+    names = sorted(set(path.rpartition('/')[0] for path in contents['@' + name]))
+    return iter([PathDistribution(Path(directory)) for directory in names])
+
+
+def normal(name):
+    """A distribution's name as PEP 503 compares it."""
+    return '-'.join(filter(None, name.lower().replace('_', '-').replace('.', '-').split('-')))
+
+
+def distribution_name(directory):
+    return normal(directory.rpartition('.')[0].partition('-')[0])
+
+
+def metadata_directories():
+    if ALL not in contents:
+        fetch_entry_points()
+    return [Path(name) for name in contents[ALL].decode('utf-8').split('\n') if name]
+
+
+def fetch_entry_points():
+    """Who wants all distributions wants their entry points, and most have none."""
     if ENTRY_POINTS not in contents:
-        # Who wants all of them wants their entry points, and most have none.
-        contents[ENTRY_POINTS] = None
-        for path in Path('').iterdir():
-            contents[path.path + '/entry_points.txt'] = None
         contents.update(tree(ENTRY_POINTS))
-    return iter([PathDistribution(path) for path in Path('').iterdir() if path.suffix in ('.dist-info', '.egg-info')])
+        contents[ENTRY_POINTS] = None
+        for path in metadata_directories():
+            contents.setdefault(path.path + '/entry_points.txt', None)
 
 
 # -- libraries that ask no loader
@@ -291,11 +317,18 @@ def adapt_pkg_resources(pkg_resources):
         def __init__(self, directory):
             self.loader, self.module_path, self.egg_info = core.core.importer, str(directory), str(directory)
 
+        def _has(self, path):
+            if path.endswith('/namespace_packages.txt'):
+                return False  # the importer makes namespaces by itself
+            if path.endswith('/entry_points.txt'):
+                fetch_entry_points()
+            path = below(path)
+            return contents[path] is not None if path in contents else Provider._has(self, path)
+
     def find(importer, path, only=False):
         if path + '/' == core.ROOT:
-            for directory in Path('').iterdir():
-                if directory.suffix in ('.dist-info', '.egg-info'):
-                    yield pkg_resources.Distribution.from_location(path, directory.name, Metadata(directory))
+            for directory in metadata_directories():
+                yield pkg_resources.Distribution.from_location(path, directory.name, Metadata(directory))
 
     pkg_resources.register_loader_type(core.Importer, Provider)
     pkg_resources.register_finder(core.Entry, find)

@@ -193,7 +193,7 @@ def set_up(ask):
     sys.meta_path.insert(0, core.ImportHook({
         'pkg_resources': core.adapt_by('files'),
         'importlib._common': core.adapt_by('files'),
-        'multiprocessing.util': core.adapt_by('spawn'),
+        'multiprocessing.popen_fork': core.adapt_by('spawn'),
         'multiprocessing.spawn': adapt_spawn,
     }))
 

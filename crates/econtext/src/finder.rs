@@ -261,6 +261,7 @@ impl ModuleFinder for PathFinder {
             Start::Function(module, function) => format!("{module}:{function}"),
             Start::Module(module) => module.to_owned(),
             Start::Deep(module) => format!("deep {module}"),
+            Start::Package(module) => format!("all {module}"),
             Start::Main(module) => format!("-m {module}"),
             Start::Program(source) => {
                 let mut hasher = std::hash::DefaultHasher::new();

@@ -16,6 +16,8 @@ pub enum Start<'a> {
     Module(&'a str),
     /// A module that is imported, with what functions of its top-level package import.
     Deep(&'a str),
+    /// A module that is imported, with all of its top-level package that is not too much.
+    Package(&'a str),
     /// A module or package that is run, as `python -m`.
     Main(&'a str),
     /// A program's text.
@@ -43,12 +45,13 @@ pub struct Foreseen {
 }
 
 /// What the standard library itself tries to import and, on the systems that children run on, does not find.
-const OPTIONAL: [&str; 16] = [
+const OPTIONAL: [&str; 17] = [
     "_msi",
     "_overlapped",
     "_scproxy",
     "_winapi",
     "_winreg",
+    "_wmi",
     "ce",
     "java",
     "msvcrt",
@@ -64,6 +67,9 @@ const OPTIONAL: [&str; 16] = [
 
 /// Bytes of modules that are little.
 const CHILDREN: usize = 48 << 10;
+
+/// Bytes of all modules of a package out of which one after the other is asked for.
+const WHOLE_PACKAGE: usize = 256 << 10;
 
 /// Bytes of modules that go ahead although only a function imports them: for one import, and in all.
 const EACH_LATER: usize = 24 << 10;
@@ -116,6 +122,10 @@ pub(crate) fn follow(
             }
             walk.queue.clear();
         }
+        Start::Package(name) => {
+            walk.want(name);
+            walk.want_all(name.split('.').next().unwrap_or_default());
+        }
         Start::Main(name) => {
             walk.want(name);
             let main = format!("{name}.__main__");
@@ -144,7 +154,7 @@ pub(crate) fn follow(
     }
     walk.run(0, usize::MAX);
     match start {
-        Start::Deep(_) => {}
+        Start::Deep(_) | Start::Package(_) => {}
         // Its functions that will run are known.
         Start::Function(module, _) => walk.run_functions(module),
         _ => walk.run_functions(""),
@@ -261,6 +271,33 @@ impl Walk<'_> {
                 self.want(name);
             }
         }
+    }
+
+    /// Takes in what is in a package, at any depth, the shallow first.
+    fn want_all(&mut self, package: &str) {
+        let mut packages = VecDeque::from([package.to_owned()]);
+        let mut left = WHOLE_PACKAGE;
+        while let Some(record) = packages.pop_front().and_then(|package| self.finder.find(&package)) {
+            for (child, kind) in &record.children {
+                let name = format!("{}.{child}", record.name);
+                match kind {
+                    ModuleKind::Module | ModuleKind::Package => {
+                        let Some(found) = self.finder.find(&name) else { continue };
+                        if found.size() > left {
+                            continue;
+                        }
+                        left -= found.size();
+                        self.want(&name);
+                    }
+                    _ => {}
+                }
+                if matches!(kind, ModuleKind::Package | ModuleKind::Namespace) {
+                    packages.push_back(name);
+                }
+            }
+        }
+        // What those import in turn was not asked for.
+        self.queue.clear();
     }
 
     fn import(&mut self, importer: &str, import: &Import) {

@@ -8,7 +8,7 @@ use econtext::{
 use econtext_testkit::files::tree;
 use econtext_testkit::pythons;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A finder that notes what it is asked by children, as opposed to by foresight.
 struct Noting {
@@ -347,5 +347,52 @@ fn a_directory_with_much_else_in_it_serves_code_only() {
     assert!(finder.read("pkg/data/x.txt", 0).is_some());
     for path in ["", "id_rsa", "notes", "notes/plan.txt", "m.py"] {
         assert_eq!(finder.read(path, 0), None, "{path}");
+    }
+}
+
+const LARGE: &str = r"
+import pkgutil, resource
+def size():
+    data = pkgutil.get_data('pkg', 'large.bin')
+    return len(data), data[-4:], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+";
+
+#[test]
+fn a_resource_of_300_megabytes_is_not_held_twice() {
+    const SIZE: u64 = 300 << 20;
+    let dir = tree(&[("start.py", LARGE), ("pkg/__init__.py", "")]);
+    let file = std::fs::File::create(dir.path().join("pkg/large.bin")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"last", SIZE - 4).unwrap();
+    let broker = Broker::new().unwrap();
+    let finder = Noting::new(PathFinder::new().root(dir.path()).unwrap());
+    let child = connect(&broker, &pythons::any(), &finder);
+    let (size, end, kib): (u64, serde_bytes::ByteBuf, u64) = child.call("start:size", ()).wait().unwrap();
+    assert_eq!((size, &**end), (SIZE, &b"last"[..]));
+    // Its buffer grows in steps of an eighth.
+    assert!(kib < (SIZE >> 10) * 3 / 2, "{kib} KiB");
+    let ours = econtext_testkit::processes::memory(std::process::id()).unwrap();
+    assert!(ours < SIZE >> 10, "{ours} KiB here");
+}
+
+#[test]
+fn many_children_with_many_importing_threads_do_not_wait_for_each_other() {
+    let dir = tree(&[("start.py", RESOURCES), ("t/__init__.py", "")]);
+    for n in 0..10 {
+        let next = if n < 9 { format!("import t.m{}\n", n + 1) } else { String::new() };
+        std::fs::write(dir.path().join(format!("t/m{n}.py")), format!("{next}N = {n}\n")).unwrap();
+    }
+    let broker = Broker::new().unwrap();
+    let finder = Arc::new(PathFinder::new().root(dir.path()).unwrap());
+    let children: Vec<Context> = (0..24)
+        .map(|n| {
+            Context::builder(format!("child{n}")).finder(finder.clone()).connect(&broker, Local).unwrap()
+        })
+        .collect();
+    let calls: Vec<_> = children
+        .iter()
+        .map(|child| child.prepare("start:threads").timeout(Duration::from_secs(60)).start::<Vec<i64>>())
+        .collect();
+    for call in calls {
+        assert_eq!(call.wait().unwrap().len(), 40);
     }
 }

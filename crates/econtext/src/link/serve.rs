@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// The path that stands for these files of all distributions; the same constant is in `files.py`.
 const ENTRY_POINTS: &str = "*/entry_points.txt";
+/// Bytes of files that are little.
+const LITTLE: u64 = 1 << 20;
+/// The path that stands for a list of all distributions.
+const DISTRIBUTIONS: &str = "@";
 /// Directories in directories that are looked into for a tree of files.
 const MAX_DEPTH: usize = 64;
 
@@ -221,8 +225,12 @@ impl Link {
             *asked += 1;
             *asked
         };
-        // Who asks a second time for what stands in functions will ask a third time.
-        let start = if asked > 1 { Start::Deep(name) } else { Start::Module(name) };
+        let start = match asked {
+            1 => Start::Module(name),
+            // Who asks again for what stands in functions, or in strings, will go on asking.
+            3 => Start::Package(name),
+            _ => Start::Deep(name),
+        };
         let foresight = if found.is_some() { self.foresee(start) } else { None };
         let mut state = self.lock();
         if let Some(foresight) = foresight {
@@ -250,22 +258,58 @@ impl Link {
     fn answer_trees(&self, reply_to: Handle, path: &str, limit: u64) {
         tracing::debug!(target: "econtext", context = self.name, path, "tree");
         let mut left = if limit == 0 { u64::MAX } else { limit };
-        let distributions = || self.finder.as_ref().map_or(Vec::new(), |finder| distributions(&**finder));
-        if path == ENTRY_POINTS {
-            for found in distributions() {
-                self.answer_tree(reply_to, &format!("{}/entry_points.txt", found.directory), 0, &mut left);
-            }
-        } else if let Some(wanted) = path.strip_prefix('@').map(normal_name) {
-            for found in distributions().into_iter().filter(|found| found.name == wanted) {
-                for part in ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"] {
+        let wanted = path.strip_prefix('@').map(normal_name);
+        if path == ENTRY_POINTS || wanted.is_some() {
+            let all = self.finder.as_ref().map_or(Vec::new(), |finder| distributions(&**finder));
+            // Who asks for one may ask for others, most of which are not there.
+            let names: Vec<&str> = all.iter().map(|d| d.directory.as_str()).collect();
+            let _ = self.send_piece(reply_to, DISTRIBUTIONS, true, names.join("\n").as_bytes());
+            let parts: &[&str] = match wanted {
+                Some(_) => &["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"],
+                None => &["entry_points.txt"],
+            };
+            for found in all.iter().filter(|d| wanted.as_ref().is_none_or(|wanted| d.name == *wanted)) {
+                for part in parts {
                     self.answer_tree(reply_to, &format!("{}/{part}", found.directory), 0, &mut left);
                 }
             }
         } else {
-            self.answer_tree(reply_to, path, 0, &mut left);
+            self.answer_tree(reply_to, self.small_ancestor(path), 0, &mut left);
         }
         // A child that is gone needs no end of the list.
         let _ = self.send(reply_to, &Value::None);
+    }
+
+    /// The highest directory above a path that is in a package and still little: more of it will be asked for.
+    fn small_ancestor<'a>(&self, path: &'a str) -> &'a str {
+        let mut found = path;
+        while let Some((above, _)) = found.rsplit_once('/')
+            && above.contains('/')
+            && self.size_of_tree(above, 0, LITTLE).is_some()
+        {
+            found = above;
+        }
+        found
+    }
+
+    /// Bytes of all files below a path, if they are not over a limit.
+    fn size_of_tree(&self, path: &str, depth: usize, limit: u64) -> Option<u64> {
+        let finder = self.finder.as_ref().filter(|_| depth < MAX_DEPTH)?;
+        let Some(FileAnswer::Directory(entries)) = finder.read(path, 0) else { return Some(0) };
+        entries.iter().try_fold(0, |sum: u64, (name, directory, size)| {
+            let size = if *directory {
+                self.size_of_tree(&format!("{path}/{name}"), depth + 1, limit - sum)?
+            } else {
+                *size
+            };
+            sum.checked_add(size).filter(|sum| *sum <= limit)
+        })
+    }
+
+    /// Sends a piece of a file, the first of it or not; whether that went well.
+    fn send_piece(&self, reply_to: Handle, path: &str, first: bool, data: &[u8]) -> bool {
+        let piece = (path, first, Value::Bytes(deflate(data)));
+        to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok())
     }
 
     /// Sends the files below a path, each whole or not at all.
@@ -287,8 +331,7 @@ impl Link {
                             None => return,
                         }
                     }
-                    let piece = (path, offset == 0, Value::Bytes(deflate(&chunk)));
-                    let sent = to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok());
+                    let sent = self.send_piece(reply_to, path, offset == 0, &chunk);
                     offset += chunk.len() as u64;
                     if !sent || chunk.is_empty() || offset >= size {
                         return;
