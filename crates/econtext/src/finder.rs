@@ -90,10 +90,13 @@ pub struct PathFinder {
     /// Archives among the roots, for as long as they are needed.
     unpacked: Vec<tempfile::TempDir>,
     cache: Mutex<HashMap<String, Known>>,
-    imports: Mutex<HashMap<String, (Arc<ModuleRecord>, Arc<[Import]>)>>,
+    imports: Mutex<HashMap<String, Scanned>>,
     /// With when they were last seen to be true.
     foresights: Mutex<HashMap<String, (Instant, Arc<Foresight>)>>,
 }
+
+/// A module, and what it imports.
+type Scanned = (Arc<ModuleRecord>, Arc<[Import]>);
 
 /// What was found under a name, and what that depended on.
 #[derive(Debug)]

@@ -324,7 +324,7 @@ def many(n):
     let deaf = connect(&broker, &pythons::any(), &finder);
     let finder = Arc::new(PathFinder::new().root(dir.path()).unwrap());
     let child = Context::builder("child").finder(finder).connect(&broker, Local).unwrap();
-    let _ = deaf.call::<Value>("ask:deaf", (2_000,));
+    drop(deaf.call::<Value>("ask:deaf", (2_000,)));
     child.call::<i64>("ask:many", (1_000_000,)).wait().unwrap();
     assert!(child.call::<i64>("os:getpid", ()).wait().is_ok());
     let after = econtext_testkit::processes::memory(std::process::id()).unwrap();
