@@ -30,6 +30,10 @@ pub const GET_FILE: Handle = Handle(107);
 pub const GET_TREE: Handle = Handle(108);
 /// Controller: the name of a top-level module that was pushed although the target has it too.
 pub const HAVE: Handle = Handle(109);
+/// Child: the name of a module of ours with handlers of its own, which was pushed: it is run at once.
+pub const LOAD: Handle = Handle(110);
+/// Child: (handle, options): starts a process, whose messages go both ways on the handle. See `process.py`.
+pub const START_PROCESS: Handle = Handle(111);
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
 /// The child allocates its handles from here.

@@ -48,7 +48,7 @@ __name__ = 'econtext.core'  # for the classes below; main() makes it true
 
 # Handles. The controller listens on the first row, the child on the second.
 FORWARD_LOG, GET_MODULE, STDIO, HELLO, GET_FILE, GET_TREE, HAVE = 100, 101, 104, 106, 107, 108, 109
-CALL_FUNCTION, PUSH_MODULE, CANCEL = 102, 103, 105
+CALL_FUNCTION, PUSH_MODULE, CANCEL, LOAD, START_PROCESS = 102, 103, 105, 110, 111
 FIRST_HANDLE = 1 << 30  # the child's own; the controller's start at 1000
 
 # Kinds of module that the controller may have.
@@ -360,9 +360,9 @@ class Broker(object):
             no_inherit(self.waker)
             self.start_receive(no_inherit(wake), lambda: os.read(wake, 512))
 
-    def start_receive(self, fd, callback):
+    def start_receive(self, fd, callback, mask=READ):
         self.callbacks[fd] = callback
-        self.poller.register(fd, READ)
+        self.poller.register(fd, mask)
         self.wake()
 
     def stop_receive(self, fd):
@@ -403,6 +403,8 @@ def end(status, why=None):
         except OSError:
             pass
     if os.getpid() == core.pid:
+        for function in core.at_end:
+            function()
         os.killpg(0, 9)
     os._exit(status)
 
@@ -686,7 +688,7 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'runner', 'spawn', 'spool'))}
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'runner', 'spawn', 'spool'))}
         self.names = {}
         self.pushed = []
 
@@ -895,6 +897,7 @@ class ExternalContext(object):
         self.calls, self.queue, self.turn = [], Queue(), thread.allocate_lock()
         self.current = self.interrupt = None  # reply handles: of the call that runs, of the one to stop
         self.running = False
+        self.at_end = []
 
         self.stderr = no_inherit(os.dup(2))
         self.stream = Stream(no_inherit(fd), no_inherit(os.dup(1)), key, limit)
@@ -914,7 +917,8 @@ class ExternalContext(object):
         sys.path.append(ROOT[:-1])
         self.set_up_stdio()
         signal.signal(signal.SIGINT, self.on_interrupt)
-        self.stream.handlers.update({CALL_FUNCTION: self.on_call, PUSH_MODULE: self.importer.on_push, CANCEL: self.on_cancel})
+        self.stream.handlers.update({CALL_FUNCTION: self.on_call, PUSH_MODULE: self.importer.on_push, CANCEL: self.on_cancel,
+                                     LOAD: self.on_load})
         try:
             import pwd
             user = pwd.getpwuid(os.geteuid())[0]
@@ -976,6 +980,10 @@ class ExternalContext(object):
         self.calls.append(call)
         if not self.broker.leads:
             self.queue.put(None)
+
+    def on_load(self, name):
+        """Runs a module of ours that has handlers. It is not imported: who holds Python 2's lock may wait for an answer."""
+        exec(self.importer.get_code(name), dict(globals(), __name__=name))
 
     def on_cancel(self, message):
         """Interrupts a call; if it is still there after `grace` seconds, ends all."""

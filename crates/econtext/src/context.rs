@@ -267,6 +267,11 @@ impl Context {
         self.0.link.disconnect(grace, &self.0.shared);
     }
 
+    /// Why the child is gone, or that it is.
+    pub(crate) fn closed_error(&self) -> Error {
+        self.0.link.closed_error()
+    }
+
     fn taken(&self) -> Error {
         Error::Usage(format!("{}: the answer was taken already", self.name()))
     }

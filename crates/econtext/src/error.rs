@@ -135,6 +135,17 @@ pub enum Error {
         /// The last of what it wrote to stderr.
         stderr: String,
     },
+    /// A command could not be started there.
+    NotStarted {
+        /// The context's name.
+        host: String,
+        /// The program.
+        program: String,
+        /// The system's number for the reason, there; 0 if it is none of the system's.
+        errno: i32,
+        /// The reason.
+        message: String,
+    },
     /// The value does not fit the Rust type that was asked for.
     Convert {
         /// The context's name.
@@ -152,7 +163,7 @@ impl Error {
             Error::Connect { kind, .. } => *kind,
             Error::Protocol { .. } => ErrorKind::Protocol,
             Error::Exception { error, .. } if is_import_error(error) => ErrorKind::Import,
-            Error::Exception { .. } => ErrorKind::Exception,
+            Error::Exception { .. } | Error::NotStarted { .. } => ErrorKind::Exception,
             Error::Unpermitted { .. } => ErrorKind::Unpermitted,
             Error::Timeout { .. } => ErrorKind::Timeout,
             Error::Cancelled { .. } => ErrorKind::Cancelled,
@@ -189,6 +200,7 @@ impl Error {
             | Error::Timeout { host, .. }
             | Error::Cancelled { host }
             | Error::Closed { host, .. }
+            | Error::NotStarted { host, .. }
             | Error::Convert { host, .. } => Some(host),
         }
     }
@@ -210,6 +222,7 @@ impl Error {
                 format!("{phase} took more than {} s", after.as_secs_f64())
             }
             Error::Cancelled { .. } => "stopped".to_owned(),
+            Error::NotStarted { program, message, .. } => format!("cannot start {program}: {message}"),
             Error::Convert { error, .. } => error.to_string(),
         }
     }

@@ -18,6 +18,7 @@
 mod archive;
 mod broker;
 mod channel;
+mod command;
 mod context;
 mod dialog;
 mod distribution;
@@ -36,6 +37,7 @@ mod transport;
 
 pub use broker::Broker;
 pub use channel::Channel;
+pub use command::{Command, Output, OutputStream, ProcessEvent, RemoteProcess, Running, Status, Streams};
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
 pub use distribution::{Distribution, distributions, normal_name};

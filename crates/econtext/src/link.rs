@@ -8,9 +8,11 @@ use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
 use crate::foresight::Start;
 use crate::process::{Process, describe_exit};
+use crate::remote;
 use crate::slot::Slot;
 use crate::sync::lock;
 use crate::transport::{Failure, Transport};
+use econtext_proto::message::START_PROCESS;
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
 use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
@@ -51,6 +53,8 @@ pub(crate) type CallSlot = Slot<Result<Value, Error>>;
 
 /// Bytes of stderr that are kept for errors.
 const STDERR_TAIL: usize = 16 << 10;
+/// How long a child whose stream was closed may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Reads of one socket before the others have their turn.
 const READS_IN_A_ROW: usize = 16;
 
@@ -248,6 +252,28 @@ impl Link {
         Ok(())
     }
 
+    /// Starts a process beside the child, whose messages come on `handle`.
+    pub(crate) fn start_process(&self, handle: Handle, options: &Value) -> Result<(), Error> {
+        let mut state = self.lock();
+        if let Phase::Closed(error) = &state.phase {
+            return Err(error.clone());
+        }
+        self.load(&mut state, remote::PROCESS).map_err(|e| self.unsendable(&e))?;
+        let message = Value::Tuple(vec![Value::Int(handle.0), options.clone()]);
+        state.session.send(START_PROCESS, &message).map_err(|e| self.unsendable(&e))?;
+        state.flush();
+        Ok(())
+    }
+
+    /// Why the child is gone, or that it is.
+    pub(crate) fn closed_error(&self) -> Error {
+        let state = self.lock();
+        match &state.phase {
+            Phase::Closed(error) => error.clone(),
+            _ => self.closed("the child is gone", &state),
+        }
+    }
+
     pub(crate) fn queued_bytes(&self) -> usize {
         self.lock().session.queued_bytes()
     }
@@ -408,10 +434,11 @@ impl Link {
                 let times = [give_up, look_again, state.closing, state.session.poll_timeout()];
                 times.into_iter().flatten().min().map_or(LinkEnd::Alive, LinkEnd::WakeAt)
             }
-            Phase::Ending { process, why, since } => match process.exit_status() {
+            Phase::Ending { process, since, .. } => match process.exit_status() {
                 None => {
                     let waited = now.saturating_duration_since(*since);
-                    if matches!(why, Why::Given(_)) || waited > Duration::from_secs(1) {
+                    // It has seen the end of its stream, and ends what it started.
+                    if waited > PATIENCE {
                         process.kill();
                     }
                     LinkEnd::WakeAt(

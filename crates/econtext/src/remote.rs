@@ -9,7 +9,11 @@ pub(crate) const RUNNER: &str = "econtext.runner";
 /// Reads files beside served modules.
 pub(crate) const FILES: &str = "econtext.files";
 
-const MODULES: [(&str, &str, &[u8]); 5] = [
+/// Processes beside the child, with handlers of their own.
+pub(crate) const PROCESS: &str = "econtext.process";
+
+const MODULES: [(&str, &str, &[u8]); 6] = [
+    (PROCESS, "econtext/process.py", include_bytes!(concat!(env!("OUT_DIR"), "/process.z"))),
     ("econtext.core", "econtext/core.py", include_bytes!(concat!(env!("OUT_DIR"), "/core.z"))),
     ("econtext.spawn", "econtext/spawn.py", include_bytes!(concat!(env!("OUT_DIR"), "/spawn.z"))),
     (RUNNER, "econtext/runner.py", include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))),

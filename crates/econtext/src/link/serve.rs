@@ -6,6 +6,8 @@ use crate::distribution::{distributions, normal_name};
 use crate::finder::{FileAnswer, deflate};
 use crate::foresight::{Foreseen, Foresight, Start};
 use crate::remote;
+use econtext_proto::message::LOAD;
+use econtext_proto::pickle::PickleError;
 use econtext_proto::{CallSpec, Handle, ModuleKind, ModuleRecord, Value, to_value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub(crate) enum Wanted {
 pub(super) struct Served {
     /// Names of modules that the child was told about.
     sent: HashSet<String>,
+    /// Modules of ours that it was made to run.
+    loaded: HashSet<String>,
     /// Top-level packages that the child has by itself.
     there: HashSet<String>,
     /// Functions of which all that they import was sent.
@@ -123,6 +127,17 @@ impl Link {
         if foresight.is_none_or(|foresight| self.push(&mut state, &foresight)) && !is_program {
             state.served.done.insert(key);
         }
+    }
+
+    /// Makes the child run a module of ours that has handlers, once.
+    pub(super) fn load(&self, state: &mut State, name: &str) -> Result<(), PickleError> {
+        if state.served.loaded.contains(name) {
+            return Ok(());
+        }
+        state.session.push_modules(remote::find(name).as_ref(), &[])?;
+        state.session.send(LOAD, &Value::from(name))?;
+        state.served.loaded.insert(name.to_owned());
+        Ok(())
     }
 
     /// Sends modules ahead, each once, within the budget; whether that was enough for all.

@@ -1,0 +1,681 @@
+//! Commands beside a child, shaped like `std::process`.
+//!
+//! Both directions have credit: no more than a window of bytes is on its way to a reader that does not read, and the
+//! process there stops when that is full. Calls of the same context go on meanwhile.
+
+use crate::context::{Context, check_thread};
+use crate::error::Error;
+use crate::slot::Slot;
+use crate::sync::lock;
+use econtext_proto::{Handle, Value};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// Bytes in flight in each direction, unless set.
+const WINDOW: usize = 256 << 10;
+/// Bytes of input in one message.
+const CHUNK: usize = 64 << 10;
+
+// The kinds of messages; the same numbers are in `process.py`.
+const STARTED: i64 = 0;
+const OUTPUT: i64 = 1;
+const CREDIT: i64 = 2;
+const EXIT: i64 = 3;
+const FAILED: i64 = 4;
+const INPUT: i64 = 0;
+const INPUT_END: i64 = 1;
+const GRANT: i64 = 2;
+const SIGNAL: i64 = 3;
+const RESIZE: i64 = 4;
+const TYPE: i64 = 5;
+
+/// Which terminal a process gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// None.
+    #[default]
+    None,
+    /// One that is its stdin, stdout and stderr.
+    Stdio,
+    /// One beside its stdio, on which dialogs are held; its output has the number 3.
+    Beside,
+}
+
+/// A command to run beside a child.
+///
+/// ```no_run
+/// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+/// let output = web.command("nginx").arg("-t").output()?;
+/// if !output.status.success() {
+///     eprintln!("{}: {}", web.name(), String::from_utf8_lossy(&output.stderr));
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Command {
+    context: Context,
+    argv: Vec<OsString>,
+    env: Vec<(OsString, Option<OsString>)>,
+    cwd: Option<OsString>,
+    umask: Option<u32>,
+    nice: i32,
+    rlimits: Vec<(String, Option<u64>)>,
+    terminal: Terminal,
+    size: (u16, u16),
+    window: usize,
+}
+
+impl Context {
+    /// A command that will run beside the child, as its user: a program and its arguments, without a shell.
+    ///
+    /// It does not wait for calls, nor they for it. It ends with the context at the latest.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command {
+            context: self.clone(),
+            argv: vec![program.as_ref().to_owned()],
+            env: Vec::new(),
+            cwd: None,
+            umask: None,
+            nice: 0,
+            rlimits: Vec::new(),
+            terminal: Terminal::None,
+            size: (24, 80),
+            window: WINDOW,
+        }
+    }
+
+    /// A command for `/bin/sh` there.
+    pub fn shell(&self, line: impl AsRef<OsStr>) -> Command {
+        self.command("/bin/sh").arg("-c").arg(line)
+    }
+}
+
+impl Command {
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.argv.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.argv.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of its environment, which otherwise is the child's.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().to_owned(), None));
+        self
+    }
+
+    /// Where it runs.
+    pub fn current_dir(mut self, directory: impl AsRef<OsStr>) -> Self {
+        self.cwd = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// The mask of permissions that files it makes do not get.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.umask = Some(mask);
+        self
+    }
+
+    /// By how much it is nicer than the child.
+    pub fn nice(mut self, by: i32) -> Self {
+        self.nice = by;
+        self
+    }
+
+    /// A limit of `setrlimit`, by name: `nofile`, `as`, `cpu`; `None` for no limit.
+    pub fn rlimit(mut self, name: &str, value: Option<u64>) -> Self {
+        self.rlimits.push((name.to_owned(), value));
+        self
+    }
+
+    /// Gives it a terminal of this size for stdin, stdout and stderr, which then are one.
+    pub fn terminal(mut self, rows: u16, columns: u16) -> Self {
+        (self.terminal, self.size) = (Terminal::Stdio, (rows, columns));
+        self
+    }
+
+    /// A terminal beside its stdio.
+    pub(crate) fn terminal_beside(mut self) -> Self {
+        self.terminal = Terminal::Beside;
+        self
+    }
+
+    /// Bytes of output on the way at a time, stdout and stderr together. Default 256 KiB.
+    pub fn window(mut self, bytes: usize) -> Self {
+        self.window = bytes.max(1);
+        self
+    }
+
+    /// Runs it without input, and waits for its end and all that it writes.
+    ///
+    /// # Errors
+    /// If it does not start, or the child is gone.
+    pub fn output(&self) -> Result<Output, Error> {
+        self.start().wait()
+    }
+
+    /// Runs it without input and throws away what it writes.
+    ///
+    /// # Errors
+    /// As [`output`](Command::output).
+    pub fn status(&self) -> Result<Status, Error> {
+        self.spawn_with(|_| {}).map(|process| process.close_input())?.wait()
+    }
+
+    /// Starts it without input: what is returned can be waited for, or awaited.
+    pub fn start(&self) -> Running {
+        let collected: Arc<Mutex<(Vec<u8>, Vec<u8>)>> = Arc::default();
+        let slot = Slot::new();
+        let (into, done) = (collected, slot.clone());
+        let process = self.spawn_with(move |event| match event {
+            ProcessEvent::Output { fd: 2, data } => lock(&into).1.extend_from_slice(&data),
+            ProcessEvent::Output { data, .. } => lock(&into).0.extend_from_slice(&data),
+            ProcessEvent::Ended(result) => {
+                let (stdout, stderr) = std::mem::take(&mut *lock(&into));
+                done.set(result.map(|status| Output { status, stdout, stderr }));
+            }
+            ProcessEvent::Started(_) => {}
+        });
+        Running { process: process.map(RemoteProcess::close_input), slot }
+    }
+
+    /// Starts it, with its input and output as streams.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn spawn(&self) -> Result<Streams, Error> {
+        let pipes = Arc::new(Pipes::default());
+        let into = pipes.clone();
+        let process = self.launch(false, move |event| into.take_in(event))?;
+        let reader = |fd| OutputStream { process: process.clone(), pipes: pipes.clone(), fd };
+        Ok(Streams { stdout: reader(1), stderr: reader(2), process })
+    }
+
+    /// Starts it and calls `callback` on the broker's thread for all that happens. While that runs, so does nothing else
+    /// of this broker; the process gets credit for more output when it returns.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn spawn_with(
+        &self,
+        callback: impl Fn(ProcessEvent) + Send + Sync + 'static,
+    ) -> Result<RemoteProcess, Error> {
+        self.launch(true, callback)
+    }
+
+    /// `grants` says whether credit for output comes back by itself.
+    pub(crate) fn launch(
+        &self,
+        grants: bool,
+        callback: impl Fn(ProcessEvent) + Send + Sync + 'static,
+    ) -> Result<RemoteProcess, Error> {
+        let inner = Arc::new(Inner {
+            context: self.context.clone(),
+            handle: Mutex::new(None),
+            program: self.argv[0].to_string_lossy().into_owned(),
+            state: Mutex::new(State { credit: WINDOW, ..State::default() }),
+            changed: Condvar::new(),
+        });
+        let process = Arc::downgrade(&inner);
+        let context = self.context.clone();
+        let handle = self.context.add_handle(move |value| {
+            let Some(process) = process.upgrade() else { return };
+            for event in process.take_in(value.as_ref()) {
+                let used = match &event {
+                    ProcessEvent::Output { data, .. } => data.len(),
+                    _ => 0,
+                };
+                callback(event);
+                if grants && used > 0 {
+                    // A child that is gone needs no credit.
+                    let _ = process.tell(vec![Value::Int(GRANT), Value::int(used.into())]);
+                }
+            }
+        });
+        *lock(&inner.handle) = Some(handle);
+        context.0.link.start_process(handle, &self.options())?;
+        Ok(RemoteProcess { inner })
+    }
+
+    /// As `process.py` wants them.
+    fn options(&self) -> Value {
+        let key = |name: &str| Value::Bytes(name.as_bytes().to_vec());
+        let bytes = |text: &OsStr| Value::Bytes(text.as_bytes().to_vec());
+        let optional = |text: &Option<OsString>| text.as_deref().map_or(Value::None, bytes);
+        let env = self.env.iter().map(|(name, value)| (bytes(name), optional(value)));
+        let limit = |(name, value): &(String, Option<u64>)| {
+            (key(name), value.map_or(Value::Int(-1), |value| Value::int(value.into())))
+        };
+        let terminal = match self.terminal {
+            Terminal::None => Value::None,
+            Terminal::Stdio => "stdio".into(),
+            Terminal::Beside => "beside".into(),
+        };
+        let size = [self.size.0, self.size.1].map(|n| Value::Int(n.into()));
+        Value::Dict(vec![
+            (key("argv"), Value::List(self.argv.iter().map(|arg| bytes(arg)).collect())),
+            (key("env"), Value::Dict(env.collect())),
+            (key("cwd"), optional(&self.cwd)),
+            (key("umask"), self.umask.map_or(Value::None, |mask| Value::Int(mask.into()))),
+            (key("nice"), Value::Int(self.nice.into())),
+            (key("rlimits"), Value::Dict(self.rlimits.iter().map(limit).collect())),
+            (key("terminal"), terminal),
+            (key("size"), Value::Tuple(size.into())),
+            (key("window"), Value::int(self.window.into())),
+        ])
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its exit status.
+    pub code: Option<u8>,
+    /// The signal that ended it. With neither this nor a code, somebody else there collected the status.
+    pub signal: Option<i32>,
+}
+
+impl Status {
+    /// Whether it ended with 0.
+    pub fn success(self) -> bool {
+        self.code == Some(0)
+    }
+
+    fn from_value(value: &Value) -> Self {
+        match value.as_i64() {
+            Some(code @ 0..=255) => Status { code: Some(code as u8), signal: None },
+            Some(signal @ -255..0) => Status { code: None, signal: Some(-signal as i32) },
+            _ => Status { code: None, signal: None },
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "status {code}"),
+            (_, Some(signal)) => write!(f, "signal {signal}"),
+            _ => f.write_str("an unknown status"),
+        }
+    }
+}
+
+/// What a command left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: Status,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+/// Something that a process did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ProcessEvent {
+    /// It was started, with this process id there.
+    Started(i64),
+    /// It wrote to stdout (1) or stderr (2).
+    Output {
+        /// The file descriptor.
+        fd: u8,
+        /// What was written.
+        data: Vec<u8>,
+    },
+    /// It is gone, and all that it wrote has come. The last event.
+    Ended(Result<Status, Error>),
+}
+
+/// A process beside a child. When the last clone is dropped, the process and its group are ended.
+#[derive(Clone, Debug)]
+pub struct RemoteProcess {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    context: Context,
+    handle: Mutex<Option<Handle>>,
+    program: String,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pid: Option<i64>,
+    /// Bytes of input that may be sent.
+    credit: usize,
+    input_ended: bool,
+    ended: Option<Result<Status, Error>>,
+}
+
+impl Inner {
+    /// What a message of the child means.
+    fn take_in(&self, value: Option<&Value>) -> Vec<ProcessEvent> {
+        let host = || self.context.name().to_owned();
+        let Some(value) = value else {
+            let error = self.context.closed_error();
+            return self.end(Err(error)).into_iter().collect();
+        };
+        match value.as_seq() {
+            Some([Value::Int(STARTED), pid]) => {
+                let pid = pid.as_i64().unwrap_or_default();
+                lock(&self.state).pid = Some(pid);
+                self.changed.notify_all();
+                vec![ProcessEvent::Started(pid)]
+            }
+            Some([Value::Int(OUTPUT), Value::Int(fd @ 1..=3), data]) => {
+                let data = data.as_bytes().unwrap_or_default().to_vec();
+                vec![ProcessEvent::Output { fd: *fd as u8, data }]
+            }
+            Some([Value::Int(CREDIT), n]) => {
+                let mut state = lock(&self.state);
+                match n.as_i64().map(usize::try_from) {
+                    Some(Ok(n)) => state.credit = state.credit.saturating_add(n).min(WINDOW),
+                    _ => state.input_ended = true,
+                }
+                drop(state);
+                self.changed.notify_all();
+                Vec::new()
+            }
+            Some([Value::Int(EXIT), status]) => {
+                self.end(Ok(Status::from_value(status))).into_iter().collect()
+            }
+            Some([Value::Int(FAILED), number, why]) => {
+                let message = why.as_str().unwrap_or_default().to_owned();
+                let number = number.as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
+                let error =
+                    Error::NotStarted { host: host(), program: self.program.clone(), errno: number, message };
+                self.end(Err(error)).into_iter().collect()
+            }
+            _ => {
+                let message = format!("a malformed message about {}", self.program);
+                self.end(Err(Error::Protocol { host: host(), message })).into_iter().collect()
+            }
+        }
+    }
+
+    fn end(&self, result: Result<Status, Error>) -> Option<ProcessEvent> {
+        let mut state = lock(&self.state);
+        if state.ended.is_some() {
+            return None; // the channel closes behind the last message
+        }
+        state.ended = Some(result.clone());
+        drop(state);
+        self.changed.notify_all();
+        Some(ProcessEvent::Ended(result))
+    }
+
+    fn tell(&self, message: Vec<Value>) -> Result<(), Error> {
+        match *lock(&self.handle) {
+            Some(handle) => self.context.0.link.send(handle, &Value::Tuple(message)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(handle) = *lock(&self.handle) {
+            if lock(&self.state).ended.is_none() {
+                let _ = self.context.0.link.send(handle, &Value::Dead);
+            }
+            self.context.remove_handle(handle);
+        }
+    }
+}
+
+impl RemoteProcess {
+    /// Its process id there, once it has one.
+    pub fn id(&self) -> Option<i64> {
+        lock(&self.inner.state).pid
+    }
+
+    /// Sends input on, waiting while the process is slower. `Ok(false)` if it does not read any more.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn write(&self, data: &[u8]) -> Result<bool, Error> {
+        check_thread()?;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let mut state = lock(&self.inner.state);
+            while state.credit == 0 && !state.input_ended && state.ended.is_none() {
+                state = self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.input_ended || state.ended.is_some() {
+                return Ok(false);
+            }
+            let n = rest.len().min(state.credit).min(CHUNK);
+            state.credit -= n;
+            drop(state);
+            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(rest[..n].to_vec())])?;
+            rest = &rest[n..];
+        }
+        Ok(true)
+    }
+
+    /// Sends what there is credit for without waiting, and says how much that was.
+    pub(crate) fn try_write(&self, data: &[u8]) -> Result<usize, Error> {
+        let n = {
+            let mut state = lock(&self.inner.state);
+            let n = data.len().min(state.credit).min(CHUNK);
+            state.credit -= n;
+            n
+        };
+        if n > 0 {
+            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
+        }
+        Ok(n)
+    }
+
+    /// Writes to the terminal that it has beside its stdio.
+    pub(crate) fn type_text(&self, text: &[u8]) -> Result<(), Error> {
+        self.inner.tell(vec![Value::Int(TYPE), Value::Bytes(text.to_vec())])
+    }
+
+    /// The end of the input.
+    pub fn close_input(self) -> Self {
+        self.end_input();
+        self
+    }
+
+    /// The end of the input.
+    pub fn end_input(&self) {
+        // A child that is gone knows.
+        let _ = self.inner.tell(vec![Value::Int(INPUT_END)]);
+    }
+
+    /// Sends a signal to its process group.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        self.inner.tell(vec![Value::Int(SIGNAL), Value::Int(signal.into())])
+    }
+
+    /// Tells its terminal a new size.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
+        self.inner.tell(vec![Value::Int(RESIZE), Value::Int(rows.into()), Value::Int(columns.into())])
+    }
+
+    /// Ends its process group: with SIGTERM, and a second later with SIGKILL. Returns at once.
+    pub fn kill(&self) {
+        if let Some(handle) = *lock(&self.inner.handle) {
+            // A child that is gone has ended it.
+            let _ = self.inner.context.0.link.send(handle, &Value::Dead);
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it did not start, or the child is gone.
+    pub fn wait(&self) -> Result<Status, Error> {
+        self.wait_until(None).unwrap_or_else(|| Err(self.inner.context.closed_error()))
+    }
+
+    /// Waits for its end for some time; `None` if it still runs.
+    ///
+    /// # Errors
+    /// As [`wait`](RemoteProcess::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Status, Error>> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, until: Option<Instant>) -> Option<Result<Status, Error>> {
+        if let Err(error) = check_thread() {
+            return Some(Err(error));
+        }
+        let mut state = lock(&self.inner.state);
+        loop {
+            if let Some(ended) = &state.ended {
+                return Some(ended.clone());
+            }
+            state = match until {
+                None => self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.checked_duration_since(Instant::now())?;
+                    let waited = self.inner.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+}
+
+/// A command that runs without input, and whose output is collected: [`wait`](Running::wait) for it, or `await` it.
+#[derive(Debug)]
+#[must_use = "a command is ended when this is dropped"]
+pub struct Running {
+    process: Result<RemoteProcess, Error>,
+    slot: Arc<Slot<Result<Output, Error>>>,
+}
+
+impl Running {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it did not start, or the child is gone.
+    pub fn wait(self) -> Result<Output, Error> {
+        let process = self.process.as_ref().map_err(Error::clone)?;
+        check_thread()?;
+        self.slot.wait(None).unwrap_or_else(|| Err(process.inner.context.closed_error()))
+    }
+}
+
+impl Future for Running {
+    type Output = Result<Output, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        match &self.process {
+            Err(error) => Poll::Ready(Err(error.clone())),
+            Ok(process) => {
+                let taken = || Err(process.inner.context.closed_error());
+                self.slot.poll(cx).map(|result| result.unwrap_or_else(taken))
+            }
+        }
+    }
+}
+
+/// What the output of a process goes through on its way to readers.
+#[derive(Debug, Default)]
+struct Pipes {
+    state: Mutex<PipesState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct PipesState {
+    /// By file descriptor, stdout first.
+    data: [VecDeque<u8>; 2],
+    ended: bool,
+}
+
+impl Pipes {
+    fn take_in(&self, event: ProcessEvent) {
+        let mut state = lock(&self.state);
+        match event {
+            ProcessEvent::Output { fd, data } => state.data[usize::from(fd == 2)].extend(data),
+            ProcessEvent::Ended(_) => state.ended = true,
+            ProcessEvent::Started(_) => return,
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// A process whose input is written and whose output is read. Reading gives the process credit for more.
+#[derive(Debug)]
+pub struct Streams {
+    /// The process: its input is written through this.
+    pub process: RemoteProcess,
+    /// Its stdout.
+    pub stdout: OutputStream,
+    /// Its stderr.
+    pub stderr: OutputStream,
+}
+
+/// Reads what a process writes; the end is its end.
+#[derive(Debug)]
+pub struct OutputStream {
+    process: RemoteProcess,
+    pipes: Arc<Pipes>,
+    fd: u8,
+}
+
+impl io::Read for OutputStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        check_thread().map_err(io::Error::other)?;
+        let mut state = lock(&self.pipes.state);
+        let index = usize::from(self.fd == 2);
+        while state.data[index].is_empty() && !state.ended {
+            state = self.pipes.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let n = io::Read::read(&mut state.data[index], buffer)?;
+        drop(state);
+        if n > 0 {
+            // A child that is gone needs no credit.
+            let _ = self.process.inner.tell(vec![Value::Int(GRANT), Value::int(n.into())]);
+        }
+        Ok(n)
+    }
+}
+
+impl io::Write for RemoteProcess {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match RemoteProcess::write(self, data).map_err(io::Error::other)? {
+            true => Ok(data.len()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
