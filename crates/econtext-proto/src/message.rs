@@ -34,6 +34,8 @@ pub const HAVE: Handle = Handle(109);
 pub const LOAD: Handle = Handle(110);
 /// Child: (handle, options): starts a process, whose messages go both ways on the handle. See `process.py`.
 pub const START_PROCESS: Handle = Handle(111);
+/// Child: (name, bytes, names): keeps the bytes under the name for its processes' input, and forgets those names.
+pub const KEEP: Handle = Handle(112);
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
 /// The child allocates its handles from here.

@@ -13,6 +13,7 @@ mod encode;
 
 pub use decode::{NodeId, Pickle};
 pub use encode::encode;
+pub(crate) use encode::encode_marked;
 
 use std::collections::HashSet;
 

@@ -6,9 +6,10 @@ use crate::message::{
     CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE,
     HAVE, Handle, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
-use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode};
+use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_marked};
 use crate::value::Value;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Bounds for one session.
@@ -98,6 +99,16 @@ pub enum Event {
     Stray(Handle),
 }
 
+/// Bytes of a piece of a large string.
+const PIECE: usize = 32 << 10;
+
+/// Bytes to write, and where in them large strings are.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    large: VecDeque<Range<usize>>,
+}
+
 #[derive(Debug)]
 enum Call {
     Running { deadline: Option<Instant>, grace: Duration },
@@ -115,7 +126,7 @@ pub struct Session {
     decoder: Option<FrameDecoder>,
     limits: Limits,
     allowed: AllowList,
-    out: VecDeque<Vec<u8>>,
+    out: VecDeque<Chunk>,
     /// Bytes of the first chunk of `out` that are written.
     written: usize,
     queued: usize,
@@ -128,15 +139,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session whose first output is `payload`.
-    pub fn new(secret: &Secret, limits: Limits, payload: Vec<u8>) -> Self {
+    /// A session whose first output is `payload`. `core` is the part of it that is the same for every child.
+    pub fn new(secret: &Secret, limits: Limits, payload: Vec<u8>, core: Range<usize>) -> Self {
         Session {
             encoder: FrameEncoder::new(secret, Sender::Controller),
             decoder: None,
             limits,
             allowed: AllowList::default(),
             queued: payload.len(),
-            out: VecDeque::from([payload]),
+            out: VecDeque::from([Chunk { bytes: payload, large: VecDeque::from([core]) }]),
             written: 0,
             sent: 0,
             next_handle: FIRST_HANDLE.0,
@@ -261,24 +272,24 @@ impl Session {
     /// Values that cannot be sent, or are over the frame limit.
     pub fn send(&mut self, handle: Handle, value: &Value) -> Result<(), PickleError> {
         let mut data = Vec::new();
-        encode(handle.0, value, &self.limits.pickle, &mut data)?;
+        let large = encode_marked(handle.0, value, &self.limits.pickle, &mut data)?;
         if data.len() > self.limits.frame {
             return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
         }
         let header = self.encoder.header(&data);
         self.queued += HEADER_LEN + data.len();
-        match self.out.back_mut().filter(|last| last.len() + data.len() < 65536) {
-            Some(last) => {
-                last.extend_from_slice(&header);
-                last.extend_from_slice(&data);
+        let mut chunk = match self.out.pop_back() {
+            Some(last) if last.bytes.len() + data.len() < 65536 => last,
+            other => {
+                self.out.extend(other);
+                Chunk { bytes: Vec::with_capacity(HEADER_LEN + data.len()), large: VecDeque::new() }
             }
-            None => {
-                let mut chunk = Vec::with_capacity(HEADER_LEN + data.len());
-                chunk.extend_from_slice(&header);
-                chunk.extend_from_slice(&data);
-                self.out.push_back(chunk);
-            }
-        }
+        };
+        chunk.bytes.extend_from_slice(&header);
+        let base = chunk.bytes.len();
+        chunk.large.extend(large.into_iter().map(|range| base + range.start..base + range.end));
+        chunk.bytes.extend_from_slice(&data);
+        self.out.push_back(chunk);
         Ok(())
     }
 
@@ -309,7 +320,26 @@ impl Session {
 
     /// The next bytes to write; empty when all is written.
     pub fn transmit(&self) -> &[u8] {
-        self.out.front().map_or(&[], |chunk| &chunk[self.written..])
+        self.out.front().map_or(&[], |chunk| &chunk.bytes[self.written..])
+    }
+
+    /// As [`transmit`](Session::transmit), but no more than a piece, and whether that is one that other children may be
+    /// sent too: a part of a large string, cut at the same places each time. Such a piece is to be written whole.
+    pub fn transmit_piece(&mut self) -> (&[u8], bool) {
+        let written = self.written;
+        let Some(chunk) = self.out.front_mut() else { return (&[], false) };
+        while chunk.large.front().is_some_and(|range| range.end <= written) {
+            chunk.large.pop_front();
+        }
+        match chunk.large.front() {
+            Some(range) if range.start <= written => {
+                let begin = written - (written - range.start) % PIECE;
+                let end = range.end.min(begin + PIECE);
+                (&chunk.bytes[written..end], begin == written)
+            }
+            Some(range) => (&chunk.bytes[written..range.start], false),
+            None => (&chunk.bytes[written..], false),
+        }
     }
 
     /// Marks the first `n` bytes of [`transmit`](Session::transmit) as written.
@@ -317,7 +347,7 @@ impl Session {
         self.written += n;
         self.queued -= n;
         self.sent += n as u64;
-        if self.out.front().is_some_and(|chunk| chunk.len() <= self.written) {
+        if self.out.front().is_some_and(|chunk| chunk.bytes.len() <= self.written) {
             self.out.pop_front();
             self.written = 0;
         }

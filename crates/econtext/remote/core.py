@@ -48,7 +48,7 @@ __name__ = 'econtext.core'  # for the classes below; main() makes it true
 
 # Handles. The controller listens on the first row, the child on the second.
 FORWARD_LOG, GET_MODULE, STDIO, HELLO, GET_FILE, GET_TREE, HAVE = 100, 101, 104, 106, 107, 108, 109
-CALL_FUNCTION, PUSH_MODULE, CANCEL, LOAD, START_PROCESS = 102, 103, 105, 110, 111
+CALL_FUNCTION, PUSH_MODULE, CANCEL, LOAD, START_PROCESS, KEEP = 102, 103, 105, 110, 111, 112
 FIRST_HANDLE = 1 << 30  # the child's own; the controller's start at 1000
 
 # Kinds of module that the controller may have.

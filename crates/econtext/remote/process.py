@@ -12,13 +12,13 @@ CHUNK = 1 << 16
 
 # To the controller: what happened to the process.
 STARTED, OUTPUT, CREDIT, EXIT, FAILED = range(5)
-# From the controller: what to do. The last two are for bytes that many children behind this one get alike.
-INPUT, INPUT_END, GRANT, SIGNAL, RESIZE, TYPE, KEEP, REPEAT = range(8)
+# From the controller: what to do.
+INPUT, INPUT_END, GRANT, SIGNAL, RESIZE, TYPE, REPEAT = range(7)
 
 TERMINAL = 3  # the number of the terminal's output, where the process has one beside its stdio
 
 groups = set()  # process groups that may not outlive this process
-kept = {}  # pieces of input by name
+kept = {}  # pieces of input by name: what many children behind this one get alike comes here once
 
 
 class Process(object):
@@ -252,11 +252,7 @@ class Process(object):
                 self.input_ended = True
                 self.write_input()
             elif not self.input_ended:
-                if kind == KEEP:
-                    kept[values[0]] = values[1]
-                    for name in values[2]:
-                        kept.pop(name, None)
-                self.input.append(kept[values[0]] if kind == REPEAT else values[-1] if kind == INPUT else values[1])
+                self.input.append(kept[values[0]] if kind == REPEAT else values[0])
                 self.write_input()
 
     def resume(self):
@@ -272,6 +268,13 @@ def signal_group(pid, number):
         os.killpg(pid, number)
     except OSError:
         pass  # gone, or another user's: that one sees the end of its input
+
+
+def keep(message):
+    name, piece, gone = message
+    kept[name] = piece
+    for name in gone:
+        kept.pop(name, None)
 
 
 def kill_all():
@@ -338,4 +341,5 @@ def execute(options):
 
 
 core.stream.handlers[START_PROCESS] = lambda message: Process(*message)
+core.stream.handlers[KEEP] = keep
 core.at_end.append(kill_all)

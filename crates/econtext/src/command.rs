@@ -36,6 +36,7 @@ const GRANT: i64 = 2;
 const SIGNAL: i64 = 3;
 const RESIZE: i64 = 4;
 const TYPE: i64 = 5;
+const REPEAT: i64 = 6;
 
 /// Which terminal a process gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,7 +194,7 @@ impl Command {
                 let (stdout, stderr) = std::mem::take(&mut *lock(&into));
                 done.set(result.map(|status| Output { status, stdout, stderr }));
             }
-            ProcessEvent::Started(_) => {}
+            ProcessEvent::Started(_) | ProcessEvent::InputWanted => {}
         });
         Running { process: process.map(RemoteProcess::close_input), slot }
     }
@@ -223,11 +224,30 @@ impl Command {
     }
 
     /// `grants` says whether credit for output comes back by itself.
-    pub(crate) fn launch(
+    fn launch(
         &self,
         grants: bool,
         callback: impl Fn(ProcessEvent) + Send + Sync + 'static,
     ) -> Result<RemoteProcess, Error> {
+        let process = self.prepare(grants, callback);
+        self.launch_prepared(&process)?;
+        Ok(process)
+    }
+
+    /// Starts what [`prepare`](Command::prepare) made.
+    pub(crate) fn launch_prepared(&self, process: &RemoteProcess) -> Result<(), Error> {
+        match *lock(&process.inner.handle) {
+            Some(handle) => self.context.0.link.start_process(handle, &self.options()),
+            None => Err(self.context.closed_error()),
+        }
+    }
+
+    /// A process that is not started, so that there is nothing to miss before `callback` can be called.
+    pub(crate) fn prepare(
+        &self,
+        grants: bool,
+        callback: impl Fn(ProcessEvent) + Send + Sync + 'static,
+    ) -> RemoteProcess {
         let inner = Arc::new(Inner {
             context: self.context.clone(),
             handle: Mutex::new(None),
@@ -236,7 +256,6 @@ impl Command {
             changed: Condvar::new(),
         });
         let process = Arc::downgrade(&inner);
-        let context = self.context.clone();
         let handle = self.context.add_handle(move |value| {
             let Some(process) = process.upgrade() else { return };
             for event in process.take_in(value.as_ref()) {
@@ -252,8 +271,7 @@ impl Command {
             }
         });
         *lock(&inner.handle) = Some(handle);
-        context.0.link.start_process(handle, &self.options())?;
-        Ok(RemoteProcess { inner })
+        RemoteProcess { inner }
     }
 
     /// As `process.py` wants them.
@@ -309,6 +327,13 @@ impl Status {
     }
 }
 
+impl From<std::process::ExitStatus> for Status {
+    fn from(status: std::process::ExitStatus) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        Status { code: status.code().and_then(|code| u8::try_from(code).ok()), signal: status.signal() }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
@@ -343,6 +368,8 @@ pub enum ProcessEvent {
         /// What was written.
         data: Vec<u8>,
     },
+    /// It took some of its input in: there is room for more.
+    InputWanted,
     /// It is gone, and all that it wrote has come. The last event.
     Ended(Result<Status, Error>),
 }
@@ -398,7 +425,7 @@ impl Inner {
                 }
                 drop(state);
                 self.changed.notify_all();
-                Vec::new()
+                vec![ProcessEvent::InputWanted]
             }
             Some([Value::Int(EXIT), status]) => {
                 self.end(Ok(Status::from_value(status))).into_iter().collect()
@@ -489,6 +516,18 @@ impl RemoteProcess {
             self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
         }
         Ok(n)
+    }
+
+    /// Has the child, a hop, write a piece that it keeps or is sent for that; 0 if there is no credit for all of it.
+    pub(crate) fn try_repeat(&self, piece: &[u8]) -> Result<usize, Error> {
+        {
+            let mut state = lock(&self.inner.state);
+            let Some(left) = state.credit.checked_sub(piece.len()) else { return Ok(0) };
+            state.credit = left;
+        }
+        let name = self.inner.context.0.link.keep(piece)?;
+        self.inner.tell(vec![Value::Int(REPEAT), Value::Bytes(name.to_vec())])?;
+        Ok(piece.len())
     }
 
     /// Writes to the terminal that it has beside its stdio.
@@ -623,7 +662,7 @@ impl Pipes {
         match event {
             ProcessEvent::Output { fd, data } => state.data[usize::from(fd == 2)].extend(data),
             ProcessEvent::Ended(_) => state.ended = true,
-            ProcessEvent::Started(_) => return,
+            ProcessEvent::Started(_) | ProcessEvent::InputWanted => return,
         }
         drop(state);
         self.changed.notify_all();

@@ -1,14 +1,16 @@
 //! The controller's handle on one child.
 
 use crate::broker::{Broker, Shared, is_broker_thread};
+use crate::carrier::{Carrier, Relay};
 use crate::channel::Channel;
+use crate::command::{Command, RemoteProcess};
 use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
 use crate::foresight::Start;
 use crate::link::{CallSlot, Event, EventCallback, Link};
-use crate::payload::{Python, command_line, payload};
+use crate::payload::{Python, command_line, core_range, payload};
 use crate::process::Process;
-use crate::transport::{Local, Transport};
+use crate::transport::{Launch, Local, Transport};
 use econtext_proto::{
     Bootstrap, CallSpec, Handle, Hello, Limits, Secret, Session, Value, from_value, to_value,
 };
@@ -19,7 +21,7 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 ///
 /// ```no_run
 /// # use econtext::{Broker, Context, PathFinder, Local};
-/// # use std::sync::Arc;
+/// # use std::sync::{Arc, OnceLock, Weak};
 /// let broker = Broker::new()?;
 /// let finder = PathFinder::new().source("facts", "def cpus():\n    import os\n    return os.cpu_count()\n");
 /// let child = Context::builder("worker").finder(Arc::new(finder)).connect(&broker, Local)?;
@@ -43,6 +45,7 @@ pub struct ContextBuilder {
     limits: Limits,
     connect_timeout: Duration,
     push_budget: usize,
+    via: Option<Context>,
 }
 
 impl ContextBuilder {
@@ -85,6 +88,23 @@ impl ContextBuilder {
         self
     }
 
+    /// Starts the child from this one: a bastion, or the same host as another user. The hop passes its stream on and can
+    /// neither read it as calls nor change it unnoticed; it lives as long as what hangs on it.
+    ///
+    /// ```no_run
+    /// # use econtext::{Broker, Context, Ssh, Sudo};
+    /// # fn f(broker: &Broker) -> Result<(), econtext::Error> {
+    /// let bastion = Context::builder("bastion").connect(broker, Ssh::new("bastion"))?;
+    /// let inner = Context::builder("inner").via(&bastion).connect(broker, Ssh::new("inner"))?;
+    /// let root = Context::builder("inner as root").via(&inner).connect(broker, Sudo::new())?;
+    /// assert_eq!(root.call::<u32>("os:getuid", ()).wait()?, 0);
+    /// # Ok(()) }
+    /// ```
+    pub fn via(mut self, hop: &Context) -> Self {
+        self.via = Some(hop.clone());
+        self
+    }
+
     /// How long it may take until the child is up. Default 60 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -106,6 +126,7 @@ impl ContextBuilder {
             limits,
             connect_timeout,
             push_budget,
+            via,
         } = self;
         let failed =
             |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
@@ -115,17 +136,22 @@ impl ContextBuilder {
         let secret = Secret::new(random);
         let payload = payload(log_level, &name, &secret, limits.frame);
         let bootstrap = Bootstrap::new(&secret, limits.frame);
-        let session = Session::new(&secret, limits, payload.to_vec());
+        let session = Session::new(&secret, limits, payload.to_vec(), core_range());
         let mut launch = transport.launch(&command_line(&python, &name));
         tracing::debug!(target: "econtext", context = name, argv = ?launch.argv, "starting");
-        let process = Process::spawn(&launch).map_err(|e| {
-            let kind = match e.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ErrorKind::NoPython,
-                _ => ErrorKind::Bootstrap,
-            };
-            failed(kind, format!("cannot start {}: {e}", launch.argv.first().map_or("", |s| s)))
-        })?;
-        let parts = (process, bootstrap, launch.dialog.take());
+        let shared = broker.shared().clone();
+        let relay = via.map(|hop| Beside::prepare(&hop, &launch, &shared));
+        let carrier = match &relay {
+            Some(beside) => Carrier::Relay(beside.relay()),
+            None => Carrier::Local(Process::spawn(&launch).map_err(|e| {
+                let kind = match e.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ErrorKind::NoPython,
+                    _ => ErrorKind::Bootstrap,
+                };
+                failed(kind, format!("cannot start {}: {e}", launch.argv.first().map_or("", |s| s)))
+            })?),
+        };
+        let parts = (carrier, bootstrap, launch.dialog.take());
         let link = Link::new(
             name.clone(),
             Box::new(transport),
@@ -135,10 +161,12 @@ impl ContextBuilder {
             parts,
             (connect_timeout, push_budget),
         );
-        let shared = broker.shared().clone();
         shared
             .adopt(&link)
             .map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
+        if let Some(beside) = relay {
+            beside.start(&link)?;
+        }
         link.start_writing(&shared);
         Ok(Context(Arc::new(Inner { link, shared })))
     }
@@ -150,6 +178,45 @@ impl fmt::Debug for ContextBuilder {
             .field("name", &self.name)
             .field("python", &self.python)
             .finish_non_exhaustive()
+    }
+}
+
+/// A transport that is about to be started beside a hop.
+struct Beside {
+    command: Command,
+    process: RemoteProcess,
+    link: Arc<OnceLock<Weak<Link>>>,
+    hop: String,
+}
+
+impl Beside {
+    fn prepare(hop: &Context, launch: &Launch, shared: &Arc<Shared>) -> Self {
+        let (program, args) = launch.argv.split_first().map_or(("", &[][..]), |(p, args)| (p, args));
+        let mut command = hop.command(program).args(args);
+        for (name, value) in &launch.env {
+            command = command.env(name, value);
+        }
+        if launch.dialog.is_some() {
+            command = command.terminal_beside();
+        }
+        let link: Arc<OnceLock<Weak<Link>>> = Arc::default();
+        let (found, shared) = (link.clone(), Arc::downgrade(shared));
+        let process = command.prepare(true, move |event| {
+            if let (Some(link), Some(shared)) = (found.get().and_then(Weak::upgrade), shared.upgrade()) {
+                link.on_relay(event, &shared);
+            }
+        });
+        Beside { command, process, link, hop: hop.name().to_owned() }
+    }
+
+    fn relay(&self) -> Relay {
+        Relay { process: self.process.clone(), hop: self.hop.clone(), ended: None }
+    }
+
+    fn start(self, link: &Arc<Link>) -> Result<(), Error> {
+        // It is set only here.
+        let _ = self.link.set(Arc::downgrade(link));
+        self.command.launch_prepared(&self.process)
     }
 }
 
@@ -192,6 +259,7 @@ impl Context {
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(60),
             push_budget: 4 << 20,
+            via: None,
         }
     }
 
@@ -255,6 +323,11 @@ impl Context {
     /// Bytes that wait to be written to the child.
     pub fn queued_bytes(&self) -> usize {
         self.0.link.queued_bytes()
+    }
+
+    /// Bytes that were written to the child, the payload and what was for children behind it among them.
+    pub fn sent_bytes(&self) -> u64 {
+        self.0.link.sent_bytes()
     }
 
     /// The local process that carries the stream: the child itself, or its ssh.

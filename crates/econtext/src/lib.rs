@@ -17,6 +17,7 @@
 
 mod archive;
 mod broker;
+mod carrier;
 mod channel;
 mod command;
 mod context;
@@ -51,7 +52,10 @@ pub use foresight::{Foreseen, Foresight, Start};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
-pub use transport::{Argv, Failure, Launch, Local, Ssh, Transport};
+pub use transport::{
+    Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Nsenter, Nspawn, Podman,
+    Ssh, Su, Sudo, Transport,
+};
 
 /// Checks that `target` has the form `module:function` or `module:Class.method`.
 ///

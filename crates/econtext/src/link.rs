@@ -1,13 +1,16 @@
 //! One child as the broker sees it: a process, a bootstrap, then a session, and who waits for what.
 
+mod kept;
 mod serve;
 
 use crate::broker::Shared;
+use crate::carrier::Carrier;
+use crate::command::{ProcessEvent, Status};
 use crate::dialog::{Dialog, Step};
 use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
 use crate::foresight::Start;
-use crate::process::{Process, describe_exit};
+use crate::process::Process;
 use crate::remote;
 use crate::slot::Slot;
 use crate::sync::lock;
@@ -16,14 +19,13 @@ use econtext_proto::message::START_PROCESS;
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
 use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
+use kept::Kept;
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{SendFlags, send};
 use serve::{LOOK_AGAIN, Served, Wanted};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -55,6 +57,8 @@ pub(crate) type CallSlot = Slot<Result<Value, Error>>;
 const STDERR_TAIL: usize = 16 << 10;
 /// How long a child whose stream was closed may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a line that ends like a prompt may stand before it is taken for one.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Reads of one socket before the others have their turn.
 const READS_IN_A_ROW: usize = 16;
 
@@ -87,6 +91,7 @@ struct State {
     /// When a shutdown was asked for, the time at which patience ends.
     closing: Option<Instant>,
     served: Served,
+    kept: Kept,
 }
 
 struct Running {
@@ -97,18 +102,20 @@ struct Running {
 
 enum Phase {
     Starting {
-        process: Process,
+        carrier: Carrier,
         bootstrap: Box<Bootstrap>,
         dialog: Option<Dialog>,
+        /// When what stands on the terminal is taken for a prompt that nobody knows.
+        silence: Option<Instant>,
         started: Instant,
         give_up: Instant,
     },
     Up {
-        process: Process,
+        carrier: Carrier,
     },
     /// The stream is closed; the process is about to be.
     Ending {
-        process: Process,
+        carrier: Carrier,
         why: Why,
         since: Instant,
     },
@@ -141,12 +148,19 @@ impl Link {
         finder: Option<Arc<dyn ModuleFinder>>,
         on_event: Option<EventCallback>,
         session: Session,
-        (process, bootstrap, dialog): (Process, Bootstrap, Option<Dialog>),
+        (carrier, bootstrap, dialog): (Carrier, Bootstrap, Option<Dialog>),
         (connect_timeout, push_budget): (Duration, usize),
     ) -> Arc<Self> {
         let started = Instant::now();
         let give_up = started + connect_timeout;
-        let phase = Phase::Starting { process, bootstrap: Box::new(bootstrap), dialog, started, give_up };
+        let phase = Phase::Starting {
+            carrier,
+            bootstrap: Box::new(bootstrap),
+            dialog,
+            silence: None,
+            started,
+            give_up,
+        };
         Arc::new(Link {
             name,
             transport,
@@ -162,6 +176,7 @@ impl Link {
                 callbacks: HashMap::new(),
                 closing: None,
                 served: Served::default(),
+                kept: Kept::default(),
             }),
             ready: Slot::new(),
         })
@@ -184,7 +199,7 @@ impl Link {
         register: impl FnOnce(&OwnedFd, &OwnedFd, Option<&OwnedFd>) -> io::Result<()>,
     ) -> io::Result<()> {
         match &self.lock().phase {
-            Phase::Starting { process, .. } => {
+            Phase::Starting { carrier: Carrier::Local(process), .. } => {
                 register(&process.socket, &process.stderr, process.terminal.as_ref())
             }
             _ => Ok(()),
@@ -278,6 +293,10 @@ impl Link {
         self.lock().session.queued_bytes()
     }
 
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.lock().session.sent_bytes()
+    }
+
     pub(crate) fn add_handle(&self, callback: HandleCallback) -> Handle {
         let mut state = self.lock();
         let handle = state.session.add_receiver();
@@ -301,12 +320,7 @@ impl Link {
     }
 
     pub(crate) fn process_id(&self) -> Option<u32> {
-        match &self.lock().phase {
-            Phase::Starting { process, .. } | Phase::Up { process } | Phase::Ending { process, .. } => {
-                Some(process.id())
-            }
-            Phase::Closed(_) => None,
-        }
+        self.lock().carrier().and_then(Carrier::local).map(Process::id)
     }
 
     /// Asks the child to end, and ends it after `grace`.
@@ -367,33 +381,77 @@ impl Link {
         LinkEnd::Alive
     }
 
-    pub(crate) fn on_terminal(self: &Arc<Self>, buffer: &mut [u8], shared: &Arc<Shared>) -> LinkEnd {
-        let mut state = self.lock();
+    pub(crate) fn on_terminal(&self, buffer: &mut [u8], shared: &Shared) -> LinkEnd {
         loop {
-            let (Phase::Starting { process, .. } | Phase::Up { process }) = &state.phase else {
+            let mut state = self.lock();
+            let Some(terminal) = state.carrier().and_then(Carrier::local).and_then(|p| p.terminal.as_ref())
+            else {
                 return LinkEnd::Alive;
             };
-            let Some(terminal) = &process.terminal else { return LinkEnd::Alive };
-            let n = match rustix::io::read(terminal, &mut *buffer) {
-                Ok(n @ 1..) => n,
-                _ => return LinkEnd::Alive,
-            };
-            let Phase::Starting { dialog: Some(dialog), process, .. } = &mut state.phase else { continue };
-            match dialog.handle_bytes(&buffer[..n]) {
-                Step::Wait => {}
-                Step::Answer(answer) => {
-                    if let Some(terminal) = &process.terminal {
-                        // A terminal's buffer has room for a password.
-                        let _ = rustix::io::write(terminal, &answer);
-                    }
-                }
-                Step::Fail(kind, message) => {
-                    let error = self.connect_error(kind, message, &state);
-                    state.end(Why::Given(error));
-                    drop(state);
-                    return self.on_timer(Instant::now(), buffer, shared);
-                }
+            let Ok(n @ 1..) = rustix::io::read(terminal, &mut *buffer) else { return LinkEnd::Alive };
+            let wake = self.converse(&mut state, &buffer[..n]);
+            drop(state);
+            if let Some(at) = wake {
+                shared.wake_at(at, self.index());
             }
+        }
+    }
+
+    /// Takes in what a tool says on its terminal; returns when the broker is to look at this link.
+    fn converse(&self, state: &mut State, text: &[u8]) -> Option<Instant> {
+        let now = Instant::now();
+        let Phase::Starting { dialog: Some(dialog), silence, .. } = &mut state.phase else {
+            return None;
+        };
+        *silence = None;
+        let shown = dialog.without_nonce(text);
+        let step = dialog.handle_bytes(text);
+        state.keep_stderr(&self.name, shown.as_bytes());
+        let Phase::Starting { carrier, silence, .. } = &mut state.phase else { return None };
+        match step {
+            Step::Wait => None,
+            Step::WaitBriefly => {
+                *silence = Some(now + SILENCE);
+                *silence
+            }
+            Step::Answer(answer) => {
+                carrier.type_text(&answer);
+                None
+            }
+            Step::Fail(kind, message) => {
+                let error = self.connect_error(kind, message, state);
+                state.end(Why::Given(error));
+                Some(now)
+            }
+        }
+    }
+
+    /// Takes in what happens to the process that carries this child beside a hop.
+    pub(crate) fn on_relay(self: &Arc<Self>, event: ProcessEvent, shared: &Arc<Shared>) {
+        let mut actions = Vec::new();
+        let mut wake = None;
+        let mut state = self.lock();
+        match event {
+            ProcessEvent::Output { fd: 1, data } => self.take_in(&mut state, &data, &mut actions),
+            ProcessEvent::Output { fd: 2, data } => state.keep_stderr(&self.name, &data),
+            ProcessEvent::Output { data, .. } => wake = self.converse(&mut state, &data),
+            ProcessEvent::Ended(result) => {
+                if let Some(Carrier::Relay(relay)) = state.carrier_mut() {
+                    relay.ended = Some(result);
+                }
+                state.lost();
+                wake = Some(Instant::now());
+            }
+            ProcessEvent::Started(_) | ProcessEvent::InputWanted => {}
+        }
+        state.flush();
+        if matches!(state.phase, Phase::Ending { .. }) {
+            wake = wake.or(Some(Instant::now()));
+        }
+        drop(state);
+        self.act(actions, shared);
+        if let Some(at) = wake {
+            shared.wake_at(at, self.index());
         }
     }
 
@@ -410,6 +468,15 @@ impl Link {
         state.session.handle_timeout(now);
         self.collect(&mut state, &mut actions);
         state.flush();
+        if let Phase::Starting { dialog: Some(dialog), silence, .. } = &mut state.phase
+            && silence.is_some_and(|at| at <= now)
+        {
+            *silence = None;
+            if let Step::Fail(kind, message) = dialog.handle_silence() {
+                let error = self.connect_error(kind, message, &state);
+                state.end(Why::Given(error));
+            }
+        }
         match &state.phase {
             Phase::Starting { give_up, started, .. } if *give_up <= now => {
                 let error = Error::Timeout {
@@ -430,24 +497,27 @@ impl Link {
         let look_again = state.served.is_waiting().then(|| now + LOOK_AGAIN);
         let end = match &mut state.phase {
             phase @ (Phase::Starting { .. } | Phase::Up { .. }) => {
-                let give_up = if let Phase::Starting { give_up, .. } = phase { Some(*give_up) } else { None };
-                let times = [give_up, look_again, state.closing, state.session.poll_timeout()];
+                let (give_up, silence) = match phase {
+                    Phase::Starting { give_up, silence, .. } => (Some(*give_up), *silence),
+                    _ => (None, None),
+                };
+                let times = [give_up, silence, look_again, state.closing, state.session.poll_timeout()];
                 times.into_iter().flatten().min().map_or(LinkEnd::Alive, LinkEnd::WakeAt)
             }
-            Phase::Ending { process, since, .. } => match process.exit_status() {
+            Phase::Ending { carrier, since, .. } => match carrier.ended() {
                 None => {
                     let waited = now.saturating_duration_since(*since);
                     // It has seen the end of its stream, and ends what it started.
                     if waited > PATIENCE {
-                        process.kill();
+                        carrier.kill();
                     }
                     LinkEnd::WakeAt(
                         now + (waited / 2).clamp(Duration::from_millis(1), Duration::from_millis(50)),
                     )
                 }
-                Some(status) => {
+                Some(ended) => {
                     state.read_stderr(&self.name, buffer);
-                    self.finish(&mut state, status, &mut actions);
+                    self.finish(&mut state, ended, &mut actions);
                     LinkEnd::Gone
                 }
             },
@@ -485,8 +555,8 @@ impl Link {
             Phase::Starting { bootstrap, .. } => match bootstrap.handle_bytes(bytes) {
                 Ok(None) => return,
                 Ok(Some(ready)) => {
-                    if let Phase::Starting { process, .. } = state.take_phase() {
-                        state.phase = Phase::Up { process };
+                    if let Phase::Starting { carrier, .. } = state.take_phase() {
+                        state.phase = Phase::Up { carrier };
                     }
                     actions.push(Action::Ready(Ok(ready.hello.clone())));
                     actions.push(Action::Event(Event::Started(ready.hello)));
@@ -600,12 +670,13 @@ impl Link {
         }
     }
 
-    fn finish(&self, state: &mut State, status: ExitStatus, actions: &mut Vec<Action>) {
-        let Phase::Ending { why, .. } = state.take_phase() else { return };
+    fn finish(&self, state: &mut State, ended: Result<Status, Error>, actions: &mut Vec<Action>) {
+        let Phase::Ending { why, carrier, .. } = state.take_phase() else { return };
         tracing::debug!(target: "econtext", context = self.name, sent = state.session.sent_bytes(), "ended");
-        let error = match why {
-            Why::Given(error) => error,
-            Why::NoChild(stdout, marker) => {
+        let error = match (why, ended) {
+            (Why::Given(error), _) => error,
+            (why, Err(error)) => self.hop_error(&carrier, &error, matches!(why, Why::NoChild(..)), state),
+            (Why::NoChild(stdout, marker), Ok(status)) => {
                 let stderr = state.stderr_text();
                 let failure = Failure { status: Some(status), stderr: &stderr, stdout: &stdout };
                 let kind = self.transport.classify(&failure);
@@ -614,23 +685,41 @@ impl Link {
                     (ErrorKind::Auth, _) => "the login was refused".to_owned(),
                     (ErrorKind::HostKey, _) => "the host key is not the known one".to_owned(),
                     (ErrorKind::NoPython, _) => "no usable Python there".to_owned(),
+                    (ErrorKind::Become, _) => "another user could not be become".to_owned(),
                     (_, false) => "no child came up".to_owned(),
                     (_, true) => "the first stage ran, but no child came up".to_owned(),
                 };
-                message += &format!(" ({})", describe_exit(status));
+                message += &format!(" ({status})");
                 if !stdout.is_empty() {
                     message += &format!("; stdout: {stdout}");
                 }
                 Error::Connect { kind, host: self.name.clone(), message, stderr }
             }
-            Why::Lost if state.closing.is_some() => self.closed("disconnected", state),
-            Why::Lost => self.closed(&format!("the child ended with {}", describe_exit(status)), state),
+            (Why::Lost, _) if state.closing.is_some() => self.closed("disconnected", state),
+            (Why::Lost, Ok(status)) => self.closed(&format!("the child ended with {status}"), state),
         };
         state.phase = Phase::Closed(error.clone());
         actions.extend(state.calls.drain().map(|(_, call)| Action::Finish(call.slot, Err(error.clone()))));
         actions.extend(state.callbacks.drain().map(|(_, callback)| Action::Deliver(callback, None)));
         actions.push(Action::Ready(Err(error.clone())));
         actions.push(Action::Event(Event::Closed(error)));
+    }
+
+    /// The error of what hangs on a hop, when that is gone or could not start the transport.
+    fn hop_error(&self, carrier: &Carrier, error: &Error, starting: bool, state: &State) -> Error {
+        let hop = if let Carrier::Relay(relay) = carrier { relay.hop.as_str() } else { "" };
+        let message = format!("on the hop {hop}: {}", error.message());
+        let stderr = if error.stderr().is_empty() { state.stderr_text() } else { error.stderr().to_owned() };
+        let kind = match error.kind() {
+            kind if kind.is_connect() => kind,
+            // The transport's own program is missing there, or cannot be run.
+            ErrorKind::Exception => ErrorKind::Bootstrap,
+            _ => ErrorKind::Unreachable,
+        };
+        match starting {
+            true => Error::Connect { kind, host: self.name.clone(), message, stderr },
+            false => Error::Closed { host: self.name.clone(), message, stderr },
+        }
     }
 
     fn closed(&self, message: &str, state: &State) -> Error {
@@ -645,23 +734,33 @@ impl Link {
 impl State {
     fn socket(&self) -> Option<&OwnedFd> {
         match &self.phase {
-            Phase::Starting { process, .. } | Phase::Up { process } => Some(&process.socket),
+            Phase::Starting { carrier, .. } | Phase::Up { carrier } => carrier.local().map(|p| &p.socket),
             _ => None,
         }
     }
 
-    /// Writes what the socket has room for. An error shows up on the reading side too.
+    fn carrier(&self) -> Option<&Carrier> {
+        match &self.phase {
+            Phase::Starting { carrier, .. } | Phase::Up { carrier } | Phase::Ending { carrier, .. } => {
+                Some(carrier)
+            }
+            Phase::Closed(_) => None,
+        }
+    }
+
+    fn carrier_mut(&mut self) -> Option<&mut Carrier> {
+        match &mut self.phase {
+            Phase::Starting { carrier, .. } | Phase::Up { carrier } | Phase::Ending { carrier, .. } => {
+                Some(carrier)
+            }
+            Phase::Closed(_) => None,
+        }
+    }
+
+    /// Writes what there is room for.
     fn flush(&mut self) {
-        let (Phase::Starting { process, .. } | Phase::Up { process }) = &self.phase else { return };
-        loop {
-            let bytes = self.session.transmit();
-            if bytes.is_empty() {
-                return;
-            }
-            match retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)) {
-                Ok(n) => self.session.advance(n),
-                Err(_) => return,
-            }
+        if let Phase::Starting { carrier, .. } | Phase::Up { carrier } = &self.phase {
+            carrier.flush(&mut self.session);
         }
     }
 
@@ -680,27 +779,28 @@ impl State {
 
     fn end(&mut self, why: Why) {
         self.phase = match self.take_phase() {
-            Phase::Starting { process, .. } | Phase::Up { process } => {
+            Phase::Starting { carrier, .. } | Phase::Up { carrier } => {
                 // The stream goes now, the process when it likes, within limits.
-                let _ = rustix::net::shutdown(&process.socket, rustix::net::Shutdown::Both);
-                Phase::Ending { process, why, since: Instant::now() }
+                carrier.shutdown();
+                Phase::Ending { carrier, why, since: Instant::now() }
             }
             other => other,
         };
     }
 
     fn read_stderr(&mut self, name: &str, buffer: &mut [u8]) {
-        let (Phase::Starting { process, .. } | Phase::Up { process } | Phase::Ending { process, .. }) =
-            &self.phase
-        else {
-            return;
-        };
-        while let Ok(n @ 1..) = rustix::io::read(&process.stderr, &mut *buffer) {
-            tracing::debug!(target: "econtext", context = name, "stderr: {}", String::from_utf8_lossy(&buffer[..n]));
-            self.stderr.extend_from_slice(&buffer[..n]);
-            let over = self.stderr.len().saturating_sub(STDERR_TAIL);
-            self.stderr.drain(..over);
+        while let Some(process) = self.carrier().and_then(Carrier::local)
+            && let Ok(n @ 1..) = rustix::io::read(&process.stderr, &mut *buffer)
+        {
+            self.keep_stderr(name, &buffer[..n]);
         }
+    }
+
+    fn keep_stderr(&mut self, name: &str, data: &[u8]) {
+        tracing::debug!(target: "econtext", context = name, "stderr: {}", String::from_utf8_lossy(data));
+        self.stderr.extend_from_slice(data);
+        let over = self.stderr.len().saturating_sub(STDERR_TAIL);
+        self.stderr.drain(..over);
     }
 
     fn stderr_text(&self) -> String {

@@ -74,6 +74,11 @@ pub(crate) fn payload(level: Option<u8>, name: &str, secret: &Secret, limit: usi
     payload
 }
 
+/// Where in the payload the part is that is the same for every child.
+pub(crate) fn core_range() -> std::ops::Range<usize> {
+    5..5 + CORE.len()
+}
+
 /// Joins words for a login shell, whichever it is: single quotes mean the same to sh, csh and fish.
 pub fn shell_join<S: AsRef<str>>(words: &[S]) -> String {
     let mut line = String::new();

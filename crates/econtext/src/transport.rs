@@ -1,13 +1,17 @@
 //! Ways to start a child: an argument vector, a dialog, and what its failures mean.
 
+mod container;
+mod privilege;
 mod ssh;
 
+pub use container::{Chroot, Docker, Incus, Jail, Kubectl, Lxc, Nsenter, Nspawn, Podman};
+pub use privilege::{Doas, Su, Sudo};
 pub use ssh::Ssh;
 
+use crate::command::Status;
 use crate::dialog::Dialog;
 use crate::error::ErrorKind;
 use std::fmt;
-use std::process::ExitStatus;
 
 /// A local process to start.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ impl Launch {
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
     /// How the local process ended.
-    pub status: Option<ExitStatus>,
+    pub status: Option<Status>,
     /// The last of what it wrote to stderr.
     pub stderr: &'a str,
     /// The last of what it wrote to stdout, escaped.
@@ -90,7 +94,7 @@ impl Transport for Argv {
 pub(crate) fn classify_python(failure: &Failure<'_>) -> ErrorKind {
     let says = |text: &str| failure.stderr.contains(text) || failure.stdout.contains(text);
     let not_found = ["not found", "No such file", "Unknown command", "no Python here"].into_iter().any(says);
-    match failure.status.and_then(|s| s.code()) {
+    match failure.status.and_then(|s| s.code) {
         Some(126 | 127) => ErrorKind::NoPython,
         Some(code) if code != 0 && not_found && !says("Traceback") => ErrorKind::NoPython,
         _ => ErrorKind::Bootstrap,

@@ -3,6 +3,7 @@
 use super::{PickleError, PickleLimits};
 use crate::value::Value;
 use num_bigint::BigInt;
+use std::ops::Range;
 
 /// Appends the pickle of the 2-tuple `(handle, value)` to `out`: the data of a frame.
 ///
@@ -15,50 +16,70 @@ pub fn encode(
     limits: &PickleLimits,
     out: &mut Vec<u8>,
 ) -> Result<(), PickleError> {
-    out.extend_from_slice(b"\x80\x02");
-    encode_int(handle, out);
-    encode_value(value, limits.depth, limits, out)?;
-    out.extend_from_slice(b"\x86.");
-    Ok(())
+    encode_marked(handle, value, limits, out).map(drop)
+}
+
+/// As [`encode`], and returns where in `out` large byte strings are: what many children may be sent alike.
+pub(crate) fn encode_marked(
+    handle: i64,
+    value: &Value,
+    limits: &PickleLimits,
+    out: &mut Vec<u8>,
+) -> Result<Vec<Range<usize>>, PickleError> {
+    let mut out = Out { bytes: out, large: Vec::new() };
+    out.bytes.extend_from_slice(b"\x80\x02");
+    encode_int(handle, &mut out);
+    encode_value(value, limits.depth, limits, &mut out)?;
+    out.bytes.extend_from_slice(b"\x86.");
+    Ok(out.large)
+}
+
+/// Bytes from which on a string is large.
+const LARGE: usize = 1024;
+
+/// What is written, and where large strings are in it.
+struct Out<'a> {
+    bytes: &'a mut Vec<u8>,
+    large: Vec<Range<usize>>,
 }
 
 fn encode_value(
     value: &Value,
     depth: usize,
     limits: &PickleLimits,
-    out: &mut Vec<u8>,
+    out: &mut Out<'_>,
 ) -> Result<(), PickleError> {
     let depth = depth.checked_sub(1).ok_or(PickleError::TooDeep { limit: limits.depth })?;
-    let each = |items: &[Value], out: &mut Vec<u8>| {
+    let each = |items: &[Value], out: &mut Out<'_>| {
         items.iter().try_for_each(|v| encode_value(v, depth, limits, out))
     };
     match value {
-        Value::None => out.push(b'N'),
-        Value::Bool(true) => out.push(0x88),
-        Value::Bool(false) => out.push(0x89),
+        Value::None => out.bytes.push(b'N'),
+        Value::Bool(true) => out.bytes.push(0x88),
+        Value::Bool(false) => out.bytes.push(0x89),
         Value::Int(n) => encode_int(*n, out),
         Value::BigInt(n) => encode_big(n, out),
         Value::Float(x) => encode_float(*x, out),
         Value::Complex(re, im) => {
-            out.extend_from_slice(b"c__builtin__\ncomplex\n");
+            out.bytes.extend_from_slice(b"c__builtin__\ncomplex\n");
             encode_float(*re, out);
             encode_float(*im, out);
-            out.extend_from_slice(b"\x86R");
+            out.bytes.extend_from_slice(b"\x86R");
         }
         Value::Str(s) => encode_text(s.as_bytes(), out)?,
         Value::WideStr(s) => encode_text(s, out)?,
         Value::Bytes(b) | Value::NativeStr(b) => encode_bytes(b, out)?,
         Value::List(items) => {
-            out.extend_from_slice(b"](");
+            out.bytes.extend_from_slice(b"](");
             each(items, out)?;
-            out.push(b'e');
+            out.bytes.push(b'e');
         }
         Value::Tuple(items) => {
             if !(1..=3).contains(&items.len()) {
-                out.push(b'(');
+                out.bytes.push(b'(');
             }
             each(items, out)?;
-            out.push(match items.len() {
+            out.bytes.push(match items.len() {
                 1 => 0x85,
                 2 => 0x86,
                 3 => 0x87,
@@ -66,26 +87,26 @@ fn encode_value(
             });
         }
         Value::Dict(items) => {
-            out.extend_from_slice(b"}(");
+            out.bytes.extend_from_slice(b"}(");
             for (k, v) in items {
                 encode_value(k, depth, limits, out)?;
                 encode_value(v, depth, limits, out)?;
             }
-            out.push(b'u');
+            out.bytes.push(b'u');
         }
         Value::Set(items) | Value::FrozenSet(items) => {
             let name: &[u8] = if matches!(value, Value::Set(_)) { b"set" } else { b"frozenset" };
-            out.extend_from_slice(b"c__builtin__\n");
-            out.extend_from_slice(name);
-            out.extend_from_slice(b"\n](");
+            out.bytes.extend_from_slice(b"c__builtin__\n");
+            out.bytes.extend_from_slice(name);
+            out.bytes.extend_from_slice(b"\n](");
             each(items, out)?;
-            out.extend_from_slice(b"e\x85R");
+            out.bytes.extend_from_slice(b"e\x85R");
         }
-        Value::Dead => out.extend_from_slice(b"cecontext.core\n_DEAD\n"),
+        Value::Dead => out.bytes.extend_from_slice(b"cecontext.core\n_DEAD\n"),
         Value::Channel(handle) => {
-            out.extend_from_slice(b"cecontext.core\nChannel\n");
+            out.bytes.extend_from_slice(b"cecontext.core\nChannel\n");
             encode_int(handle.0, out);
-            out.extend_from_slice(b"\x85R");
+            out.bytes.extend_from_slice(b"\x85R");
         }
         Value::CallError(_) => return Err(unpermitted("econtext.core", "CallError")),
         Value::Object(object) => return Err(unpermitted(&object.module, &object.name)),
@@ -105,51 +126,54 @@ fn length(n: usize) -> Result<[u8; 4], PickleError> {
     }
 }
 
-fn encode_text(utf8: &[u8], out: &mut Vec<u8>) -> Result<(), PickleError> {
-    out.push(b'X');
-    out.extend_from_slice(&length(utf8.len())?);
-    out.extend_from_slice(utf8);
+fn encode_text(utf8: &[u8], out: &mut Out<'_>) -> Result<(), PickleError> {
+    out.bytes.push(b'X');
+    out.bytes.extend_from_slice(&length(utf8.len())?);
+    out.bytes.extend_from_slice(utf8);
     Ok(())
 }
 
-fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), PickleError> {
+fn encode_bytes(bytes: &[u8], out: &mut Out<'_>) -> Result<(), PickleError> {
     if let Ok(n) = u8::try_from(bytes.len()) {
-        out.extend_from_slice(&[b'U', n]);
+        out.bytes.extend_from_slice(&[b'U', n]);
     } else {
-        out.push(b'T');
-        out.extend_from_slice(&length(bytes.len())?);
+        out.bytes.push(b'T');
+        out.bytes.extend_from_slice(&length(bytes.len())?);
     }
-    out.extend_from_slice(bytes);
+    if bytes.len() >= LARGE {
+        out.large.push(out.bytes.len()..out.bytes.len() + bytes.len());
+    }
+    out.bytes.extend_from_slice(bytes);
     Ok(())
 }
 
-fn encode_float(x: f64, out: &mut Vec<u8>) {
-    out.push(b'G');
-    out.extend_from_slice(&x.to_be_bytes());
+fn encode_float(x: f64, out: &mut Out<'_>) {
+    out.bytes.push(b'G');
+    out.bytes.extend_from_slice(&x.to_be_bytes());
 }
 
-fn encode_int(n: i64, out: &mut Vec<u8>) {
+fn encode_int(n: i64, out: &mut Out<'_>) {
     if let Ok(n) = u8::try_from(n) {
-        out.extend_from_slice(&[b'K', n]);
+        out.bytes.extend_from_slice(&[b'K', n]);
     } else if let Ok(n) = u16::try_from(n) {
-        out.push(b'M');
-        out.extend_from_slice(&n.to_le_bytes());
+        out.bytes.push(b'M');
+        out.bytes.extend_from_slice(&n.to_le_bytes());
     } else if let Ok(n) = i32::try_from(n) {
-        out.push(b'J');
-        out.extend_from_slice(&n.to_le_bytes());
+        out.bytes.push(b'J');
+        out.bytes.extend_from_slice(&n.to_le_bytes());
     } else {
-        out.extend_from_slice(b"\x8a\x08");
-        out.extend_from_slice(&n.to_le_bytes());
+        out.bytes.extend_from_slice(b"\x8a\x08");
+        out.bytes.extend_from_slice(&n.to_le_bytes());
     }
 }
 
-fn encode_big(n: &BigInt, out: &mut Vec<u8>) {
+fn encode_big(n: &BigInt, out: &mut Out<'_>) {
     let bytes = n.to_signed_bytes_le();
     if let Ok(n) = u8::try_from(bytes.len()) {
-        out.extend_from_slice(&[0x8a, n]);
+        out.bytes.extend_from_slice(&[0x8a, n]);
     } else {
-        out.push(0x8b);
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        out.bytes.push(0x8b);
+        out.bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     }
-    out.extend_from_slice(&bytes);
+    out.bytes.extend_from_slice(&bytes);
 }

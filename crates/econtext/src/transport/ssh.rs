@@ -103,7 +103,7 @@ impl Transport for Ssh {
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         let says = |text: &str| failure.stderr.contains(text);
         // ssh's own failures have status 255, and none of its messages is translated.
-        match failure.status.and_then(|s| s.code()) {
+        match failure.status.and_then(|s| s.code) {
             Some(255)
                 if [
                     "Host key verification failed",

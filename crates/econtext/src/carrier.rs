@@ -1,0 +1,92 @@
+//! What carries a child's stream: a process here, or one beside another child.
+
+use crate::command::{RemoteProcess, Status};
+use crate::error::Error;
+use crate::process::Process;
+use econtext_proto::Session;
+use rustix::io::retry_on_intr;
+use rustix::net::{SendFlags, send};
+
+pub(crate) enum Carrier {
+    Local(Process),
+    Relay(Relay),
+}
+
+/// A process beside a hop. Its output arrives as events.
+pub(crate) struct Relay {
+    pub(crate) process: RemoteProcess,
+    /// The hop's name.
+    pub(crate) hop: String,
+    /// How it ended, once it has.
+    pub(crate) ended: Option<Result<Status, Error>>,
+}
+
+impl Carrier {
+    /// The local process, if it is one.
+    pub(crate) fn local(&self) -> Option<&Process> {
+        match self {
+            Carrier::Local(process) => Some(process),
+            Carrier::Relay(_) => None,
+        }
+    }
+
+    /// Writes what there is room for. An error shows up on the reading side too.
+    pub(crate) fn flush(&self, session: &mut Session) {
+        loop {
+            let written = match self {
+                Carrier::Local(process) => match session.transmit() {
+                    [] => None,
+                    bytes => retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)).ok(),
+                },
+                Carrier::Relay(relay) => match session.transmit_piece() {
+                    ([], _) => None,
+                    (piece, true) => relay.process.try_repeat(piece).ok(),
+                    (bytes, false) => relay.process.try_write(bytes).ok(),
+                },
+            };
+            match written {
+                Some(n) if n > 0 => session.advance(n),
+                _ => return,
+            }
+        }
+    }
+
+    /// Answers on its terminal.
+    pub(crate) fn type_text(&self, text: &[u8]) {
+        // A terminal's buffer has room for a password; one that is gone is noticed elsewhere.
+        match self {
+            Carrier::Local(process) => {
+                let _ = process.terminal.as_ref().map(|terminal| rustix::io::write(terminal, text));
+            }
+            Carrier::Relay(relay) => {
+                let _ = relay.process.type_text(text);
+            }
+        }
+    }
+
+    /// Ends the stream: a child sees that, and goes.
+    pub(crate) fn shutdown(&self) {
+        match self {
+            Carrier::Local(process) => {
+                let _ = rustix::net::shutdown(&process.socket, rustix::net::Shutdown::Both);
+            }
+            Carrier::Relay(relay) => relay.process.end_input(),
+        }
+    }
+
+    /// Ends the process and its group.
+    pub(crate) fn kill(&mut self) {
+        match self {
+            Carrier::Local(process) => process.kill(),
+            Carrier::Relay(relay) => relay.process.kill(),
+        }
+    }
+
+    /// How it ended, if it did. The error is that of the hop.
+    pub(crate) fn ended(&mut self) -> Option<Result<Status, Error>> {
+        match self {
+            Carrier::Local(process) => process.exit_status().map(|status| Ok(Status::from(status))),
+            Carrier::Relay(relay) => relay.ended.clone(),
+        }
+    }
+}

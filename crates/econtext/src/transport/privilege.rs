@@ -1,0 +1,403 @@
+//! Another user on the same machine: sudo, su and doas.
+//!
+//! The tool runs in the C locale, the child behind it in that which was there before. Each gets a terminal beside its
+//! stdio: some configurations demand one, and it is where passwords are asked for.
+
+use super::{Failure, Launch, Transport, classify_python};
+use crate::dialog::Dialog;
+use crate::error::ErrorKind;
+use crate::payload::shell_join;
+use secrecy::SecretString;
+use std::fmt;
+
+/// Puts the locale back: `$0` is an x, for sudo loses empty words, and what `LC_ALL` was.
+const RESTORE: &str = r#"if [ "$0" = x ];then unset LC_ALL;else LC_ALL=${0#x};export LC_ALL;fi;"#;
+
+/// How a tool takes the command that it is to run.
+#[derive(Clone, Copy, PartialEq)]
+enum Takes {
+    /// As words.
+    Words,
+    /// As words, of which it escapes all but the dollar signs for a login shell: `sudo -i`.
+    WordsOfLogin,
+    /// As one word for a shell, with its own stdio for questions: su.
+    Line,
+}
+
+/// A shell command that runs `tool` in the C locale, and in that the child in the old one.
+fn in_c_locale(tool: &[String], child: &[String], takes: Takes) -> Vec<String> {
+    let tool = shell_join(tool);
+    let child = shell_join(child);
+    let quote = |text: &str| shell_join(&[text]);
+    let inner = |script: &str| shell_join(&["sh", "-c", script]);
+    let (aside, behind) = match takes {
+        Takes::Words => ("", format!("{} \"x$l\"", inner(&format!("{RESTORE}exec {child}")))),
+        Takes::WordsOfLogin => {
+            ("", format!("{} \"x$l\"", inner(&without_dollars(&format!("{RESTORE}exec {child}")))))
+        }
+        Takes::Line => {
+            // The terminal is its stdio; the stream waits on other file descriptors. The value gets quotes around it for
+            // the shell that runs the line, and has none in it.
+            let script = inner(&format!("{RESTORE}exec {child} <&3 >&4 2>&5 3<&- 4>&- 5>&-"));
+            let aside = "exec 3<&0 4>&1 5>&2 </dev/tty >/dev/tty 2>&1;";
+            (aside, format!("{}\"$l\"{}", quote(&format!("{script} 'x")), quote("'")))
+        }
+    };
+    let script = format!("{aside}l=${{LC_ALL-}};LC_ALL=C;export LC_ALL;exec {tool} {behind}");
+    vec!["sh".to_owned(), "-c".to_owned(), script]
+}
+
+/// A script that does the same and has no dollar sign in it.
+fn without_dollars(script: &str) -> String {
+    let mut octal = String::new();
+    for byte in script.bytes() {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b' ' | b'=' | b'-' | b'/' | b'.' | b',' => {
+                octal.push(char::from(byte))
+            }
+            _ => octal.push_str(&format!("\\0{byte:03o}")),
+        }
+    }
+    format!("eval \"`printf %b '{octal}'`\"")
+}
+
+/// What it means that a tool ended without a child: its own complaints are about becoming another user.
+fn classify(tool: &str, failure: &Failure<'_>) -> ErrorKind {
+    let base = tool.rsplit('/').next().unwrap_or(tool);
+    let own = failure.stderr.lines().any(|line| {
+        let line = line.trim_start();
+        line.strip_prefix(base)
+            .or_else(|| line.strip_prefix(tool))
+            .is_some_and(|rest| rest.starts_with([':', '-']))
+            || line.contains(&format!("{base}: not found"))
+            || line.contains(&format!("{base}: command not found"))
+            || line.contains("is not in the sudoers file")
+            || line.contains("is not allowed to")
+    });
+    match classify_python(failure) {
+        ErrorKind::NoPython if failure.stderr.contains("no Python here") => ErrorKind::NoPython,
+        _ if own => ErrorKind::Become,
+        kind => kind,
+    }
+}
+
+/// A child as another user, by `sudo`.
+///
+/// Without a password, sudo may not ask for one.
+///
+/// ```
+/// use econtext::{Sudo, Transport as _};
+/// let launch = Sudo::new().user("postgres").launch(&["python3".to_owned()]);
+/// assert!(launch.argv[2].contains("sudo -u postgres"));
+/// ```
+#[derive(Clone)]
+pub struct Sudo {
+    program: String,
+    user: String,
+    password: Option<SecretString>,
+    options: Vec<String>,
+}
+
+impl Default for Sudo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sudo {
+    /// `sudo`, to root.
+    pub fn new() -> Self {
+        Sudo { program: "sudo".into(), user: "root".into(), password: None, options: Vec::new() }
+    }
+
+    /// The program, if it is not the first `sudo` there.
+    pub fn program(mut self, program: impl Into<String>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// The user to become.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// What to answer when a password is asked for.
+    pub fn password(mut self, password: SecretString) -> Self {
+        self.password = Some(password);
+        self
+    }
+
+    /// Through the user's login shell: `-i`.
+    pub fn login(self) -> Self {
+        self.arg("-i")
+    }
+
+    /// With the user's home directory as `HOME`: `-H`.
+    pub fn set_home(self) -> Self {
+        self.arg("-H")
+    }
+
+    /// With the environment as it is: `-E`.
+    pub fn preserve_env(self) -> Self {
+        self.arg("-E")
+    }
+
+    /// The SELinux role: `-r`.
+    pub fn selinux_role(self, role: impl Into<String>) -> Self {
+        self.arg("-r").arg(role)
+    }
+
+    /// The SELinux type: `-t`.
+    pub fn selinux_type(self, kind: impl Into<String>) -> Self {
+        self.arg("-t").arg(kind)
+    }
+
+    /// A further argument, before the command.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.options.push(arg.into());
+        self
+    }
+}
+
+impl Transport for Sudo {
+    fn launch(&self, child: &[String]) -> Launch {
+        let nonce = nonce();
+        let mut tool = vec![self.program.clone(), "-u".into(), self.user.clone()];
+        match self.password {
+            // A colon, for people who see it.
+            Some(_) => tool.extend(["-p".into(), format!("{nonce}:")]),
+            None => tool.push("-n".into()),
+        }
+        tool.extend(self.options.iter().cloned());
+        tool.push("--".into());
+        let takes = if self.options.iter().any(|o| o == "-i") { Takes::WordsOfLogin } else { Takes::Words };
+        let mut launch = Launch::new(in_c_locale(&tool, child, takes));
+        launch.dialog = Some(Dialog::new(ErrorKind::Become, self.password.clone()).nonce(nonce));
+        launch
+    }
+
+    fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
+        classify(&self.program, failure)
+    }
+}
+
+/// A child as another user, by `su`.
+#[derive(Clone)]
+pub struct Su {
+    program: String,
+    user: String,
+    password: Option<SecretString>,
+    options: Vec<String>,
+}
+
+impl Default for Su {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Su {
+    /// `su`, to root.
+    pub fn new() -> Self {
+        Su { program: "su".into(), user: "root".into(), password: None, options: Vec::new() }
+    }
+
+    /// The program, if it is not the first `su` there.
+    pub fn program(mut self, program: impl Into<String>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// The user to become.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// What to answer when a password is asked for: that of the user to become.
+    pub fn password(mut self, password: SecretString) -> Self {
+        self.password = Some(password);
+        self
+    }
+
+    /// As at a login: `-l`.
+    pub fn login(self) -> Self {
+        self.arg("-l")
+    }
+
+    /// With the environment as it is: `-m`.
+    pub fn preserve_env(self) -> Self {
+        self.arg("-m")
+    }
+
+    /// A further argument, before the user.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.options.push(arg.into());
+        self
+    }
+}
+
+impl Transport for Su {
+    fn launch(&self, child: &[String]) -> Launch {
+        let mut tool = vec![self.program.clone()];
+        tool.extend(self.options.iter().cloned());
+        tool.extend([self.user.clone(), "-c".into()]);
+        let mut launch = Launch::new(in_c_locale(&tool, child, Takes::Line));
+        launch.dialog = Some(Dialog::new(ErrorKind::Become, self.password.clone()));
+        launch
+    }
+
+    fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
+        classify(&self.program, failure)
+    }
+}
+
+/// A child as another user, by `doas`.
+///
+/// Without a password, doas may not ask for one.
+#[derive(Clone)]
+pub struct Doas {
+    program: String,
+    user: String,
+    password: Option<SecretString>,
+    options: Vec<String>,
+}
+
+impl Default for Doas {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Doas {
+    /// `doas`, to root.
+    pub fn new() -> Self {
+        Doas { program: "doas".into(), user: "root".into(), password: None, options: Vec::new() }
+    }
+
+    /// The program, if it is not the first `doas` there.
+    pub fn program(mut self, program: impl Into<String>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// The user to become.
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// What to answer when a password is asked for.
+    pub fn password(mut self, password: SecretString) -> Self {
+        self.password = Some(password);
+        self
+    }
+
+    /// A further argument, before the command.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.options.push(arg.into());
+        self
+    }
+}
+
+impl Transport for Doas {
+    fn launch(&self, child: &[String]) -> Launch {
+        let mut tool = vec![self.program.clone(), "-u".into(), self.user.clone()];
+        if self.password.is_none() {
+            tool.push("-n".into());
+        }
+        tool.extend(self.options.iter().cloned());
+        tool.push("--".into());
+        let mut launch = Launch::new(in_c_locale(&tool, child, Takes::Words));
+        launch.dialog = Some(Dialog::new(ErrorKind::Become, self.password.clone()));
+        launch
+    }
+
+    fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
+        classify(&self.program, failure)
+    }
+}
+
+/// A text that stands nowhere else. It need not be secret.
+fn nonce() -> String {
+    let mut random = [0; 8];
+    // Without random numbers there is no context either: that error is the one that is shown.
+    let _ = getrandom::fill(&mut random);
+    format!("econtext-{:016x}", u64::from_ne_bytes(random))
+}
+
+macro_rules! debug_without_password {
+    ($($name:ident),*) => {
+        $(impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("user", &self.user)
+                    .field("options", &self.options)
+                    .finish_non_exhaustive()
+            }
+        })*
+    };
+}
+
+debug_without_password!(Sudo, Su, Doas);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Runs a launch, and returns what it wrote to stdout.
+    fn locale_of(argv: &[String], before: Option<&str>) -> String {
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).env_remove("LC_ALL");
+        if let Some(before) = before {
+            command.env("LC_ALL", before);
+        }
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn the_tool_runs_in_the_c_locale_and_the_child_in_its_own() {
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let child = words(&["sh", "-c", "echo \"in ${LC_ALL-none} with $1\"", "x", "it's $HOME"]);
+        let shown = "echo \"tool $LC_ALL\"";
+        for (takes, tool) in [
+            (Takes::Words, words(&["sh", "-c", &format!("{shown}; \"$@\""), "tool"])),
+            // What sudo -i makes of its words: an escape for all but letters, digits, _, - and $.
+            (
+                Takes::WordsOfLogin,
+                words(&[
+                    "python3",
+                    "-c",
+                    "import os,re,sys; print('tool', os.environ['LC_ALL'], flush=True); os.execlp('sh', 'sh', '-c', ' '.join(re.sub(r'([^\\w$-])', r'\\\\\\1', w) for w in sys.argv[1:]))",
+                ]),
+            ),
+            (Takes::Line, words(&["sh", "-c", &format!("{shown} >&4; eval \"$0\"")])),
+        ] {
+            let mut argv = in_c_locale(&tool, &child, takes);
+            // There is no terminal here.
+            argv[2] = argv[2].replace("/dev/tty", "/dev/null");
+            assert_eq!(locale_of(&argv, Some("de_DE.UTF-8")), "tool C\nin de_DE.UTF-8 with it's $HOME\n");
+            assert_eq!(locale_of(&argv, None), "tool C\nin none with it's $HOME\n");
+        }
+    }
+
+    #[test]
+    fn passwords_are_in_no_argument_and_no_debug() {
+        let child = ["python3".to_owned()];
+        let sudo = Sudo::new().password("s3cret".into()).set_home().selinux_role("r").selinux_type("t");
+        let su = Su::new().user("x").password("s3cret".into()).login();
+        let doas = Doas::new().password("s3cret".into());
+        for text in [
+            format!("{:?} {:?}", sudo.launch(&child), sudo),
+            format!("{:?} {:?}", su.launch(&child), su),
+            format!("{:?} {:?}", doas.launch(&child), doas),
+        ] {
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+        let script = &sudo.launch(&child).argv[2];
+        assert!(script.contains(" -H -r r -t t -- sh -c "), "{script}");
+        assert!(su.launch(&child).argv[2].contains("su -l x -c "));
+    }
+}
