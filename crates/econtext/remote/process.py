@@ -17,7 +17,7 @@ INPUT, INPUT_END, GRANT, SIGNAL, RESIZE, TYPE, REPEAT = range(7)
 
 TERMINAL = 3  # the number of the terminal's output, where the process has one beside its stdio
 
-groups = set()  # process groups that may not outlive this process
+groups = {}  # process groups that may not outlive this process, by the number of their leader
 kept = {}  # pieces of input by name: what many children behind this one get alike comes here once
 
 
@@ -25,7 +25,7 @@ class Process(object):
     """One process, its pipes and what is on the way through them."""
 
     def __init__(self, handle, options):
-        self.handle, self.credit = handle, options[b'window']
+        self.handle, self.credit, self.is_transport = handle, options[b'window'], options[b'transport']
         self.lock = thread.allocate_lock()
         self.files = {}  # what is read from it, by number
         self.paused = set()
@@ -77,7 +77,7 @@ class Process(object):
                 os._exit(127)
         for fd in set(theirs + [report]):
             os.close(fd)
-        groups.add(self.pid)
+        groups[self.pid] = self
         core.broker.start_receive(no_inherit(result), lambda: self.on_started(result))
 
     def on_started(self, result):
@@ -86,7 +86,7 @@ class Process(object):
         os.close(result)
         if problem:
             os.waitpid(self.pid, 0)
-            groups.discard(self.pid)
+            groups.pop(self.pid, None)
             return self.fail(struct.unpack('>L', problem[:4])[0], problem[4:].decode('utf-8', 'replace'))
         self.send(STARTED, self.pid)
         with self.lock:
@@ -117,7 +117,7 @@ class Process(object):
             os.killpg(self.pid, 0)  # is there anything left of its group?
         except OSError as e:
             if e.errno == errno.ESRCH:
-                groups.discard(self.pid)
+                groups.pop(self.pid, None)
         with self.lock:
             self.status, self.exited = status, True
             for number in list(self.files):
@@ -278,8 +278,22 @@ def keep(message):
 
 
 def kill_all():
-    for pid in list(groups):
-        signal_group(pid, signal.SIGKILL)
+    """At the end of this process. A further child behind a transport has its own to end first: it sees its input end."""
+    transports = {}
+    for pid, process in list(groups.items()):
+        if process.is_transport:
+            transports[pid] = process
+            for fd in process.stdin, process.terminal:
+                if fd is not None:
+                    os.close(fd)
+        else:
+            signal_group(pid, signal.SIGKILL)
+    stop = time.time() + .8
+    while time.time() < stop and any(pid in groups for pid in transports):
+        time.sleep(.01)
+    for pid in transports:
+        if pid in groups:
+            signal_group(pid, signal.SIGKILL)
 
 
 # -- in the forked process

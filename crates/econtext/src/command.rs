@@ -72,6 +72,7 @@ pub struct Command {
     terminal: Terminal,
     size: (u16, u16),
     window: usize,
+    transport: bool,
 }
 
 impl Context {
@@ -90,6 +91,7 @@ impl Context {
             terminal: Terminal::None,
             size: (24, 80),
             window: WINDOW,
+            transport: false,
         }
     }
 
@@ -151,6 +153,12 @@ impl Command {
     /// Gives it a terminal of this size for stdin, stdout and stderr, which then are one.
     pub fn terminal(mut self, rows: u16, columns: u16) -> Self {
         (self.terminal, self.size) = (Terminal::Stdio, (rows, columns));
+        self
+    }
+
+    /// It carries the stream of a further child, which ends by itself when that does.
+    pub(crate) fn transport(mut self) -> Self {
+        self.transport = true;
         self
     }
 
@@ -298,6 +306,7 @@ impl Command {
             (key("rlimits"), Value::Dict(self.rlimits.iter().map(limit).collect())),
             (key("terminal"), terminal),
             (key("size"), Value::Tuple(size.into())),
+            (key("transport"), Value::Bool(self.transport)),
             (key("window"), Value::int(self.window.into())),
         ])
     }

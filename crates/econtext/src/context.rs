@@ -192,7 +192,7 @@ struct Beside {
 impl Beside {
     fn prepare(hop: &Context, launch: &Launch, shared: &Arc<Shared>) -> Self {
         let (program, args) = launch.argv.split_first().map_or(("", &[][..]), |(p, args)| (p, args));
-        let mut command = hop.command(program).args(args);
+        let mut command = hop.command(program).args(args).transport();
         for (name, value) in &launch.env {
             command = command.env(name, value);
         }

@@ -56,7 +56,7 @@ pub(crate) type CallSlot = Slot<Result<Value, Error>>;
 /// Bytes of stderr that are kept for errors.
 const STDERR_TAIL: usize = 16 << 10;
 /// How long a child whose stream was closed may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a line that ends like a prompt may stand before it is taken for one.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Reads of one socket before the others have their turn.
