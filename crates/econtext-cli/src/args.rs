@@ -39,6 +39,11 @@ pub(crate) enum Verb {
         override_usage = "econtext run [OPTIONS] TARGETS SCRIPT.py [ARG]...\n       econtext run [OPTIONS] TARGETS -c CODE [ARG]...\n       econtext run [OPTIONS] TARGETS -m MODULE [ARG]..."
     )]
     Run(Common),
+    /// Run a command
+    ///
+    /// It gets stdin, and a copy of all of it on several hosts. Its own session ends with the run.
+    #[command(override_usage = "econtext exec [OPTIONS] TARGETS -- CMD [ARG]...")]
+    Exec(Exec),
     /// Connect, and show the Python, the user and the round trip
     #[command(override_usage = "econtext ping [OPTIONS] TARGETS")]
     Ping(Common),
@@ -48,13 +53,31 @@ impl Verb {
     pub(crate) fn common(&self) -> &Common {
         match self {
             Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) => common,
+            Verb::Exec(exec) => &exec.common,
         }
     }
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// The words are one line for /bin/sh there
+    #[arg(long)]
+    pub(crate) shell: bool,
+    /// Without Python there: the transport runs the command by itself
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Give the command a terminal
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) tty: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Hosts: names, user@host:port, local:, ssh:host; comma-separated
+    /// Hosts: names, user@host:port, or with a scheme: local: ssh: docker: podman: kubectl: lxc: incus: nspawn:
+    /// nsenter: chroot: jail:; comma-separated
     #[arg(value_name = "TARGETS")]
     pub(crate) targets: Option<String>,
 
@@ -68,10 +91,28 @@ pub(crate) struct Common {
     /// User to log in as
     #[arg(short = 'l', long, short_alias = 'u', value_name = "USER", help_heading = "Identity")]
     pub(crate) user: Option<String>,
+    /// Become another user there, by sudo if not said otherwise
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "sudo|su|doas",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "sudo",
+        help_heading = "Identity"
+    )]
+    pub(crate) r#become: Option<Become>,
+    /// User to become
+    #[arg(long, value_name = "USER", default_value = "root", help_heading = "Identity")]
+    pub(crate) become_user: String,
+    /// Ask for the password to become that user
+    #[arg(short = 'K', long, requires = "become", help_heading = "Identity")]
+    pub(crate) ask_become_pass: bool,
     /// Ask for the ssh password
     #[arg(short = 'k', long, help_heading = "Identity")]
     pub(crate) ask_pass: bool,
-    /// Shell command that prints the ssh password
+    /// Shell command that prints the password for ssh, and to become another user
     #[arg(long, value_name = "CMD", conflicts_with = "ask_pass", help_heading = "Identity")]
     pub(crate) password_cmd: Option<String>,
 
@@ -94,6 +135,10 @@ pub(crate) struct Common {
     #[arg(long, value_name = "CMD", default_value = "ssh", help_heading = "Ssh")]
     pub(crate) ssh: String,
 
+    /// Start children from this target, a bastion (repeatable, outermost first)
+    #[arg(long, value_name = "TARGET", help_heading = "Hops")]
+    pub(crate) via: Vec<String>,
+
     /// Python to run there
     #[arg(long, value_name = "PATH|auto", default_value = "auto", help_heading = "Python")]
     pub(crate) python: String,
@@ -110,6 +155,19 @@ pub(crate) struct Common {
     #[arg(long, value_name = "DIR", requires = "spool", help_heading = "Python")]
     pub(crate) spool_dir: Option<String>,
 
+    /// Variable of the environment there (repeatable)
+    #[arg(long, value_name = "K=V", help_heading = "Python")]
+    pub(crate) env: Vec<String>,
+    /// Working directory there
+    #[arg(long, value_name = "DIR", help_heading = "Python")]
+    pub(crate) chdir: Option<String>,
+
+    /// By how much to be nicer to others there
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) nice: Option<i32>,
+    /// Limit of setrlimit there: nofile=1024, as=unlimited (repeatable)
+    #[arg(long, value_name = "NAME=V", help_heading = "Limits")]
+    pub(crate) rlimit: Vec<String>,
     /// Hosts at a time
     #[arg(short = 'f', long, value_name = "N", default_value = "64", help_heading = "Limits")]
     pub(crate) forks: std::num::NonZeroUsize,
@@ -138,6 +196,14 @@ pub(crate) struct Common {
     /// With exactly one target, exit with the program's own status
     #[arg(short = 'S', long, help_heading = "Output")]
     pub(crate) status: bool,
+}
+
+/// How another user is become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Become {
+    Sudo,
+    Su,
+    Doas,
 }
 
 /// How results are shown.
@@ -197,7 +263,9 @@ fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<usize> {
     let (_, verb) = words.next()?;
     let verb = command.find_subcommand(verb)?;
     let takes_value = |id: &dyn Fn(&clap::Arg) -> bool| {
-        verb.get_arguments().find(|a| id(a)).is_some_and(|a| a.get_action().takes_values())
+        verb.get_arguments()
+            .find(|a| id(a))
+            .is_some_and(|a| a.get_action().takes_values() && !a.is_require_equals_set())
     };
     let mut targets_given = false;
     while let Some((at, word)) = words.next() {
@@ -216,6 +284,9 @@ fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<usize> {
                 return Some(at);
             }
             for (i, short) in word.char_indices().skip(1) {
+                if short == '=' {
+                    break; // behind it is a value
+                }
                 targets_given |= short == 'w';
                 let is_it = |a: &clap::Arg| {
                     a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&short))
@@ -244,10 +315,8 @@ mod tests {
     fn parsed(line: &[&str]) -> (Option<String>, Vec<String>, u8) {
         let argv = ["econtext"].iter().chain(line).map(OsString::from).collect();
         let cli = parse(argv).unwrap_or_else(|e| panic!("{e}"));
-        let common = match cli.verb {
-            Verb::Call(c) | Verb::Run(c) | Verb::Ping(c) => c,
-        };
-        (common.targets, common.rest, common.verbose)
+        let common = cli.verb.common();
+        (common.targets.clone(), common.rest.clone(), common.verbose)
     }
 
     #[test]
@@ -281,6 +350,9 @@ mod tests {
             parsed(&["call", "h", "m:f", "-1", "--", "x=1"]),
             (host.clone(), strings(&["m:f", "-1", "--", "x=1"]), 0)
         );
-        assert_eq!(parsed(&["ping", "h"]), (host, vec![], 0));
+        assert_eq!(parsed(&["ping", "h"]), (host.clone(), vec![], 0));
+        assert_eq!(parsed(&["exec", "-b", "h", "--", "ls", "-l"]), (host.clone(), strings(&["ls", "-l"]), 0));
+        assert_eq!(parsed(&["exec", "-b", "--via", "x", "h", "ls"]), (host.clone(), strings(&["ls"]), 0));
+        assert_eq!(parsed(&["exec", "-b=su", "h", "ls", "-v"]), (host, strings(&["ls", "-v"]), 0));
     }
 }

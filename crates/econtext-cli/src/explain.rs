@@ -6,10 +6,13 @@ use econtext::{Foreseen, Foresight, ModuleKind};
 use std::fmt::Write as _;
 
 /// The command of every target, and the modules that would go ahead: bytes as sent, and who imports them.
-pub(crate) fn text(common: &Common, targets: &[Target], foresight: &Foresight) -> String {
+pub(crate) fn text(common: &Common, targets: &[Target], hops: &[Target], foresight: &Foresight) -> String {
     let mut out = String::new();
     for target in targets {
-        let _ = writeln!(out, "{}: {}", target.name, target.command(common));
+        for (depth, command) in target.commands(common, hops).iter().enumerate() {
+            let then = if depth == 0 { "" } else { "then there: " };
+            let _ = writeln!(out, "{}: {then}{command}", target.name);
+        }
     }
     let mut total = 0;
     for Foreseen { module, importer } in &foresight.modules {

@@ -1,5 +1,6 @@
 //! This process's stdin, for the programs that run.
 
+use crate::exec::Sink;
 use crate::job::lock;
 use std::io::{self, IsTerminal as _, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -30,14 +31,13 @@ impl Inputs {
     }
 
     /// Starts to feed a program.
-    pub(crate) fn feed(&self, input: econtext::Input) {
+    pub(crate) fn feed(&self, input: impl Sink) {
         let mut reader: Box<dyn Read + Send> = match self {
-            Inputs::None => return input.close(),
+            Inputs::None => Box::new(io::empty()),
             Inputs::One => Box::new(io::stdin()),
             Inputs::Many(copy) => Box::new(Reader { copy: copy.clone(), at: 0 }),
         };
-        // What is not read any more needs no more.
-        std::thread::spawn(move || drop(input.copy_from(&mut reader)));
+        std::thread::spawn(move || input.copy(&mut *reader));
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod args;
 mod console;
+mod exec;
 mod explain;
 mod input;
 mod job;
 mod json;
 mod report;
 mod script;
+mod surroundings;
 mod target;
 mod verbs;
 

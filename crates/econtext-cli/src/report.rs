@@ -108,6 +108,9 @@ impl Report {
                         state.console.text(index, host, 2, &format!("exit status {status}"));
                     }
                     Outcome::Exit(_) => {}
+                    Outcome::Signal(signal) => {
+                        state.console.text(index, host, 2, &format!("ended by signal {signal}"));
+                    }
                     Outcome::Failed(error) => {
                         let text = describe(error, self.many, host);
                         state.console.text(index, host, 2, &text);
@@ -214,6 +217,9 @@ fn write_outcome(line: &mut String, outcome: &Outcome) {
         Outcome::Exit(0) => line.push_str(",\"ok\":true,\"value\":null"),
         Outcome::Exit(status) => {
             let _ = write!(line, ",\"ok\":false,\"kind\":\"exit\",\"status\":{status}");
+        }
+        Outcome::Signal(signal) => {
+            let _ = write!(line, ",\"ok\":false,\"kind\":\"signal\",\"signal\":{signal}");
         }
         Outcome::Failed(error) => {
             let _ = write!(line, ",\"ok\":false,\"kind\":\"{}\",\"error\":", error.kind());

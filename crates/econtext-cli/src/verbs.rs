@@ -1,13 +1,15 @@
 //! The verbs: what each does on a host.
 
-use crate::args::{Cli, Common, Mode, Usage, Verb};
+use crate::args::{Cli, Common, Exec, Mode, Usage, Verb};
 use crate::console::complain;
+use crate::exec;
 use crate::input::Inputs;
-use crate::job::{Host, Job, Outcome, Stop, exit_status};
+use crate::job::{Host, Job, Outcome, Stop, exit_status, pool};
 use crate::json::argument;
 use crate::report::Report;
 use crate::script;
-use crate::target::{Target, parse_list};
+use crate::surroundings::Surroundings;
+use crate::target::{Passwords, Target, parse as parse_target, parse_list};
 use anyhow::{Context as _, anyhow};
 use econtext::{
     Error, ErrorKind, Foresight, ModuleFinder as _, PathFinder, Program, Start, Value, is_identifier,
@@ -34,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
     match &cli.verb {
         Verb::Call(_) => call(common, &targets, &rest, cli.explain),
         Verb::Run(_) => run_program(common, &targets, &rest, cli.explain),
+        Verb::Exec(exec) => run_command(exec, &targets, &rest, cli.explain),
         Verb::Ping(_) if cli.explain => explain(common, &targets, &Foresight::default()),
         Verb::Ping(_) => ping(common, &targets, &rest),
     }
@@ -82,7 +85,42 @@ fn set_up_log(verbose: u8) {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Runs `work` everywhere and reports.
+/// What there is to every run: where it is shown, what stops it, and when it began.
+struct Run<'a> {
+    common: &'a Common,
+    report: Arc<Report>,
+    stop: Arc<Stop>,
+    signal: Arc<AtomicI32>,
+    started: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn start(common: &'a Common, targets: &[Target], show_none: bool) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let many = targets.len() > 1;
+        let mode = if common.jsonl { Mode::Jsonl } else { common.output };
+        let report = Arc::new(Report::new(mode, many, many && !common.no_prefix, common.quiet, show_none));
+        let stop = Arc::new(Stop::default());
+        let signal = watch_signals(&stop)?;
+        Ok(Run { common, report, stop, signal, started })
+    }
+
+    /// Sums up; the exit status.
+    fn finish(&self, outcomes: &[Outcome]) -> u8 {
+        self.report.summary(outcomes, self.started.elapsed());
+        let signal = self.signal.load(Ordering::Acquire);
+        if signal != 0 {
+            return u8::try_from(128 + signal).unwrap_or(1);
+        }
+        match outcomes {
+            [Outcome::Exit(status)] if self.common.status => *status,
+            [Outcome::Signal(signal)] if self.common.status => u8::try_from(128 + signal).unwrap_or(255),
+            outcomes => exit_status(outcomes),
+        }
+    }
+}
+
+/// Runs `work` in a child on every target and reports.
 fn everywhere(
     common: &Common,
     targets: &[Target],
@@ -91,30 +129,32 @@ fn everywhere(
     show_none: bool,
     work: impl Fn(&Host<'_>) -> Outcome + Sync,
 ) -> anyhow::Result<u8> {
-    let started = Instant::now();
-    let many = targets.len() > 1;
-    let mode = if common.jsonl { Mode::Jsonl } else { common.output };
-    let report = Arc::new(Report::new(mode, many, many && !common.no_prefix, common.quiet, show_none));
+    let run = Run::start(common, targets, show_none)?;
     let log_level = match common.verbose {
         _ if !forward_log => None,
         0 => Some(30),
         1 => Some(20),
         _ => Some(10),
     };
-    let stop = Arc::new(Stop::default());
-    let signal = watch_signals(&stop)?;
-    let password = password(common)?;
-    let job = Job { common, report: report.clone(), finder: Arc::new(finder), password, log_level, stop };
-    let outcomes = job.run(targets, work)?;
-    report.summary(&outcomes, started.elapsed());
-    let signal = signal.load(Ordering::Acquire);
-    if signal != 0 {
-        return Ok(128 + signal as u8);
+    if let Some(tool) = common.r#become.filter(|_| !common.quiet && !common.jsonl) {
+        let hosts = match targets {
+            [one] => one.name.clone(),
+            many => format!("{} hosts", many.len()),
+        };
+        let tool = format!("{tool:?}").to_lowercase();
+        complain(&format!("becoming {} with {tool} on {hosts}", common.become_user));
     }
-    match outcomes.as_slice() {
-        [Outcome::Exit(status)] if common.status => Ok(*status),
-        outcomes => Ok(exit_status(outcomes)),
-    }
+    let job = Job {
+        common,
+        report: run.report.clone(),
+        finder: Arc::new(finder),
+        surroundings: Surroundings::new(common)?,
+        passwords: passwords(common)?,
+        hops: hops(common)?,
+        log_level,
+        stop: run.stop.clone(),
+    };
+    Ok(run.finish(&job.run(targets, work)?))
 }
 
 /// Stops everything at the first SIGINT or SIGTERM, and this process at the second. The signal is in what is returned.
@@ -135,12 +175,32 @@ fn watch_signals(stop: &Arc<Stop>) -> anyhow::Result<Arc<AtomicI32>> {
     Ok(seen)
 }
 
-/// The ssh password, from the terminal or a command.
-fn password(common: &Common) -> anyhow::Result<Option<SecretString>> {
-    if common.ask_pass {
-        let password = rpassword::prompt_password("ssh password: ").context("cannot ask for the password")?;
-        return Ok(Some(password.into()));
+/// The targets of `--via`.
+fn hops(common: &Common) -> Result<Vec<Target>, Usage> {
+    common.via.iter().map(|word| parse_target(word)).collect()
+}
+
+/// The passwords, from the terminal or a command. What a command prints is for both; what is asked for, for one.
+fn passwords(common: &Common) -> anyhow::Result<Passwords> {
+    let ask = |what: &str| -> anyhow::Result<Option<SecretString>> {
+        let password = rpassword::prompt_password(format!("{what} password: "));
+        Ok(Some(password.context("cannot ask for the password")?.into()))
+    };
+    let mut found = Passwords::default();
+    if let Some(password) = password_of_command(common)? {
+        found.r#become = common.r#become.map(|_| password.clone());
+        found.ssh = Some(password);
     }
+    if common.ask_pass {
+        found.ssh = ask("ssh")?;
+    }
+    if common.ask_become_pass {
+        found.r#become = ask("become")?;
+    }
+    Ok(found)
+}
+
+fn password_of_command(common: &Common) -> anyhow::Result<Option<SecretString>> {
     let Some(command) = &common.password_cmd else { return Ok(None) };
     let output = Command::new("sh")
         .args(["-c", command])
@@ -171,7 +231,8 @@ fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
 fn explain(common: &Common, targets: &[Target], foresight: &Foresight) -> anyhow::Result<u8> {
     use std::io::Write as _;
     // A reader that has seen enough is no error.
-    let _ = io::stdout().write_all(crate::explain::text(common, targets, foresight).as_bytes());
+    let text = crate::explain::text(common, targets, &hops(common)?, foresight);
+    let _ = io::stdout().write_all(text.as_bytes());
     Ok(0)
 }
 
@@ -213,6 +274,26 @@ fn call(common: &Common, targets: &[Target], rest: &[String], explained: bool) -
         }
         call.start::<Value>().wait().into()
     })
+}
+
+fn run_command(exec: &Exec, targets: &[Target], rest: &[String], explained: bool) -> anyhow::Result<u8> {
+    let common = &exec.common;
+    if rest.is_empty() {
+        return Err(Usage("exec needs -- CMD [ARG]...".into()).into());
+    }
+    if explained {
+        return explain(common, targets, &Foresight::default());
+    }
+    let inputs = Inputs::start(targets.len(), false);
+    if exec.raw {
+        exec::check_raw(common)?;
+        let run = Run::start(common, targets, false)?;
+        let outcomes = pool(common, &run.report, &run.stop, targets, |index, target| {
+            exec::raw((exec, rest), (index, target), &inputs, &run.report, &run.stop)
+        });
+        return Ok(run.finish(&outcomes));
+    }
+    everywhere(common, targets, PathFinder::new(), true, false, |host| exec::exec(exec, rest, &inputs, host))
 }
 
 fn run_program(common: &Common, targets: &[Target], rest: &[String], explained: bool) -> anyhow::Result<u8> {

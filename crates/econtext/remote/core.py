@@ -337,7 +337,7 @@ class Stream(object):
             handler = self.handlers.get(handle)
             if handler:
                 return handler(value)
-            if handle < FIRST_HANDLE and value is not _DEAD:
+            if handle < 1000 and value is not _DEAD:  # others may have ended meanwhile
                 self.send(FORWARD_LOG, ('econtext', 30, 'message for unknown handle %r' % (handle,), 0))
         except Exception:
             self.send(FORWARD_LOG, ('econtext', 40, 'message for handle %r: %r' % (handle, sys.exc_info()[1]), 0))

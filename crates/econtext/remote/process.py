@@ -141,6 +141,14 @@ class Process(object):
         self.files.clear()
         core.stream.send(self.handle, _DEAD)
 
+    def hang_up(self):
+        """Lets the process see the end of its input at once."""
+        fds, self.stdin, self.terminal = (self.stdin, self.terminal), None, None
+        for fd in fds:
+            if fd is not None:
+                core.broker.stop_receive(fd)
+                os.close(fd)
+
     def kill(self):
         """Ends all of the group: asks, and a second later does not ask."""
         signal_group(self.pid, signal.SIGTERM)
@@ -283,9 +291,7 @@ def kill_all():
     for pid, process in list(groups.items()):
         if process.is_transport:
             transports[pid] = process
-            for fd in process.stdin, process.terminal:
-                if fd is not None:
-                    os.close(fd)
+            process.hang_up()
         else:
             signal_group(pid, signal.SIGKILL)
     stop = time.time() + .8

@@ -42,6 +42,20 @@ def run(kind, name, source, argv, stdin):
     return status, value
 
 
+def set_up(env, directory, nice, limits):
+    """What programs and commands here are to find: environment, working directory, niceness and limits."""
+    for name, value in env.items():
+        os.environ[name if core.PY3 else name.encode('utf-8')] = value if core.PY3 else value.encode('utf-8')
+    if directory is not None:
+        os.chdir(directory)
+    if nice is not None:
+        os.nice(nice)
+    for name, value in limits:
+        import resource
+        limit = getattr(resource, 'RLIMIT_' + name.upper())
+        resource.setrlimit(limit, (value, max(value, resource.getrlimit(limit)[1]) if value >= 0 else value))
+
+
 def execute(kind, name, source):
     if kind == 'm':
         if not core.PY3 and core.core.importer.find_module(name):

@@ -70,6 +70,16 @@ pub trait Transport: Send + Sync {
     }
 }
 
+impl Transport for Box<dyn Transport> {
+    fn launch(&self, child: &[String]) -> Launch {
+        (**self).launch(child)
+    }
+
+    fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
+        (**self).classify(failure)
+    }
+}
+
 /// A child on this machine, started directly.
 #[derive(Clone, Debug, Default)]
 pub struct Local;

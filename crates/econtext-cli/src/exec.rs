@@ -1,0 +1,182 @@
+//! Commands: beside a child, or with nothing but the transport.
+
+use crate::args::{Common, Exec, Usage};
+use crate::input::Inputs;
+use crate::job::{Host, Outcome, Stop};
+use crate::report::Report;
+use crate::target::Target;
+use econtext::{Command, Error, ErrorKind, ProcessEvent, Status};
+use std::io::{self, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl From<Status> for Outcome {
+    fn from(status: Status) -> Self {
+        match (status.code, status.signal) {
+            (Some(code), _) => Outcome::Exit(code),
+            (None, Some(signal)) => Outcome::Signal(signal),
+            // Nobody knows how it ended; that is no success.
+            (None, None) => Outcome::Exit(255),
+        }
+    }
+}
+
+/// Runs the command on one host.
+pub(crate) fn exec(exec: &Exec, words: &[String], inputs: &Inputs, host: &Host<'_>) -> Outcome {
+    let show = host.show();
+    let command = command(exec, words, host);
+    let process = command.spawn_with(move |event| {
+        if let ProcessEvent::Output { fd, data } = event {
+            show(fd, &data);
+        }
+    });
+    let process = match process {
+        Ok(process) => process,
+        Err(error) => return Outcome::Failed(error),
+    };
+    inputs.feed(process.clone());
+    let result = match host.time_left() {
+        None => process.wait(),
+        Some(left) => process.wait_timeout(left).unwrap_or_else(|| {
+            process.kill();
+            Err(too_long(host.context.name(), host.started.elapsed()))
+        }),
+    };
+    result.map_or_else(Outcome::Failed, Outcome::from)
+}
+
+fn too_long(host: &str, after: Duration) -> Error {
+    Error::Timeout { host: host.to_owned(), phase: "the command", after, stderr: String::new() }
+}
+
+fn command(exec: &Exec, words: &[String], host: &Host<'_>) -> Command {
+    let command = match words {
+        words if exec.shell => host.context.shell(words.join(" ")),
+        [program, args @ ..] => host.context.command(program).args(args),
+        [] => host.context.shell(""),
+    };
+    match rustix::termios::tcgetwinsize(io::stdin()) {
+        _ if !exec.tty => command,
+        Ok(size) => command.terminal(size.ws_row, size.ws_col),
+        Err(_) => command.terminal(24, 80),
+    }
+}
+
+/// Checks that nothing is asked for that needs a child.
+pub(crate) fn check_raw(common: &Common) -> Result<(), Usage> {
+    let needs = [
+        (common.r#become.is_some(), "--become"),
+        (!common.via.is_empty(), "--via"),
+        (common.ask_pass || common.password_cmd.is_some(), "a password"),
+        (
+            common.chdir.is_some() || !common.env.is_empty() || !common.rlimit.is_empty(),
+            "--env, --chdir or --rlimit",
+        ),
+        (common.nice.is_some(), "--nice"),
+    ];
+    match needs.iter().find(|(given, _)| *given) {
+        Some((_, what)) => Err(Usage(format!("--raw has no Python there, which {what} needs"))),
+        None => Ok(()),
+    }
+}
+
+/// Runs the command on one host by the transport alone.
+pub(crate) fn raw(
+    (exec, words): (&Exec, &[String]),
+    (index, target): (usize, &Target),
+    inputs: &Inputs,
+    report: &Arc<Report>,
+    stop: &Stop,
+) -> Outcome {
+    let started = Instant::now();
+    let common = &exec.common;
+    let words =
+        if exec.shell { vec!["sh".to_owned(), "-c".to_owned(), words.join(" ")] } else { words.to_vec() };
+    let argv = target.raw(common, &words);
+    let failed = |e: io::Error| {
+        Outcome::Failed(Error::Connect {
+            kind: ErrorKind::Unreachable,
+            host: target.name.clone(),
+            message: format!("cannot start {}: {e}", argv[0]),
+            stderr: String::new(),
+        })
+    };
+    let mut command = std::process::Command::new(&argv[0]);
+    command.args(&argv[1..]).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) => return failed(e),
+    };
+    if let Some(stdin) = child.stdin.take() {
+        inputs.feed(stdin);
+    }
+    let copy = |fd: u8, mut from: Box<dyn Read + Send>| {
+        let (report, name) = (report.clone(), target.name.clone());
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(n @ 1..) = from.read(&mut buffer) {
+                report.output(index, &name, fd, &buffer[..n]);
+            }
+        })
+    };
+    let outputs = [
+        child.stdout.take().map(|from| copy(1, Box::new(from))),
+        child.stderr.take().map(|from| copy(2, Box::new(from))),
+    ];
+    let end = |child: &mut std::process::Child| {
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+        let _ = child.wait();
+    };
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if common.timeout.is_some_and(|t| started.elapsed() > t) => {
+                end(&mut child);
+                return Outcome::Failed(too_long(&target.name, started.elapsed()));
+            }
+            Ok(None) if stop.is_stopped() => {
+                end(&mut child);
+                return Outcome::Failed(Error::Cancelled { host: target.name.clone() });
+            }
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            Err(e) => return failed(e),
+        }
+    };
+    for output in outputs.into_iter().flatten() {
+        // It ends with the pipe.
+        let _ = output.join();
+    }
+    Outcome::from(Status::from(status))
+}
+
+/// Something that a program reads its input from.
+pub(crate) trait Sink: Send + 'static {
+    /// Copies all of the input, then its end.
+    fn copy(self, reader: &mut dyn Read);
+}
+
+impl Sink for econtext::Input {
+    fn copy(self, mut reader: &mut dyn Read) {
+        // What is not read any more needs no more.
+        let _ = self.copy_from(&mut reader);
+    }
+}
+
+impl Sink for econtext::RemoteProcess {
+    fn copy(mut self, reader: &mut dyn Read) {
+        let _ = io::copy(reader, &mut self);
+        self.end_input();
+    }
+}
+
+impl Sink for std::process::ChildStdin {
+    fn copy(mut self, reader: &mut dyn Read) {
+        let _ = io::copy(reader, &mut self);
+        let _ = self.flush();
+    }
+}
