@@ -3,7 +3,7 @@
 use crate::{processes, skip};
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,16 +15,26 @@ use tempfile::TempDir;
 pub struct Sshd {
     process: Child,
     directory: TempDir,
-    /// The port on 127.0.0.1.
+    /// Where it listens.
+    pub address: String,
+    /// The port there.
     pub port: u16,
 }
 
 impl Sshd {
-    /// Starts one, or says what is missing.
+    /// Starts one on 127.0.0.1, or says what is missing.
     ///
     /// # Panics
     /// If it is installed and does not come up.
     pub fn start() -> Option<Self> {
+        Self::start_in(None, "127.0.0.1")
+    }
+
+    /// Starts one in a network namespace, on an address there.
+    ///
+    /// # Panics
+    /// If it is installed and does not come up.
+    pub fn start_in(namespace: Option<&str>, address: &str) -> Option<Self> {
         let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"]
             .into_iter()
             .find(|p| Path::new(p).exists());
@@ -51,25 +61,33 @@ impl Sshd {
         let _ = fs::create_dir_all("/run/sshd");
         let port = free_port();
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
+            "Port {port}\nListenAddress {address}\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
              PermitRootLogin yes\nPasswordAuthentication yes\nKbdInteractiveAuthentication no\nUsePAM no\n\
-             MaxStartups 200\nMaxSessions 100\nPrintMotd no\nLogLevel ERROR\n",
+             MaxStartups 200\nMaxSessions 100\nPrintMotd no\nLogLevel INFO\n",
             at("host_key"),
             at("authorized_keys"),
         );
         fs::write(at("sshd_config"), config).expect("written");
         let log = fs::File::create(at("log")).expect("created");
-        let process = Command::new(program)
+        let mut command = match namespace {
+            None => Command::new(program),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, program]);
+                command
+            }
+        };
+        let process = command
             .args(["-D", "-e", "-f", &at("sshd_config")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("sshd starts");
-        let sshd = Sshd { process, directory, port };
+        let sshd = Sshd { process, directory, address: address.to_owned(), port };
         sshd.know_host(&sshd.path("host_key.pub"));
         processes::wait_until(Duration::from_secs(10), "sshd listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            fs::read_to_string(sshd.path("log")).is_ok_and(|log| log.contains("Server listening"))
         });
         Some(sshd)
     }
@@ -82,7 +100,7 @@ impl Sshd {
     /// Makes `known_hosts` say that this host has that key.
     pub fn know_host(&self, public_key: &Path) {
         let key = fs::read_to_string(public_key).expect("a public key");
-        let line = format!("[127.0.0.1]:{} {key}", self.port);
+        let line = format!("[{}]:{} {key}", self.address, self.port);
         fs::write(self.path("known_hosts"), line).expect("written");
     }
 

@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use econtext::{
-    Argv, Broker, Context, Doas, Error, ErrorKind, Local, PathFinder, Program, Python, Su, Sudo, Transport,
+    Argv, Broker, Context, Doas, Error, ErrorKind, Local, Nspawn, PathFinder, Program, Python, Su, Sudo,
+    Transport,
 };
 use econtext_testkit::files::tree;
 use econtext_testkit::sshd::User;
@@ -127,6 +128,27 @@ fn sudo_gives_root_in_every_configuration() {
     assert!(unknown == ErrorKind::Become && message.contains("unknown user"), "{message}");
     let (missing, message) = kind(uid(&broker, &hop, Sudo::new().program("/opt/sudo")));
     assert!(missing == ErrorKind::Become, "{message}");
+}
+
+#[test]
+fn sudo_rs_gives_root() {
+    let Some(root) = pythons::forky().filter(|root| root.join("etc/sudoers-rs").exists()) else {
+        return skip("sudo-rs in target/roots/forky");
+    };
+    if !has("systemd-nspawn") {
+        return;
+    }
+    let broker = Broker::new().unwrap();
+    let there = Nspawn::new(root.display().to_string()).arg("--keep-unit").arg("--register=no");
+    let there = Context::builder("there").connect(&broker, there).unwrap();
+    let hop = Context::builder("ectrs").via(&there).connect(&broker, Su::new().user("ectrs")).unwrap();
+    assert_ne!(hop.call::<u32>("os:getuid", ()).wait().unwrap(), 0);
+    let sudo = || Sudo::new().program("sudo-rs");
+    assert_eq!(uid(&broker, &hop, sudo().password(PASSWORD.into())).unwrap(), 0);
+    let (wrong, message) = kind(uid(&broker, &hop, sudo().password("wrong".into())));
+    assert!(wrong == ErrorKind::Become, "{message}");
+    let (none, message) = kind(uid(&broker, &hop, sudo()));
+    assert!(none == ErrorKind::Become, "{message}");
 }
 
 #[test]

@@ -61,22 +61,22 @@ fn without_dollars(script: &str) -> String {
     format!("eval \"`printf %b '{octal}'`\"")
 }
 
-/// What it means that a tool ended without a child: its own complaints are about becoming another user.
-fn classify(tool: &str, failure: &Failure<'_>) -> ErrorKind {
-    let base = tool.rsplit('/').next().unwrap_or(tool);
-    let own = failure.stderr.lines().any(|line| {
-        let line = line.trim_start();
-        line.strip_prefix(base)
-            .or_else(|| line.strip_prefix(tool))
-            .is_some_and(|rest| rest.starts_with([':', '-']))
-            || line.contains(&format!("{base}: not found"))
-            || line.contains(&format!("{base}: command not found"))
+/// What it means that a tool ended without a child: its own complaints are about becoming another user. `name` is what
+/// it calls itself, `program` what was run.
+fn classify(name: &str, program: &str, failure: &Failure<'_>) -> ErrorKind {
+    let base = program.rsplit('/').next().unwrap_or(program);
+    let complains = |line: &str| {
+        let says = |name: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+        [name, base, program].into_iter().any(says)
+            || ["not found", "command not found"]
+                .iter()
+                .any(|what| line.ends_with(&format!("{base}: {what}")))
             || line.contains("is not in the sudoers file")
             || line.contains("is not allowed to")
-    });
+    };
     match classify_python(failure) {
         ErrorKind::NoPython if failure.stderr.contains("no Python here") => ErrorKind::NoPython,
-        _ if own => ErrorKind::Become,
+        _ if failure.stderr.lines().any(|line| complains(line.trim())) => ErrorKind::Become,
         kind => kind,
     }
 }
@@ -178,7 +178,7 @@ impl Transport for Sudo {
     }
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
-        classify(&self.program, failure)
+        classify("sudo", &self.program, failure)
     }
 }
 
@@ -249,7 +249,7 @@ impl Transport for Su {
     }
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
-        classify(&self.program, failure)
+        classify("su", &self.program, failure)
     }
 }
 
@@ -315,7 +315,7 @@ impl Transport for Doas {
     }
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
-        classify(&self.program, failure)
+        classify("doas", &self.program, failure)
     }
 }
 
