@@ -44,6 +44,15 @@ pub(crate) enum Verb {
     /// It gets stdin, and a copy of all of it on several hosts. Its own session ends with the run.
     #[command(override_usage = "econtext exec [OPTIONS] TARGETS -- CMD [ARG]...")]
     Exec(Exec),
+    /// Copy files and directories there
+    ///
+    /// Into DEST if that is a directory, ends in a slash, or there are several sources; else as DEST. Each file is checked
+    /// and then takes its place at once; what is the same already is skipped.
+    #[command(override_usage = "econtext put [OPTIONS] TARGETS SRC... DEST")]
+    Put(Copy),
+    /// Copy files and directories here, into DIR/HOST/
+    #[command(override_usage = "econtext get [OPTIONS] TARGETS SRC... DIR")]
+    Get(Copy),
     /// Connect, and show the Python, the user and the round trip
     #[command(override_usage = "econtext ping [OPTIONS] TARGETS")]
     Ping(Common),
@@ -54,6 +63,7 @@ impl Verb {
         match self {
             Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) => common,
             Verb::Exec(exec) => &exec.common,
+            Verb::Put(copy) | Verb::Get(copy) => &copy.common,
         }
     }
 }
@@ -72,6 +82,19 @@ pub(crate) struct Exec {
     /// Give the command a terminal
     #[arg(long, conflicts_with = "raw")]
     pub(crate) tty: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Copy {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// Keep mode and times, and as root the owner
+    #[arg(long)]
+    pub(crate) preserve: bool,
+    /// Copy symbolic links as such
+    #[arg(long)]
+    pub(crate) links: bool,
 }
 
 #[derive(Args, Debug)]

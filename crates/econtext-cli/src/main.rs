@@ -2,6 +2,7 @@
 
 mod args;
 mod console;
+mod copy;
 mod exec;
 mod explain;
 mod input;

@@ -2,6 +2,7 @@
 
 use crate::args::{Cli, Common, Exec, Mode, Usage, Verb};
 use crate::console::complain;
+use crate::copy;
 use crate::exec;
 use crate::input::Inputs;
 use crate::job::{Host, Job, Outcome, Stop, exit_status, pool};
@@ -37,6 +38,20 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Verb::Call(_) => call(common, &targets, &rest, cli.explain),
         Verb::Run(_) => run_program(common, &targets, &rest, cli.explain),
         Verb::Exec(exec) => run_command(exec, &targets, &rest, cli.explain),
+        Verb::Put(_) | Verb::Get(_) if cli.explain => explain(common, &targets, &Foresight::default()),
+        Verb::Put(copy) => {
+            let (sources, destination) = copy::split("put", &rest)?;
+            copy::check_sources(sources)?;
+            everywhere(common, &targets, PathFinder::new(), true, false, |host| {
+                copy::put(copy, sources, destination, host)
+            })
+        }
+        Verb::Get(copy) => {
+            let (sources, directory) = copy::split("get", &rest)?;
+            everywhere(common, &targets, PathFinder::new(), true, false, |host| {
+                copy::get(copy, sources, directory, host)
+            })
+        }
         Verb::Ping(_) if cli.explain => explain(common, &targets, &Foresight::default()),
         Verb::Ping(_) => ping(common, &targets, &rest),
     }

@@ -1,9 +1,10 @@
-//! `econtext exec`: commands beside children, behind ssh, hops and other users, and without a Python.
+//! `econtext exec`, `put` and `get`: beside children, behind ssh, hops and other users, and without a Python.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
 use common::{econtext, run, run_with_input};
+use econtext_testkit::files::tree;
 use econtext_testkit::sshd::{Sshd, User};
 use econtext_testkit::{processes, pythons};
 use std::time::Duration;
@@ -171,4 +172,40 @@ fn explain_shows_the_command_of_every_hop() {
         lines[2].starts_with("web01: then there: sh -c ") && lines[2].contains("sudo -u root -n"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn files_go_to_every_host_and_come_back_under_its_name() {
+    let here = tree(&[("src/a.txt", "a"), ("src/sub/b.txt", "b"), ("one.txt", "1")]);
+    let there = tree(&[]);
+    let path = |name: &str| here.path().join(name).display().to_string();
+    let dest = format!("{}/", there.path().display());
+    let ran = run(["put", "--jsonl", "local:", &path("src"), &path("one.txt"), &dest]);
+    assert_eq!(ran.event("result")["value"]["files"], 3, "{ran:?}");
+    assert_eq!(std::fs::read_to_string(there.path().join("src/sub/b.txt")).unwrap(), "b");
+    let ran = run(["put", "local:", &path("one.txt"), &dest]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), ran.status), ("", "", 0));
+    let back = tree(&[]);
+    let dir = back.path().display().to_string();
+    let ran = run(["get", "local:a,local:b", &format!("{dest}src"), &dir]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    for host in ["local:a", "local:b"] {
+        assert_eq!(std::fs::read_to_string(back.path().join(host).join("src/a.txt")).unwrap(), "a");
+    }
+    let ran = run(["put", "local:", &path("missing"), &dest]);
+    assert!(ran.status == 2 && ran.stderr.contains("missing"), "{ran:?}");
+    assert_eq!(run(["put", "local:", &path("one.txt")]).status, 2);
+    let ran = run(["get", "local:", "/nonexistent/file", &dir]);
+    assert!(ran.status == 5 && ran.stderr.contains("/nonexistent/file"), "{ran:?}");
+}
+
+#[test]
+fn files_are_written_as_the_user_that_was_become() {
+    let Some(user) = User::create("ectput", "/bin/sh", "s3cret") else { return };
+    let here = tree(&[("a.txt", "a")]);
+    let source = here.path().join("a.txt").display().to_string();
+    let ran = run(["put", "-q", "-b=su", "--become-user", &user.name, "local:", &source, "~/copy.txt"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(user.home.join("copy.txt")).unwrap());
+    assert_ne!(owner, 0);
 }

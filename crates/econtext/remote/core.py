@@ -688,7 +688,7 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'runner', 'spawn', 'spool'))}
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'runner', 'spawn', 'spool', 'transfer'))}
         self.names = {}
         self.pushed = []
 

@@ -332,8 +332,8 @@ def prepare(options, theirs, report):
             signal.signal(getattr(signal, name), signal.SIG_DFL)  # as they were before there was a Python
     if options[b'umask'] is not None:
         os.umask(options[b'umask'])
-    if options[b'nice']:
-        os.nice(options[b'nice'])
+    now = os.nice(0)  # that of whichever thread this was forked from
+    os.nice(getattr(core, 'niceness', now) + options[b'nice'] - now)
     if options[b'rlimits']:
         import resource
         for name, value in options[b'rlimits'].items():

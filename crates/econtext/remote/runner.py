@@ -49,7 +49,7 @@ def set_up(env, directory, nice, limits):
     if directory is not None:
         os.chdir(directory)
     if nice is not None:
-        os.nice(nice)
+        core.core.niceness = os.nice(nice)  # of this thread only, on Linux: processes are told
     for name, value in limits:
         import resource
         limit = getattr(resource, 'RLIMIT_' + name.upper())

@@ -34,6 +34,7 @@ mod program;
 mod remote;
 mod slot;
 mod sync;
+mod transfer;
 mod transport;
 
 pub use broker::Broker;
@@ -52,6 +53,7 @@ pub use foresight::{Foreseen, Foresight, Start};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
+pub use transfer::{Progress, TransferOptions, Transferred};
 pub use transport::{
     Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Nsenter, Nspawn, Podman,
     Ssh, Su, Sudo, Transport,

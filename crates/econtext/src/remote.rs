@@ -12,7 +12,8 @@ pub(crate) const FILES: &str = "econtext.files";
 /// Processes beside the child, with handlers of their own.
 pub(crate) const PROCESS: &str = "econtext.process";
 
-const MODULES: [(&str, &str, &[u8]); 6] = [
+const MODULES: [(&str, &str, &[u8]); 7] = [
+    ("econtext.transfer", "econtext/transfer.py", include_bytes!(concat!(env!("OUT_DIR"), "/transfer.z"))),
     (PROCESS, "econtext/process.py", include_bytes!(concat!(env!("OUT_DIR"), "/process.z"))),
     ("econtext.core", "econtext/core.py", include_bytes!(concat!(env!("OUT_DIR"), "/core.z"))),
     ("econtext.spawn", "econtext/spawn.py", include_bytes!(concat!(env!("OUT_DIR"), "/spawn.z"))),

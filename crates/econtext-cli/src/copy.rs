@@ -1,0 +1,66 @@
+//! Files there and back.
+
+use crate::args::{Copy, Mode, Usage};
+use crate::job::{Host, Outcome};
+use econtext::{Error, TransferOptions, Transferred, Value};
+use std::path::{Path, PathBuf};
+
+fn options(copy: &Copy, host: &Host<'_>) -> TransferOptions {
+    TransferOptions { preserve: copy.preserve, links: copy.links, timeout: host.time_left() }
+}
+
+/// What is shown: nothing to people, as with `cp`, and numbers to programs.
+fn outcome(copy: &Copy, result: Result<Transferred, Error>) -> Outcome {
+    let value = result.map(|done| {
+        if !copy.common.jsonl && copy.common.output == Mode::Lines {
+            return Value::None;
+        }
+        let number = |name: &str, n: u64| (Value::from(name), Value::int(n.into()));
+        Value::Dict(vec![
+            number("files", done.files),
+            number("skipped", done.skipped),
+            number("bytes", done.bytes),
+        ])
+    });
+    value.into()
+}
+
+/// Splits the words into sources and where they go, and checks those that are here.
+pub(crate) fn split<'a>(verb: &str, words: &'a [String]) -> Result<(&'a [String], &'a str), Usage> {
+    match words.split_last() {
+        Some((destination, sources)) if !sources.is_empty() => Ok((sources, destination)),
+        _ => Err(Usage(format!("{verb} needs SRC... and where it goes"))),
+    }
+}
+
+/// Checks that all sources are here, before anything is contacted.
+pub(crate) fn check_sources(sources: &[String]) -> Result<(), Usage> {
+    for source in sources {
+        std::fs::metadata(source).map_err(|e| Usage(format!("{source}: {e}")))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn put(copy: &Copy, sources: &[String], destination: &str, host: &Host<'_>) -> Outcome {
+    outcome(copy, host.context.put(sources, destination, &options(copy, host), |_| {}))
+}
+
+pub(crate) fn get(copy: &Copy, sources: &[String], directory: &str, host: &Host<'_>) -> Outcome {
+    outcome(
+        copy,
+        host.context.get(
+            sources,
+            &directory_of(directory, host.context.name()),
+            &options(copy, host),
+            |_| {},
+        ),
+    )
+}
+
+/// `DIR/HOST`, where the host's name may have what no name of a directory has.
+fn directory_of(directory: &str, host: &str) -> PathBuf {
+    let name = host.replace('/', "_");
+    // A host cannot be called so that its files lie elsewhere.
+    let name = if name.starts_with('.') { format!("_{name}") } else { name };
+    Path::new(directory).join(name)
+}

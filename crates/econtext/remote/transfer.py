@@ -1,0 +1,256 @@
+"""Files and directories, there and back. Sent on first use, and run as calls.
+
+What is on its way is limited: the receiver acknowledges what it has dealt with, and the sender waits when a window is
+full. A file is written beside its name and gets that only once its checksum is right; what a lost connection leaves of it
+is gone on with the next time. All paths are bytes.
+"""
+from __future__ import absolute_import
+
+import errno
+import os
+import stat
+
+from econtext import core
+
+DIRECTORY, LINK, FILE, DATA, HOLE, END, SKIP = range(7)
+CHUNK = 1 << 18
+HOLES = 1 << 22  # zeros that are not sent are told of in pieces, for both sides to be at work
+ZEROS = bytes(bytearray(CHUNK))
+PART = b'.econtext-part'
+
+
+# -- to this machine
+
+def look(destination, into, files):
+    """Whether `destination` is to be a directory, and what is here already of `files`, a list of (name, size).
+
+    For each (size, digest, whether it is the file itself): of the same size, or the start of it; or None.
+    """
+    destination = os.path.expanduser(destination)
+    into = into or os.path.isdir(destination)
+    found = []
+    for name, size in files:
+        path = os.path.realpath(place(destination, into, name))
+        have = None
+        for candidate, whole in (path, True), (part_of(path), False):
+            try:
+                status = os.stat(candidate)
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode) and (status.st_size == size if whole else status.st_size <= size):
+                have = status.st_size, digest(candidate, status.st_size), whole
+                break
+        found.append(have)
+    return destination, into, found
+
+
+def place(destination, into, name):
+    if into:
+        return os.path.join(destination, name)
+    rest = name.partition(b'/')[2]
+    return os.path.join(destination, rest) if rest else destination
+
+
+def part_of(path):
+    directory, name = os.path.split(path)
+    return os.path.join(directory, b'.' + name + PART)
+
+
+def digest(path, size):
+    sha = core.sha1()
+    with open(path, 'rb') as f:
+        while size > 0:
+            data = f.read(min(CHUNK, size))
+            if not data:
+                break
+            sha.update(data)
+            size -= len(data)
+    return sha.digest()
+
+
+def put(channel, destination, into, preserve):
+    """Takes in what the channel brings; the number of files that were written."""
+    written, later, target = 0, [], None
+    try:
+        for message in channel:
+            kind, values = message[0], message[1:]
+            if kind == DATA:
+                target.write(values[0])
+                channel.send(len(values[0]))
+            elif kind == HOLE:
+                target.skip(values[0])
+            elif kind == END:
+                target.finish(values[0], preserve)
+                target = None
+                written += 1
+            else:
+                path = place(destination, into, values[0])
+                if kind == FILE:
+                    target = Target(path, *values[1:])
+                elif kind == DIRECTORY:
+                    make_directory(path)
+                    later.append((path, values[1]))
+                elif kind == LINK:
+                    make_link(values[1], path)
+                elif kind == SKIP and preserve:
+                    set_metadata(path, values[1])
+    except BaseException:
+        if target:
+            target.remove()
+        raise
+    for path, metadata in reversed(later):  # writing into them has changed their times
+        if preserve:
+            set_metadata(path, metadata)
+    return written
+
+
+class Target(object):
+    """A file that is being written."""
+
+    def __init__(self, path, size, offset, metadata):
+        self.path, self.size, self.metadata = os.path.realpath(path), size, metadata
+        self.part = part_of(self.path)
+        self.sha = core.sha1()
+        self.fd = os.open(self.part, os.O_RDWR | os.O_CREAT | getattr(os, 'O_CLOEXEC', 0), 0o600)
+        left = offset
+        while left:
+            data = os.read(self.fd, min(CHUNK, left))
+            if not data:
+                raise EnvironmentError(errno.EIO, 'what was here of it has gone', self.part)
+            self.sha.update(data)
+            left -= len(data)
+        os.ftruncate(self.fd, offset)
+
+    def write(self, data):
+        self.sha.update(data)
+        while data:
+            data = data[os.write(self.fd, data):]
+
+    def skip(self, size):
+        os.lseek(self.fd, size, 1)
+        while size:
+            n = min(size, CHUNK)
+            self.sha.update(ZEROS if n == CHUNK else ZEROS[:n])
+            size -= n
+
+    def finish(self, expected, preserve):
+        os.ftruncate(self.fd, self.size)
+        if self.sha.digest() != expected:
+            raise EnvironmentError(errno.EIO, 'the checksum is wrong', self.path)
+        mode, uid, gid, mtime = self.metadata
+        if preserve:
+            set_metadata(self.part, self.metadata)
+        else:
+            try:
+                before = os.stat(self.path)
+                mode = stat.S_IMODE(before.st_mode)
+                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(self.fd, before.st_uid, before.st_gid)
+            except OSError:
+                mask = os.umask(0)
+                os.umask(mask)
+                mode &= 0o777 & ~mask
+            os.fchmod(self.fd, mode)
+        os.close(self.fd)
+        os.rename(self.part, self.path)
+
+    def remove(self):
+        try:
+            os.unlink(self.part)
+        except OSError:
+            pass
+
+
+def set_metadata(path, metadata):
+    mode, uid, gid, mtime = metadata
+    if os.geteuid() == 0:
+        os.chown(path, uid, gid)
+    os.chmod(path, mode)  # behind chown, which takes some bits away
+    os.utime(path, (mtime, mtime))
+
+
+def make_directory(path):
+    try:
+        os.mkdir(path)
+    except OSError as e:
+        if e.errno != errno.EEXIST or not os.path.isdir(path):
+            raise
+
+
+def make_link(target, path):
+    if os.path.islink(path):
+        if os.readlink(path) == target:
+            return
+        os.unlink(path)
+    os.symlink(target, path)
+
+
+# -- from this machine
+
+def listing(paths, links):
+    """(name, path, kind, size, link target, metadata) of everything below the paths, directories first."""
+    found = []
+    for path in paths:
+        path = os.path.expanduser(path)
+        walk(os.path.basename(os.path.normpath(path)), path, links, found, ())
+    return found
+
+
+def walk(name, path, links, found, above):
+    status = (os.lstat if links else os.stat)(path)
+    metadata = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime
+    if stat.S_ISLNK(status.st_mode):
+        found.append((name, path, LINK, 0, os.readlink(path), metadata))
+    elif stat.S_ISDIR(status.st_mode):
+        me = status.st_dev, status.st_ino
+        if me in above:
+            raise EnvironmentError(errno.ELOOP, 'a directory that is in itself', path)
+        found.append((name, path, DIRECTORY, 0, b'', metadata))
+        for entry in sorted(os.listdir(path)):
+            walk(os.path.join(name, entry), os.path.join(path, entry), links, found, above + (me,))
+    elif stat.S_ISREG(status.st_mode):
+        found.append((name, path, FILE, status.st_size, b'', metadata))
+    elif above:
+        pass  # a device or socket among files is none of them
+    else:
+        raise EnvironmentError(errno.EINVAL, 'neither a file nor a directory', path)
+
+
+def get(channel, files, window):
+    """Sends `files`, a list of (path, bytes that are there already, their digest or None, whether that is all)."""
+    credit = window
+    for path, offset, known, whole in files:
+        with open(path, 'rb') as f:
+            size = os.fstat(f.fileno()).st_size
+            if known is None or (size != offset if whole else size < offset) or digest(path, offset) != known:
+                offset, whole = 0, False
+            if whole:
+                channel.send((SKIP,))
+                continue
+            channel.send((FILE, size, offset))
+            sha, sent = core.sha1(), 0
+            hole = 0
+            while sent < size:
+                data = f.read(min(CHUNK, size - sent) if sent >= offset else min(CHUNK, offset - sent))
+                if not data:
+                    raise EnvironmentError(errno.EIO, 'it became shorter while it was read', path)
+                sha.update(data)
+                sent += len(data)
+                if sent <= offset:
+                    continue
+                if data == ZEROS[:len(data)]:
+                    hole += len(data)
+                    if hole >= HOLES:
+                        channel.send((HOLE, hole))
+                        hole = 0
+                    continue
+                if hole:
+                    channel.send((HOLE, hole))
+                    hole = 0
+                while credit < len(data):
+                    credit += channel.receive()
+                credit -= len(data)
+                channel.send((DATA, data))
+            if hole:
+                channel.send((HOLE, hole))
+            channel.send((END, sha.digest()))

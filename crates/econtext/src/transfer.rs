@@ -1,0 +1,583 @@
+//! Files and directories to a child's machine and back: checked, atomic, and in flat memory.
+//!
+//! A file is written beside its name and gets it once its checksum is right. What is the same already is skipped. What a
+//! lost connection left of a file is gone on with, if its checksum is that of the beginning.
+
+use crate::channel::Channel;
+use crate::context::{Call, Context};
+use crate::error::Error;
+use econtext_proto::Value;
+use sha1::{Digest as _, Sha1};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Bytes of a file in one message.
+const CHUNK: usize = 256 << 10;
+/// Bytes on their way that are not acknowledged.
+const WINDOW: usize = 4 << 20;
+/// Zeros that are not sent are told of in pieces, for both sides to be at work.
+const HOLES: u64 = 4 << 20;
+/// What is behind the name of a file that is not whole; `transfer.py` has the same.
+const PART: &str = ".econtext-part";
+
+// The kinds of messages; the same numbers are in `transfer.py`.
+const DIRECTORY: i64 = 0;
+const LINK: i64 = 1;
+const FILE: i64 = 2;
+const DATA: i64 = 3;
+const HOLE: i64 = 4;
+const END: i64 = 5;
+const SKIP: i64 = 6;
+
+/// What to do beside copying contents.
+#[derive(Clone, Debug, Default)]
+pub struct TransferOptions {
+    /// Keep mode and times, and the owner where the receiver may set it.
+    pub preserve: bool,
+    /// Copy symbolic links as such. Otherwise what they lead to is copied.
+    pub links: bool,
+    /// How long all of it may take.
+    pub timeout: Option<Duration>,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The file, as named in the transfer.
+    pub name: &'a Path,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes of it that are there.
+    pub done: u64,
+}
+
+/// What was transferred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transferred {
+    /// Files that were written.
+    pub files: u64,
+    /// Files that were there already.
+    pub skipped: u64,
+    /// Bytes that crossed, without holes and without what was there already.
+    pub bytes: u64,
+}
+
+/// Mode, owner, group and modification time.
+type Metadata = (u32, u32, u32, f64);
+
+/// One thing to send.
+struct Entry {
+    name: OsString,
+    path: PathBuf,
+    kind: i64,
+    size: u64,
+    target: OsString,
+    metadata: Metadata,
+}
+
+impl Context {
+    /// Copies files and directories to `destination` there: into it if it is a directory, ends in a slash, or there are
+    /// several sources; else as it. `~` is the home directory there.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// web.put(&["app.conf"], "/etc/app.conf", &Default::default(), |_| {})?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What the system here or there says against it, or what became of the child.
+    pub fn put<P: AsRef<Path>>(
+        &self,
+        sources: &[P],
+        destination: &str,
+        options: &TransferOptions,
+        progress: impl Fn(Progress<'_>),
+    ) -> Result<Transferred, Error> {
+        let mut entries = Vec::new();
+        for source in sources {
+            let source = source.as_ref();
+            let name = base_name(source).map_err(|e| self.local_error(source, &e))?;
+            walk(name, source, options.links, &mut entries)
+                .map_err(|(path, e)| self.local_error(&path, &e))?;
+        }
+        let into = sources.len() > 1 || destination.ends_with('/');
+        let files: Vec<(Value, u64)> =
+            entries.iter().filter(|e| e.kind == FILE).map(|e| (bytes(&e.name), e.size)).collect();
+        let look =
+            self.timed("econtext.transfer:look", options).args((bytes(destination.as_ref()), into, files));
+        let (destination, into, have): (Value, bool, Vec<Option<Have>>) = look.start().wait()?;
+        let channel = self.channel();
+        let call: Call<u64> = self
+            .timed("econtext.transfer:put", options)
+            .args((&channel, destination, into, options.preserve))
+            .start();
+        let mut sender = Sender { channel: &channel, in_flight: 0, sent: Transferred::default() };
+        let mut have = have.into_iter();
+        let mut result = Ok(());
+        for entry in &entries {
+            result = match entry.kind {
+                FILE => sender.file(entry, have.next().flatten(), &progress),
+                LINK => sender.send((LINK, bytes(&entry.name), bytes(&entry.target))),
+                _ => sender.send((entry.kind, bytes(&entry.name), entry.metadata)),
+            };
+            if result.is_err() {
+                break;
+            }
+        }
+        let sent = sender.sent;
+        channel.close();
+        // If the other side failed, that is the reason.
+        call.wait()?;
+        result.map_err(|failure| failure.into_error(self))?;
+        Ok(sent)
+    }
+
+    /// Copies files and directories from there into a local directory, which is made if it is missing.
+    ///
+    /// # Errors
+    /// What the system here or there says against it, or what became of the child.
+    pub fn get<S: AsRef<OsStr>>(
+        &self,
+        sources: &[S],
+        directory: &Path,
+        options: &TransferOptions,
+        progress: impl Fn(Progress<'_>),
+    ) -> Result<Transferred, Error> {
+        let failed = |path: &Path, e: &io::Error| self.local_error(path, e);
+        fs::create_dir_all(directory).map_err(|e| failed(directory, &e))?;
+        let sources: Vec<Value> = sources.iter().map(|s| bytes(s.as_ref())).collect();
+        let listing = self.timed("econtext.transfer:listing", options).args((sources, options.links));
+        type Listed = (Value, Value, i64, u64, Value, Metadata);
+        let listed: Vec<Listed> = listing.start().wait()?;
+        let mut entries = Vec::new();
+        for (name, path, kind, size, target, metadata) in listed {
+            let name = os_string(&name);
+            // A hostile child must not choose where its files go.
+            let plain = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
+            if !plain || name.is_empty() {
+                let message = format!("a file called {}", name.display());
+                return Err(Error::Protocol { host: self.name().to_owned(), message });
+            }
+            entries.push(Entry {
+                name,
+                path: os_string(&path).into(),
+                kind,
+                size,
+                target: os_string(&target),
+                metadata,
+            });
+        }
+        // Nor by a link that it sends first.
+        let links: Vec<&OsString> = entries.iter().filter(|e| e.kind == LINK).map(|e| &e.name).collect();
+        if let Some(entry) = entries.iter().find(|e| {
+            links
+                .iter()
+                .any(|link| Path::new(&e.name) != Path::new(link) && Path::new(&e.name).starts_with(link))
+        }) {
+            let message = format!("a file behind a link: {}", entry.name.display());
+            return Err(Error::Protocol { host: self.name().to_owned(), message });
+        }
+        for entry in entries.iter().filter(|e| e.kind == DIRECTORY) {
+            let path = directory.join(&entry.name);
+            match fs::create_dir(&path) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+                    return Err(failed(&path, &e));
+                }
+                _ => {}
+            }
+        }
+        let files: Vec<&Entry> = entries.iter().filter(|e| e.kind == FILE).collect();
+        let mut wanted = Vec::new();
+        for entry in &files {
+            let have =
+                local_have(&directory.join(&entry.name), entry.size).map_err(|e| failed(&entry.path, &e))?;
+            let (offset, digest, whole) = have.unwrap_or((0, Value::None, false));
+            wanted.push((bytes(entry.path.as_os_str()), offset, digest, whole));
+        }
+        let channel = self.channel();
+        let call: Call<()> =
+            self.timed("econtext.transfer:get", options).args((&channel, wanted, WINDOW)).start();
+        let mut received = Transferred::default();
+        let mut result = Ok(());
+        for entry in &files {
+            result = receive(&channel, entry, directory, options, &progress, &mut received);
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_err() {
+            call.cancel();
+        }
+        channel.close();
+        if let (Err(error), true) = (call.wait(), !matches!(result, Err(Failure::Local(..)))) {
+            return Err(error);
+        }
+        result.map_err(|failure| failure.into_error(self))?;
+        for entry in entries.iter().filter(|e| e.kind == LINK) {
+            let path = directory.join(&entry.name);
+            let same = fs::read_link(&path).is_ok_and(|target| target.as_os_str() == entry.target);
+            if !same {
+                let _ = fs::remove_file(&path); // what cannot go shows up in the next line
+                symlink(&entry.target, &path).map_err(|e| failed(&path, &e))?;
+            }
+        }
+        if options.preserve {
+            for entry in entries.iter().rev().filter(|e| e.kind == DIRECTORY) {
+                let path = directory.join(&entry.name);
+                set_metadata(&path, &entry.metadata).map_err(|e| failed(&path, &e))?;
+            }
+        }
+        Ok(received)
+    }
+
+    fn timed(&self, target: &str, options: &TransferOptions) -> crate::context::CallBuilder<'_> {
+        match options.timeout {
+            Some(timeout) => self.prepare(target).timeout(timeout),
+            None => self.prepare(target),
+        }
+    }
+
+    fn local_error(&self, path: &Path, error: &io::Error) -> Error {
+        Error::Usage(format!("{}: {}: {error}", self.name(), path.display()))
+    }
+}
+
+/// What the other side has of a file: bytes, their digest, and whether that is the file itself.
+type Have = (u64, Value, bool);
+
+/// Why a transfer stopped.
+enum Failure {
+    /// A file here.
+    Local(PathBuf, io::Error),
+    /// The child, or the way to it.
+    Remote(Error),
+    /// The other side has ended its part, and its call says why.
+    Ended,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Remote(error)
+    }
+}
+
+impl Failure {
+    fn into_error(self, context: &Context) -> Error {
+        match self {
+            Failure::Local(path, error) => context.local_error(&path, &error),
+            Failure::Remote(error) => error,
+            Failure::Ended => context.closed_error(),
+        }
+    }
+}
+
+fn bytes(text: &OsStr) -> Value {
+    Value::Bytes(text.as_bytes().to_vec())
+}
+
+fn os_string(value: &Value) -> OsString {
+    OsString::from_vec(value.as_bytes().unwrap_or_default().to_vec())
+}
+
+fn base_name(path: &Path) -> io::Result<OsString> {
+    match path.file_name() {
+        Some(name) => Ok(name.to_owned()),
+        // `.` and `..` have one too.
+        None => fs::canonicalize(path)?
+            .file_name()
+            .map(OsStr::to_owned)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name")),
+    }
+}
+
+fn metadata_of(metadata: &fs::Metadata) -> Metadata {
+    let time = metadata.mtime() as f64 + metadata.mtime_nsec() as f64 / 1e9;
+    (metadata.mode() & 0o7777, metadata.uid(), metadata.gid(), time)
+}
+
+/// Everything below a path, directories first.
+fn walk(
+    name: OsString,
+    path: &Path,
+    links: bool,
+    found: &mut Vec<Entry>,
+) -> Result<(), (PathBuf, io::Error)> {
+    let failed = |e| (path.to_owned(), e);
+    let metadata = if links { fs::symlink_metadata(path) } else { fs::metadata(path) }.map_err(failed)?;
+    let mut entry = Entry {
+        name: name.clone(),
+        path: path.to_owned(),
+        kind: FILE,
+        size: metadata.len(),
+        target: OsString::new(),
+        metadata: metadata_of(&metadata),
+    };
+    if metadata.is_symlink() {
+        entry.kind = LINK;
+        entry.target = fs::read_link(path).map_err(failed)?.into_os_string();
+    } else if metadata.is_dir() {
+        entry.kind = DIRECTORY;
+        found.push(entry);
+        let mut names: Vec<OsString> = fs::read_dir(path)
+            .map_err(failed)?
+            .map(|e| e.map(|e| e.file_name()))
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        names.sort();
+        for inner in names {
+            walk(Path::new(&name).join(&inner).into_os_string(), &path.join(&inner), links, found)?;
+        }
+        return Ok(());
+    } else if !metadata.is_file() {
+        // A device or socket among files is none of them; by itself it is a mistake.
+        return match Path::new(&name).components().count() {
+            1 => Err((
+                path.to_owned(),
+                io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a directory"),
+            )),
+            _ => Ok(()),
+        };
+    }
+    found.push(entry);
+    Ok(())
+}
+
+/// The digest of the first `size` bytes; `None` if there are fewer.
+fn digest(file: &mut File, size: u64) -> io::Result<Option<Sha1>> {
+    let mut sha = Sha1::new();
+    let read = io::copy(&mut file.take(size), &mut HashWriter(&mut sha))?;
+    Ok((read == size).then_some(sha))
+}
+
+struct HashWriter<'a>(&'a mut Sha1);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.update(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends entries, with no more on the way than the window.
+struct Sender<'a> {
+    channel: &'a Channel,
+    in_flight: usize,
+    sent: Transferred,
+}
+
+impl Sender<'_> {
+    fn send(&self, message: impl serde::Serialize) -> Result<(), Failure> {
+        Ok(self.channel.send(&message)?)
+    }
+
+    /// Sends data once there is room in the window.
+    fn data(&mut self, data: &[u8]) -> Result<(), Failure> {
+        while self.in_flight + data.len() > WINDOW {
+            match self.channel.recv::<usize>()? {
+                Some(n) => self.in_flight = self.in_flight.saturating_sub(n),
+                None => return Err(Failure::Ended),
+            }
+        }
+        self.in_flight += data.len();
+        self.sent.bytes += data.len() as u64;
+        self.send((DATA, serde_bytes::Bytes::new(data)))
+    }
+
+    fn file(
+        &mut self,
+        entry: &Entry,
+        have: Option<Have>,
+        progress: &impl Fn(Progress<'_>),
+    ) -> Result<(), Failure> {
+        let failed = |e| Failure::Local(entry.path.clone(), e);
+        let mut file = File::open(&entry.path).map_err(failed)?;
+        let name = bytes(&entry.name);
+        let report = |done| progress(Progress { name: Path::new(&entry.name), size: entry.size, done });
+        let mut offset = 0;
+        let mut sha = Sha1::new();
+        if let Some((size, theirs, whole)) = have {
+            let ours = digest(&mut file, size).map_err(failed)?;
+            match ours.filter(|ours| theirs.as_bytes() == Some(&ours.clone().finalize()[..])) {
+                Some(_) if whole => {
+                    self.sent.skipped += 1;
+                    report(entry.size);
+                    return self.send((SKIP, name, entry.metadata));
+                }
+                Some(ours) => (offset, sha) = (size, ours),
+                None => {}
+            }
+            file.seek(io::SeekFrom::Start(offset)).map_err(failed)?;
+        }
+        self.send((FILE, name, entry.size, offset, entry.metadata))?;
+        let mut buffer = vec![0; CHUNK];
+        let (mut done, mut hole) = (offset, 0);
+        while done < entry.size {
+            let want = usize::try_from(entry.size - done).unwrap_or(CHUNK).min(CHUNK);
+            let n = match file.read(&mut buffer[..want]) {
+                Ok(0) => {
+                    let error =
+                        io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read");
+                    return Err(failed(error));
+                }
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(failed(e)),
+            };
+            let data = &buffer[..n];
+            sha.update(data);
+            done += n as u64;
+            if is_zero(data) {
+                hole += n as u64;
+                if hole >= HOLES {
+                    self.send((HOLE, std::mem::take(&mut hole)))?;
+                }
+                continue;
+            }
+            if hole > 0 {
+                self.send((HOLE, std::mem::take(&mut hole)))?;
+            }
+            self.data(data)?;
+            report(done);
+        }
+        if hole > 0 {
+            self.send((HOLE, hole))?;
+        }
+        self.send((END, serde_bytes::Bytes::new(&sha.finalize())))?;
+        self.sent.files += 1;
+        report(entry.size);
+        Ok(())
+    }
+}
+
+fn is_zero(data: &[u8]) -> bool {
+    // Compared with itself, shifted: as fast as memory.
+    data.first() == Some(&0) && data[..data.len() - 1] == data[1..]
+}
+
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(PART);
+    path.with_file_name(name)
+}
+
+/// What there is here of a file of that size.
+fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
+    for (candidate, whole) in [(path.to_owned(), true), (part_of(path), false)] {
+        let Ok(metadata) = fs::metadata(&candidate) else { continue };
+        if metadata.is_file() && (if whole { metadata.len() == size } else { metadata.len() <= size }) {
+            let found = digest(&mut File::open(&candidate)?, metadata.len())?;
+            return Ok(found.map(|sha| (metadata.len(), Value::Bytes(sha.finalize().to_vec()), whole)));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes one file in.
+fn receive(
+    channel: &Channel,
+    entry: &Entry,
+    directory: &Path,
+    options: &TransferOptions,
+    progress: &impl Fn(Progress<'_>),
+    received: &mut Transferred,
+) -> Result<(), Failure> {
+    let path = directory.join(&entry.name);
+    let failed = |e| Failure::Local(path.clone(), e);
+    let malformed =
+        || Failure::Local(path.clone(), io::Error::other("the other side sends what makes no sense"));
+    let next = || channel.recv::<Value>()?.ok_or(Failure::Ended);
+    let first = next()?;
+    let (size, offset) = match first.as_seq() {
+        Some([Value::Int(SKIP)]) => {
+            received.skipped += 1;
+            progress(Progress { name: Path::new(&entry.name), size: entry.size, done: entry.size });
+            return if options.preserve {
+                set_metadata(&path, &entry.metadata).map_err(failed)
+            } else {
+                Ok(())
+            };
+        }
+        Some([Value::Int(FILE), Value::Int(size @ 0..), Value::Int(offset @ 0..)]) => {
+            (*size as u64, *offset as u64)
+        }
+        _ => return Err(malformed()),
+    };
+    let part = part_of(&path);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let mut sha = digest(&mut file, offset).map_err(failed)?.ok_or_else(malformed)?;
+    file.set_len(offset).map_err(failed)?;
+    let zeros = vec![0; CHUNK];
+    let mut done = offset;
+    let expected = loop {
+        let message = next()?;
+        match message.as_seq() {
+            Some([Value::Int(DATA), data]) => {
+                let data = data.as_bytes().ok_or_else(malformed)?;
+                file.write_all(data).map_err(failed)?;
+                sha.update(data);
+                done += data.len() as u64;
+                received.bytes += data.len() as u64;
+                channel.send(&data.len())?;
+                progress(Progress { name: Path::new(&entry.name), size, done });
+            }
+            Some([Value::Int(HOLE), Value::Int(n @ 1..)]) => {
+                file.seek(io::SeekFrom::Current(*n)).map_err(failed)?;
+                let mut left = *n as u64;
+                while left > 0 && done <= size {
+                    let n = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+                    sha.update(&zeros[..n]);
+                    left -= n as u64;
+                    done += n as u64;
+                }
+            }
+            Some([Value::Int(END), digest]) => break digest.as_bytes().unwrap_or_default().to_vec(),
+            _ => return Err(malformed()),
+        }
+        if done > size {
+            return Err(malformed());
+        }
+    };
+    file.set_len(size).map_err(failed)?;
+    if sha.finalize()[..] != expected[..] {
+        // Going on with that would be wrong again.
+        let _ = fs::remove_file(&part);
+        return Err(failed(io::Error::other("the checksum is wrong")));
+    }
+    if options.preserve {
+        set_metadata(&part, &entry.metadata).map_err(failed)?;
+    } else {
+        let umask = rustix::process::umask(rustix::fs::Mode::empty());
+        rustix::process::umask(umask);
+        let mode =
+            fs::metadata(&path).map_or(entry.metadata.0 & 0o777 & !umask.bits(), |m| m.permissions().mode());
+        fs::set_permissions(&part, fs::Permissions::from_mode(mode & 0o7777)).map_err(failed)?;
+    }
+    fs::rename(&part, &path).map_err(failed)?;
+    received.files += 1;
+    progress(Progress { name: Path::new(&entry.name), size, done: size });
+    Ok(())
+}
+
+fn set_metadata(path: &Path, (mode, uid, gid, mtime): &Metadata) -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        chown(path, Some(*uid), Some(*gid))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
+    let time = Duration::try_from_secs_f64(*mtime).map_err(io::Error::other)?;
+    let time = SystemTime::UNIX_EPOCH + time;
+    File::open(path)?.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time))
+}

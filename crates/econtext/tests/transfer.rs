@@ -1,0 +1,229 @@
+//! Files there and back: whole or not at all, and no more than needed.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use econtext::{Broker, Context, Local, Python, TransferOptions, Transferred};
+use econtext_testkit::files::tree;
+use econtext_testkit::{processes, pythons};
+use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+fn connect(broker: &Broker, python: &pythons::Python) -> Context {
+    Context::builder("child").python(Python::Path(python.to_arg())).connect(broker, Local).unwrap()
+}
+
+/// Of those Pythons that see the same files as this test.
+fn each(test: impl Fn(&Context)) {
+    let broker = Broker::new().unwrap();
+    for python in pythons::all().into_iter().filter(|p| !p.chroot) {
+        println!("Python {}", python.minor);
+        test(&connect(&broker, &python));
+    }
+}
+
+fn put(child: &Context, source: &Path, destination: &Path) -> Transferred {
+    child.put(&[source], destination.to_str().unwrap(), &TransferOptions::default(), |_| {}).unwrap()
+}
+
+fn noise(size: usize) -> Vec<u8> {
+    let mut data = vec![0; size];
+    getrandom::fill(&mut data).unwrap();
+    data
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_goes_there_and_back_and_is_skipped_when_it_is_the_same() {
+    let data = noise(3_000_001);
+    each(|child| {
+        let here = tree(&[("empty", "")]);
+        let there = tree(&[]);
+        let source = here.path().join("data.bin");
+        fs::write(&source, &data).unwrap();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o640)).unwrap();
+        let target = there.path().join("copy.bin");
+        let sent = put(child, &source, &target);
+        assert_eq!(sent, Transferred { files: 1, skipped: 0, bytes: 3_000_001 });
+        assert_eq!(fs::read(&target).unwrap(), data);
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(put(child, &source, &target), Transferred { files: 0, skipped: 1, bytes: 0 });
+        put(child, &here.path().join("empty"), there.path());
+        let back = tree(&[]);
+        let options = TransferOptions::default();
+        let got = child.get(&[&target, &there.path().join("empty")], back.path(), &options, |_| {}).unwrap();
+        assert_eq!(got, Transferred { files: 2, skipped: 0, bytes: 3_000_001 });
+        assert_eq!(fs::read(back.path().join("copy.bin")).unwrap(), data);
+        let got = child.get(&[&target], back.path(), &options, |_| {}).unwrap();
+        assert_eq!(got, Transferred { files: 0, skipped: 1, bytes: 0 });
+        assert_eq!(names(back.path()), ["copy.bin", "empty"]);
+        assert_eq!(names(there.path()), ["copy.bin", "empty"]);
+    });
+}
+
+#[test]
+fn directories_links_modes_and_times_are_kept_on_request() {
+    each(|child| {
+        let here = tree(&[("d/a.txt", "a"), ("d/sub/b.txt", "b"), ("d/sub/deep/c.txt", "c")]);
+        let d = here.path().join("d");
+        symlink("a.txt", d.join("link")).unwrap();
+        fs::create_dir(d.join("none")).unwrap();
+        std::os::unix::fs::chown(d.join("a.txt"), Some(1234), Some(4321)).unwrap();
+        fs::set_permissions(d.join("a.txt"), fs::Permissions::from_mode(0o4750)).unwrap();
+        let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for path in [d.join("a.txt"), d.join("sub")] {
+            fs::File::open(path).unwrap().set_times(fs::FileTimes::new().set_modified(old)).unwrap();
+        }
+        let there = tree(&[]);
+        let into = there.path().to_str().unwrap();
+        let keep = TransferOptions { preserve: true, links: true, timeout: None };
+        let check = |root: &Path, kept: bool| {
+            assert_eq!(fs::read(root.join("sub/deep/c.txt")).unwrap(), b"c");
+            assert!(root.join("none").is_dir());
+            let a = fs::metadata(root.join("a.txt")).unwrap();
+            let link = fs::symlink_metadata(root.join("link")).unwrap();
+            assert_eq!(link.is_symlink(), kept);
+            assert_eq!(fs::read(root.join("link")).unwrap(), b"a");
+            assert_eq!((a.uid(), a.gid(), a.mtime()) == (1234, 4321, 1_000_000_000), kept, "{a:?}");
+            assert_eq!(a.mode() & 0o7777, if kept { 0o4750 } else { 0o750 });
+            assert_eq!(fs::metadata(root.join("sub")).unwrap().mtime() == 1_000_000_000, kept);
+        };
+        child.put(&[&d], into, &keep, |_| {}).unwrap();
+        check(&there.path().join("d"), true);
+        child.put(&[&d], &format!("{into}/plain"), &TransferOptions::default(), |_| {}).unwrap();
+        check(&there.path().join("plain"), false);
+        let back = tree(&[]);
+        child.get(&[there.path().join("d")], back.path(), &keep, |_| {}).unwrap();
+        check(&back.path().join("d"), true);
+        let plain = tree(&[]);
+        child.get(&[there.path().join("d")], plain.path(), &TransferOptions::default(), |_| {}).unwrap();
+        check(&plain.path().join("d"), false);
+    });
+}
+
+#[test]
+fn what_was_there_keeps_its_mode_and_links_lead_to_it() {
+    let broker = Broker::new().unwrap();
+    let child = connect(&broker, &pythons::any());
+    let here = tree(&[("new.conf", "new")]);
+    let there = tree(&[("real.conf", "old")]);
+    let real = there.path().join("real.conf");
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(&real, Some(1234), Some(1234)).unwrap();
+    symlink("real.conf", there.path().join("app.conf")).unwrap();
+    put(&child, &here.path().join("new.conf"), &there.path().join("app.conf"));
+    assert!(fs::symlink_metadata(there.path().join("app.conf")).unwrap().is_symlink());
+    let metadata = fs::metadata(&real).unwrap();
+    assert_eq!(
+        (fs::read(&real).unwrap(), metadata.mode() & 0o777, metadata.uid()),
+        (b"new".to_vec(), 0o600, 1234)
+    );
+}
+
+#[test]
+fn errors_name_the_file_and_leave_nothing_half_done() {
+    each(|child| {
+        let here = tree(&[("a", "x")]);
+        let options = TransferOptions::default();
+        let error = child.put(&[here.path().join("missing")], "/tmp/", &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
+        let error = child.put(&[here.path().join("a")], "/nonexistent/dir/a", &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/dir"), "{error}");
+        let back = tree(&[]);
+        let error = child.get(&["/nonexistent"], back.path(), &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent"), "{error}");
+        let error = child.get(&["/dev/null"], back.path(), &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("neither a file nor a directory"), "{error}");
+        // No room: the error is that of the write, and the beginning does not stay.
+        let error = child.put(&[here.path().join("a")], "/dev/full", &options, |_| {});
+        assert!(error.is_err() || !Path::new("/dev/.full.econtext-part").exists());
+        assert_eq!(names(back.path()), Vec::<String>::new());
+        assert!(child.call::<i64>("os:getpid", ()).wait().is_ok());
+    });
+}
+
+#[test]
+fn a_lost_connection_is_gone_on_with() {
+    const SIZE: usize = 24 << 20;
+    let data = noise(SIZE);
+    each(|child| {
+        let here = tree(&[]);
+        let there = tree(&[]);
+        let source = here.path().join("big");
+        fs::write(&source, &data).unwrap();
+        let target = there.path().join("big");
+        let broker = Broker::new().unwrap();
+        let cut = |progress: econtext::Progress<'_>, child: &Context| {
+            if progress.done > (SIZE / 2) as u64 {
+                child.shutdown(Duration::ZERO);
+            }
+        };
+        let options = TransferOptions::default();
+        let first = broker.local("first").unwrap();
+        let error =
+            first.put(&[&source], target.to_str().unwrap(), &options, |p| cut(p, &first)).unwrap_err();
+        assert_eq!(error.kind(), econtext::ErrorKind::Closed, "{error}");
+        assert!(!target.exists());
+        let sent = put(child, &source, &target);
+        assert!(sent.files == 1 && sent.bytes < (SIZE * 7 / 8) as u64, "{sent:?}");
+        assert!(fs::read(&target).unwrap() == data);
+        assert_eq!(names(there.path()), ["big"]);
+        // And the other way.
+        let back = tree(&[]);
+        let second = broker.local("second").unwrap();
+        let error = second.get(&[&target], back.path(), &options, |p| cut(p, &second)).unwrap_err();
+        assert_eq!(error.kind(), econtext::ErrorKind::Closed, "{error}");
+        let got = child.get(&[&target], back.path(), &options, |_| {}).unwrap();
+        assert!(got.files == 1 && got.bytes < (SIZE * 7 / 8) as u64, "{got:?}");
+        assert!(fs::read(back.path().join("big")).unwrap() == data);
+        // A beginning of something else is not gone on with.
+        let other = there.path().join(".other.econtext-part");
+        fs::write(&other, noise(1 << 20)).unwrap();
+        let sent = put(child, &source, &there.path().join("other"));
+        assert_eq!(sent.bytes, SIZE as u64);
+        assert!(fs::read(there.path().join("other")).unwrap() == data);
+    });
+}
+
+#[test]
+fn a_file_of_four_gigabytes_takes_flat_memory_either_way() {
+    const SIZE: u64 = 4 << 30;
+    let here = tree(&[]);
+    let there = tree(&[]);
+    let source = here.path().join("large");
+    let file = fs::File::create(&source).unwrap();
+    file.set_len(SIZE).unwrap();
+    for at in [0, SIZE / 2, SIZE - 4] {
+        file.write_all_at(b"here", at).unwrap();
+    }
+    let broker = Broker::new().unwrap();
+    let child = connect(&broker, &pythons::any());
+    let pid = u32::try_from(child.call::<i64>("os:getpid", ()).wait().unwrap()).unwrap();
+    let peak = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let start = std::time::Instant::now();
+    let sent = put(&child, &source, &there.path().join("large"));
+    let there_after = start.elapsed();
+    assert!(sent.bytes < 4 << 20, "holes stay holes: {sent:?}");
+    let copy = fs::metadata(there.path().join("large")).unwrap();
+    assert!(copy.len() == SIZE && copy.blocks() * 512 < 16 << 20, "{copy:?}");
+    let back = tree(&[]);
+    let start = std::time::Instant::now();
+    child.get(&[there.path().join("large")], back.path(), &TransferOptions::default(), |_| {}).unwrap();
+    println!("4 GiB, sparse: there {there_after:?}, back {:?}", start.elapsed());
+    let copy = fs::File::open(back.path().join("large")).unwrap();
+    let mut found = [0; 4];
+    copy.read_exact_at(&mut found, SIZE / 2).unwrap();
+    assert_eq!((&found, copy.metadata().unwrap().len()), (b"here", SIZE));
+    assert!(peak(pid) < 64 << 10, "{} KiB there", peak(pid));
+    assert!(processes::memory(std::process::id()).unwrap() < 128 << 10);
+}
