@@ -88,8 +88,8 @@ impl ContextBuilder {
         self
     }
 
-    /// Starts the child from this one: a bastion, or the same host as another user. The hop passes its stream on and can
-    /// neither read it as calls nor change it unnoticed; it lives as long as what hangs on it.
+    /// Starts the child from this one: a bastion, or the same host as another user. The hop passes its stream on and
+    /// cannot change it unnoticed; it lives as long as what hangs on it.
     ///
     /// ```no_run
     /// # use econtext::{Broker, Context, Ssh, Sudo};
