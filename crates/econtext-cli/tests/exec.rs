@@ -209,3 +209,24 @@ fn files_are_written_as_the_user_that_was_become() {
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(user.home.join("copy.txt")).unwrap());
     assert_ne!(owner, 0);
 }
+
+#[test]
+fn an_interrupt_or_kill_9_of_the_controller_ends_what_runs_behind_hops() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for (signal, status) in [(Signal::INT, Some(130)), (Signal::TERM, Some(143)), (Signal::KILL, None)] {
+        let mark = format!("74{}{}", signal.as_raw(), std::process::id());
+        let mut child = econtext()
+            .args(["exec", "-q", "-b", "--via", "local:hop", "--via", "local:next", "--shell", "local:"])
+            .arg(format!("sleep {mark} & sleep {mark}"))
+            .spawn()
+            .unwrap();
+        processes::wait_until(Duration::from_secs(20), "it runs", || {
+            processes::with_text(&mark).len() > 3 // the command here, the shell there and what it started
+        });
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), status, "{signal:?}");
+        none_left(&mark);
+    }
+}

@@ -233,7 +233,7 @@ fn every_python_is_a_hop_for_every_other() {
 
 #[test]
 fn a_module_for_fifty_children_crosses_to_their_hop_once() {
-    let mut noise = vec![0u8; 700 << 10];
+    let mut noise = vec![0u8; 1700 << 10];
     getrandom::fill(&mut noise).unwrap();
     let text: String = noise.iter().map(|b| char::from(b'a' + b % 26)).collect();
     let large = format!("DATA = '{text}'\n\ndef size():\n    return len(DATA)\n");
