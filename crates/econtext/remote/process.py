@@ -142,12 +142,12 @@ class Process(object):
         core.stream.send(self.handle, _DEAD)
 
     def hang_up(self):
-        """Lets the process see the end of its input at once."""
-        fds, self.stdin, self.terminal = (self.stdin, self.terminal), None, None
-        for fd in fds:
-            if fd is not None:
-                core.broker.stop_receive(fd)
-                os.close(fd)
+        """Lets the process see the end of its input at once. Its terminal stays: the loss of that is a signal, of which
+        a child behind sudo would die before it has ended what it started."""
+        fd, self.stdin = self.stdin, None
+        if fd is not None:
+            core.broker.stop_receive(fd)
+            os.close(fd)
 
     def kill(self):
         """Ends all of the group: asks, and a second later does not ask."""

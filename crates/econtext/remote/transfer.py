@@ -109,6 +109,8 @@ class Target(object):
 
     def __init__(self, path, size, offset, metadata):
         self.path, self.size, self.metadata = os.path.realpath(path), size, metadata
+        if os.path.lexists(self.path) and not os.path.isfile(self.path):
+            raise EnvironmentError(errno.EINVAL, 'what is there is no file', self.path)  # a device, a directory
         self.part = part_of(self.path)
         self.sha = core.sha1()
         self.fd = os.open(self.part, os.O_RDWR | os.O_CREAT | getattr(os, 'O_CLOEXEC', 0), 0o600)

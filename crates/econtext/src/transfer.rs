@@ -212,6 +212,10 @@ impl Context {
                 break;
             }
         }
+        if let Err(Failure::Local(path, _)) = &result {
+            // What went wrong here would go wrong again; what a lost connection leaves is worth keeping.
+            let _ = fs::remove_file(part_of(path));
+        }
         if result.is_err() {
             call.cancel();
         }
@@ -514,6 +518,9 @@ fn receive(
         }
         _ => return Err(malformed()),
     };
+    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "what is there is no file")));
+    }
     let part = part_of(&path);
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;

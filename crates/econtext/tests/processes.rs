@@ -261,3 +261,35 @@ fn a_child_that_is_gone_ends_its_processes_with_its_error() {
     assert_eq!(seen.load(Ordering::Relaxed), 1);
     assert!(child.command("true").output().is_err());
 }
+
+#[test]
+fn a_child_that_is_told_to_end_ends_its_processes_first() {
+    each(|child, python| {
+        for (n, signal) in ["TERM", "HUP"].into_iter().enumerate() {
+            let version: u32 = python.minor.replace('.', "").parse().unwrap();
+            let mark = mark(7000 + 2 * version + n as u32);
+            let broker = Broker::new().unwrap();
+            let child = connect(&broker, python);
+            let process = child.shell(format!("sleep {mark} & sleep {mark}")).spawn_with(|_| {}).unwrap();
+            processes::wait_until(Duration::from_secs(20), "it runs", || {
+                processes::with_text(&mark).len() > 2
+            });
+            let busy = child.call::<()>("time:sleep", (3600,));
+            let pid: i64 = child
+                .command("sh")
+                .args(["-c", "echo $PPID"])
+                .output()
+                .map(|o| String::from_utf8_lossy(&o.stdout).trim().parse().unwrap())
+                .unwrap();
+            child.command("kill").args([format!("-{signal}"), pid.to_string()]).status().ok();
+            none_left(&mark);
+            assert!(process.wait().is_err() && busy.wait().is_err());
+        }
+        // A fork of user code dies of it as any process does.
+        // Python itself forgets a signal that comes while it forks.
+        let code = "import os, signal, time\npid = os.fork()\nif not pid:\n    time.sleep(20)\n    os._exit(0)\n\
+                    time.sleep(.2)\nos.kill(pid, signal.SIGTERM)\nstatus = os.waitpid(pid, 0)[1]\nos.WTERMSIG(status)";
+        let (_, call) = child.run(&econtext::Program::code(code), None);
+        assert_eq!(call.wait().unwrap().1, econtext::Value::Int(15));
+    });
+}

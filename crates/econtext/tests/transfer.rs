@@ -140,9 +140,16 @@ fn errors_name_the_file_and_leave_nothing_half_done() {
         assert!(error.to_string().contains("/nonexistent"), "{error}");
         let error = child.get(&["/dev/null"], back.path(), &options, |_| {}).unwrap_err();
         assert!(error.to_string().contains("neither a file nor a directory"), "{error}");
-        // No room: the error is that of the write, and the beginning does not stay.
-        let error = child.put(&[here.path().join("a")], "/dev/full", &options, |_| {});
-        assert!(error.is_err() || !Path::new("/dev/.full.econtext-part").exists());
+        // Devices and directories are not replaced.
+        for target in ["/dev/null", "/dev/full"] {
+            let error = child.put(&[here.path().join("a")], target, &options, |_| {}).unwrap_err();
+            assert!(error.to_string().contains("no file"), "{error}");
+            assert!(!fs::metadata(target).unwrap().is_file());
+        }
+        let there = tree(&[("a/x", "")]);
+        let into = format!("{}/", there.path().display());
+        let error = child.put(&[here.path().join("a")], &into, &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("no file"), "{error}");
         assert_eq!(names(back.path()), Vec::<String>::new());
         assert!(child.call::<i64>("os:getpid", ()).wait().is_ok());
     });
@@ -226,4 +233,49 @@ fn a_file_of_four_gigabytes_takes_flat_memory_either_way() {
     assert_eq!((&found, copy.metadata().unwrap().len()), (b"here", SIZE));
     assert!(peak(pid) < 64 << 10, "{} KiB there", peak(pid));
     assert!(processes::memory(std::process::id()).unwrap() < 128 << 10);
+}
+
+/// A small file system; unmounted when dropped.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Option<Self> {
+        let directory = tree(&[]);
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "econtext-test"])
+            .arg(directory.path())
+            .status();
+        if !status.is_ok_and(|s| s.success()) {
+            econtext_testkit::skip("root, for a small file system");
+            return None;
+        }
+        Some(Small(directory))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_keeps_what_was_there() {
+    let Some(small) = Small::mount() else { return };
+    let here = tree(&[]);
+    let source = here.path().join("large");
+    fs::write(&source, noise(3 << 20)).unwrap();
+    let target = small.0.path().join("large");
+    fs::write(&target, "before").unwrap();
+    let options = TransferOptions::default();
+    each(|child| {
+        let error = child.put(&[&source], target.to_str().unwrap(), &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("No space left"), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"before");
+        assert_eq!(names(small.0.path()), ["large"]);
+        let error = child.get(&[&source], small.0.path(), &options, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("No space left"), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"before");
+        assert_eq!(names(small.0.path()), ["large"]);
+    });
 }
