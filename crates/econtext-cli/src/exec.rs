@@ -147,9 +147,10 @@ pub(crate) fn raw(
             Err(e) => return failed(e),
         }
     };
-    for output in outputs.into_iter().flatten() {
-        // It ends with the pipe.
-        let _ = output.join();
+    // What it left behind may hold the pipes; what it wrote itself is there by now.
+    let patience = Instant::now() + Duration::from_secs(1);
+    while outputs.iter().flatten().any(|output| !output.is_finished()) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(5));
     }
     Outcome::from(Status::from(status))
 }

@@ -4,7 +4,7 @@ use crate::args::Common;
 use crate::report::Report;
 use crate::surroundings::Surroundings;
 use crate::target::{Passwords, Target, become_transport};
-use econtext::{Broker, Call, Context, ContextBuilder, Error, ErrorKind, Event, ModuleFinder, Python, Value};
+use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, ModuleFinder, Python, Value};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -278,8 +278,14 @@ impl Job<'_> {
             Ok(()) => work(&host),
             Err(error) => Outcome::Failed(error),
         };
+        let spool = spool.and_then(|call| match host.time_left() {
+            None => Some(call.wait()),
+            Some(left) => call.wait_timeout(left),
+        });
         self.stop.remove(&context);
-        if let Some(Err(error)) = spool.map(Call::wait) {
+        // Whoever still feeds it input must not keep it.
+        context.shutdown(Duration::from_secs(2));
+        if let Some(Err(error)) = spool {
             return Outcome::Failed(error);
         }
         match outcome {

@@ -917,9 +917,6 @@ class ExternalContext(object):
         sys.path.append(ROOT[:-1])
         self.set_up_stdio()
         signal.signal(signal.SIGINT, self.on_interrupt)
-        for number in signal.SIGTERM, signal.SIGHUP:
-            if signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, self.on_termination)
         self.stream.handlers.update({CALL_FUNCTION: self.on_call, PUSH_MODULE: self.importer.on_push, CANCEL: self.on_cancel,
                                      LOAD: self.on_load})
         try:
@@ -1020,13 +1017,6 @@ class ExternalContext(object):
                 return
             frame = frame.f_back
         raise KeyboardInterrupt
-
-    def on_termination(self, number, frame):
-        """SIGTERM and SIGHUP: what was started ends too. A fork of user code is not meant."""
-        if os.getpid() == self.pid:
-            end(9)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
 
     # The main thread.
 

@@ -1,11 +1,14 @@
 """Processes beside this child: commands, and further children. Sent on first use.
 
-The file runs with the names of core.py as its own (`ExternalContext.on_load`), in the threads that do IO: nothing here may
-wait for long, nor import anything, for in Python 2 the main thread may hold the import lock. It does not need the main
-thread: a call that runs does not hold it up.
+The file runs with the names of core.py as its own (`ExternalContext.on_load`): importing it could wait for a lock of Python 2
+whose holder waits for an answer of the controller. For the same reason every process has a thread, which forks and waits:
+a fork takes that lock too, and others that user code may hold. The main thread is not needed: a call that runs does
+not hold processes up.
 
 Every process has a handle, the same number on both sides. Both sides send no more than they were given credit for, so
 a reader that stops makes the writer stop, and nothing piles up between them.
+
+A guard, which is a fork, knows the process groups. When this process is gone, however it went, it ends them.
 """
 WRITE = 4  # EPOLLOUT and POLLOUT
 CHUNK = 1 << 16
@@ -15,6 +18,7 @@ STARTED, OUTPUT, CREDIT, EXIT, FAILED = range(5)
 # From the controller: what to do.
 INPUT, INPUT_END, GRANT, SIGNAL, RESIZE, TYPE, REPEAT = range(7)
 
+TIOCSWINSZ = 0x5414 if sys.platform.startswith('linux') else 0x80087467  # termios would have to be imported
 TERMINAL = 3  # the number of the terminal's output, where the process has one beside its stdio
 
 groups = {}  # process groups that may not outlive this process, by the number of their leader
@@ -27,28 +31,59 @@ class Process(object):
     def __init__(self, handle, options):
         self.handle, self.credit, self.is_transport = handle, options[b'window'], options[b'transport']
         self.lock = thread.allocate_lock()
+        self.early = []  # messages that came before there was a process
         self.files = {}  # what is read from it, by number
         self.paused = set()
-        self.stdin, self.input, self.input_ended = None, [], False
+        self.stdin, self.input, self.input_ended, self.last = None, [], False, b''
         self.terminal = self.slave = None
-        self.exited = self.done = False
+        self.exited = self.done = self.unheard = False
         core.stream.handlers[handle] = self.on_message
         try:
-            self.start(options)
-        except EnvironmentError as e:
-            self.fail(e.errno, e.strerror or str(e))
+            thread.start_new_thread(self.run, (options,))
+        except Exception:
+            self.fail(0, str(sys.exc_info()[1]))
 
     def send(self, *message):
         core.stream.send(self.handle, message)
 
-    # -- starting
+    # -- its life, in a thread of its own
 
-    def start(self, options):
-        theirs = []
+    def run(self, options):
+        theirs, problem = [], None
+        try:
+            problem = self.start(options, theirs)
+        except Exception:
+            e = sys.exc_info()[1]
+            problem = getattr(e, 'errno', 0) or 0, getattr(e, 'strerror', None) or str(e)
+        for fd in set(theirs):
+            os.close(fd)
+        with self.lock:
+            if problem:
+                return self.fail(*problem)
+            self.send(STARTED, self.pid)
+            for number, fd in self.files.items():
+                self.watch(number, fd)
+            early, self.early = self.early, None
+            for message in early:
+                self.handle_message(message)
+        status = reap(self.pid)
+        try:
+            os.killpg(self.pid, 0)  # is there anything left of its group?
+        except OSError as e:
+            if e.errno == errno.ESRCH:
+                forget(self.pid)
+        with self.lock:
+            self.status, self.exited = status, True
+            for number in list(self.files):
+                self.pump(number)
+            self.finish()
+
+    def start(self, options, theirs):
+        """Forks and waits until the program runs. Returns (errno, why) if it does not; `theirs` are to be closed."""
         if options[b'terminal'] == 'stdio':
             self.terminal, slave = os.openpty()
-            theirs = [slave, slave, slave]
             self.files[1] = self.terminal
+            theirs.extend([slave, slave, slave])
         else:
             r, self.stdin = os.pipe()
             theirs.append(r)
@@ -59,70 +94,33 @@ class Process(object):
                 self.terminal, slave = os.openpty()
                 theirs.append(slave)
                 self.files[TERMINAL] = self.terminal
-                self.slave = os.dup(slave)  # or the terminal would be at its end whenever nobody has it open
-                no_inherit(self.slave)
+                self.slave = no_inherit(os.dup(slave))  # or the terminal would be at its end whenever nobody has it open
         for fd in [self.stdin] + list(self.files.values()):
             if fd is not None:
                 fcntl.fcntl(no_inherit(fd), fcntl.F_SETFL, os.O_NONBLOCK)
         result, report = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            try:
-                prepare(options, theirs, report)
-                execute(options)
-            except BaseException:
-                e = sys.exc_info()[1]
-                os.write(report, struct.pack('>L', getattr(e, 'errno', 0) or 0) + str(getattr(e, 'strerror', e)).encode())
-            finally:
-                os._exit(127)
-        for fd in set(theirs + [report]):
-            os.close(fd)
-        groups[self.pid] = self
-        core.broker.start_receive(no_inherit(result), lambda: self.on_started(result))
-
-    def on_started(self, result):
-        problem = read_some(result, 4096)
-        core.broker.stop_receive(result)
-        os.close(result)
+        no_inherit(result)
+        try:
+            guard()
+            self.pid = os.fork()
+            if not self.pid:
+                run_program(options, theirs, report)
+            os.close(report)
+            report = None
+            remember(self.pid, self)
+            problem = read_some(result, 4096)
+        finally:
+            os.close(result)
+            if report is not None:
+                os.close(report)
         if problem:
-            os.waitpid(self.pid, 0)
-            groups.pop(self.pid, None)
-            return self.fail(struct.unpack('>L', problem[:4])[0], problem[4:].decode('utf-8', 'replace'))
-        self.send(STARTED, self.pid)
-        with self.lock:
-            for number, fd in self.files.items():
-                self.watch(number, fd)
-            self.write_input()
-        thread.start_new_thread(self.wait, ())
+            reap(self.pid)
+            forget(self.pid)
+            return struct.unpack('>L', problem[:4])[0], problem[4:].decode('utf-8', 'replace')
 
     def fail(self, number, why):
         self.send(FAILED, number, why)
         self.close()
-
-    # -- its end
-
-    def wait(self):
-        """A thread of its own: there is no other way on all systems and versions that needs no signal handler."""
-        status = None
-        while 1:
-            try:
-                status = os.waitpid(self.pid, 0)[1]
-            except OSError as e:
-                if e.errno == errno.EINTR:
-                    continue
-            break
-        if status is not None:
-            status = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        try:
-            os.killpg(self.pid, 0)  # is there anything left of its group?
-        except OSError as e:
-            if e.errno == errno.ESRCH:
-                groups.pop(self.pid, None)
-        with self.lock:
-            self.status, self.exited = status, True
-            for number in list(self.files):
-                self.pump(number)
-            self.finish()
 
     def finish(self):
         """Tells the end, once all that the process wrote has been sent. The caller holds the lock."""
@@ -180,10 +178,10 @@ class Process(object):
                 if e.errno in (errno.EAGAIN, errno.EINTR) and not self.exited:
                     return
                 data = b''  # the other side of a terminal is gone; or what is left of the group holds the pipe
-            if data:
+            if data and not self.unheard:
                 self.credit -= len(data)
                 self.send(OUTPUT, number, data)
-            else:
+            elif not data:
                 core.broker.stop_receive(fd)
                 del self.files[number]
                 fd = os.close(fd) if fd != self.terminal else None
@@ -205,6 +203,7 @@ class Process(object):
                 self.input_ended = True  # it does not read any more
                 self.send(CREDIT, -1)
                 break
+            self.last = data[n - 1:n] or self.last
             self.input[0] = data[n:]
             if not self.input[0]:
                 self.input.pop(0)
@@ -217,7 +216,8 @@ class Process(object):
                 self.stdin = None
             elif self.terminal is not None and TERMINAL not in self.files:
                 self.input_ended = False
-                self.input.append(b'\4')  # what ends the input of a terminal
+                # What ends the input of a terminal; it has to come twice behind a line that has no end.
+                self.input.append(b'\4' if self.last in (b'', b'\n') else b'\4\4')
                 self.write_input()
 
     def watch_input(self, fd):
@@ -237,31 +237,36 @@ class Process(object):
     # -- what the controller says
 
     def on_message(self, message):
+        with self.lock:
+            if self.early is None:
+                self.handle_message(message)
+            else:
+                self.early.append(message)
+
+    def handle_message(self, message):
         if message is _DEAD:
-            with self.lock:
-                if not self.exited:
-                    thread.start_new_thread(self.kill, ())
-                    self.credit = 1 << 62  # nobody reads the rest, but the process must be able to end
-                    self.resume()
-            return
+            if not self.exited:
+                thread.start_new_thread(self.kill, ())
+            # Nobody wants the rest, but the process must be able to end.
+            self.unheard, self.credit = True, 1 << 62
+            return self.resume()
         kind, values = message[0], message[1:]
         if kind == SIGNAL:
-            return signal_group(self.pid, values[0])
-        with self.lock:
-            if kind == GRANT:
-                self.credit += values[0]
-                self.resume()
-            elif kind == RESIZE:
-                resize(self.terminal, *values)
-            elif kind == TYPE:
-                if self.terminal is not None:
-                    write_all(self.terminal, values[0])
-            elif kind == INPUT_END:
-                self.input_ended = True
-                self.write_input()
-            elif not self.input_ended:
-                self.input.append(kept[values[0]] if kind == REPEAT else values[0])
-                self.write_input()
+            signal_group(self.pid, values[0])
+        elif kind == GRANT:
+            self.credit += values[0]
+            self.resume()
+        elif kind == RESIZE:
+            resize(self.terminal, *values)
+        elif kind == TYPE:
+            if self.terminal is not None:
+                write_all(self.terminal, values[0])
+        elif kind == INPUT_END:
+            self.input_ended = True
+            self.write_input()
+        elif not self.input_ended:
+            self.input.append(kept[values[0]] if kind == REPEAT else values[0])
+            self.write_input()
 
     def resume(self):
         for number in list(self.paused):
@@ -302,7 +307,112 @@ def kill_all():
             signal_group(pid, signal.SIGKILL)
 
 
+def reap(pid):
+    """Waits for a process: its exit status, or minus the signal; None if somebody else has it."""
+    while 1:
+        try:
+            status = os.waitpid(pid, 0)[1]
+        except OSError as e:
+            if e.errno == errno.EINTR:
+                continue
+            return None
+        return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+# -- the guard
+
+guarded = []  # the pipe to the guard, once there is one
+guarding = thread.allocate_lock()
+
+
+def guard():
+    """Starts the guard, once."""
+    with guarding:
+        if guarded:
+            return
+        r, w = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(r)
+            os.write(w, ('+%d\n' % core.pid).encode())  # what user code has started
+            guarded.append(no_inherit(w))
+            reap(pid)
+            return
+    try:
+        os.setsid()
+        if not os.fork():
+            watch_over(r)
+    finally:
+        os._exit(0)
+
+
+def watch_over(r):
+    """Notes the groups that come and go; at the end of the pipe the other side is gone, and so must they."""
+    close_all(r)
+    for number in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+        signal.signal(number, signal.SIG_IGN)
+    known, text = {}, b''
+    while 1:
+        data = read_some(r, 4096)
+        lines = (text + data).split(b'\n')
+        text = lines.pop()
+        for line in lines:
+            pid = int(line[1:])
+            if line[:1] == b'-':
+                known.pop(pid, None)
+            else:
+                known[pid] = line[:1]
+        if not data:
+            break
+    kill_groups(known, b'+')
+    time.sleep(.8)  # what is behind a transport ends by itself, and what it started first
+    kill_groups(known, b'T')
+    os._exit(0)
+
+
+def kill_groups(known, kind):
+    for pid in [pid for pid in known if known[pid] == kind]:
+        signal_group(pid, signal.SIGKILL)
+
+
+def remember(pid, process):
+    groups[pid] = process
+    os.write(guarded[0], ('%s%d\n' % ('T' if process.is_transport else '+', pid)).encode())
+
+
+def forget(pid):
+    if groups.pop(pid, None):
+        os.write(guarded[0], ('-%d\n' % pid).encode())
+
+
+def close_all(*but):
+    """Closes all files but stdio and those."""
+    try:
+        open_files = [int(name) for name in os.listdir('/proc/self/fd')]
+    except OSError:
+        open_files = range(3, 1024)
+    for fd in open_files:
+        if fd > 2 and fd not in but:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+
 # -- in the forked process
+
+def run_program(options, theirs, report):
+    """Never returns: it becomes the program, or reports why not."""
+    try:
+        prepare(options, theirs, report)
+        execute(options)
+    except BaseException:
+        e = sys.exc_info()[1]
+        why = str(getattr(e, 'strerror', None) or e)
+        os.write(report, struct.pack('>L', getattr(e, 'errno', 0) or 0) + (why.encode() if PY3 else why))
+    finally:
+        os._exit(127)
+
 
 def prepare(options, theirs, report):
     """Makes the forked process what the command expects to run in."""
@@ -317,16 +427,7 @@ def prepare(options, theirs, report):
     for number in range(3):
         os.dup2(theirs[number], number)
     no_inherit(report)
-    try:
-        open_files = [int(name) for name in os.listdir('/proc/self/fd')]
-    except OSError:
-        open_files = range(3, 1024)
-    for fd in open_files:
-        if fd > 2 and fd != report:
-            try:
-                os.close(fd)
-            except OSError:
-                pass
+    close_all(report)
     for name in 'SIGPIPE', 'SIGXFSZ', 'SIGINT':
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)  # as they were before there was a Python
@@ -338,16 +439,19 @@ def prepare(options, theirs, report):
         import resource
         for name, value in options[b'rlimits'].items():
             limit = getattr(resource, 'RLIMIT_' + (name.decode() if PY3 else name).upper())
-            value = resource.RLIM_INFINITY if value < 0 else value
-            resource.setrlimit(limit, (value, max(value, resource.getrlimit(limit)[1]) if os.geteuid() == 0 else value))
+            hard = resource.getrlimit(limit)[1]
+            if value < 0:
+                value = hard = resource.RLIM_INFINITY if os.geteuid() == 0 else hard
+            elif hard != resource.RLIM_INFINITY:
+                hard = max(value, hard) if os.geteuid() == 0 else hard
+            resource.setrlimit(limit, (value, hard))
     if options[b'cwd']:
         os.chdir(options[b'cwd'])
 
 
 def resize(fd, rows, columns):
-    import termios
     if fd is not None:
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
+        fcntl.ioctl(fd, TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
 
 
 def execute(options):

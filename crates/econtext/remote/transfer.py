@@ -113,7 +113,7 @@ class Target(object):
             raise EnvironmentError(errno.EINVAL, 'what is there is no file', self.path)  # a device, a directory
         self.part = part_of(self.path)
         self.sha = core.sha1()
-        self.fd = os.open(self.part, os.O_RDWR | os.O_CREAT | getattr(os, 'O_CLOEXEC', 0), 0o600)
+        self.fd = open_part(self.part)
         left = offset
         while left:
             data = os.read(self.fd, min(CHUNK, left))
@@ -145,30 +145,53 @@ class Target(object):
         else:
             try:
                 before = os.stat(self.path)
-                mode = stat.S_IMODE(before.st_mode)
-                if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(self.fd, before.st_uid, before.st_gid)
             except OSError:
                 mask = os.umask(0)
                 os.umask(mask)
                 mode &= 0o777 & ~mask
+            else:
+                mode = stat.S_IMODE(before.st_mode)
+                try:
+                    os.fchown(self.fd, before.st_uid, before.st_gid)
+                except OSError:
+                    mode &= 0o777  # it is another user's now
             os.fchmod(self.fd, mode)
         os.close(self.fd)
         os.rename(self.part, self.path)
 
     def remove(self):
         try:
+            os.close(self.fd)
             os.unlink(self.part)
         except OSError:
             pass
 
 
+def open_part(path):
+    """A file of our own, new or what is left of one: where others may write too, they may have put something there."""
+    flags = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_CLOEXEC', 0)
+    try:
+        fd = os.open(path, flags)
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1:
+            os.fchmod(fd, 0o600)
+            return fd
+        os.close(fd)
+        os.unlink(path)
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            os.unlink(path)
+        elif e.errno != errno.ENOENT:
+            raise
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+
+
 def set_metadata(path, metadata):
     mode, uid, gid, mtime = metadata
+    os.utime(path, (mtime, mtime))
     if os.geteuid() == 0:
         os.chown(path, uid, gid)
     os.chmod(path, mode)  # behind chown, which takes some bits away
-    os.utime(path, (mtime, mtime))
 
 
 def make_directory(path):

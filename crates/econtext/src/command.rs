@@ -260,6 +260,7 @@ impl Command {
             context: self.context.clone(),
             handle: Mutex::new(None),
             program: self.argv[0].to_string_lossy().into_owned(),
+            window: self.window,
             state: Mutex::new(State { credit: WINDOW, ..State::default() }),
             changed: Condvar::new(),
         });
@@ -273,8 +274,7 @@ impl Command {
                 };
                 callback(event);
                 if grants && used > 0 {
-                    // A child that is gone needs no credit.
-                    let _ = process.tell(vec![Value::Int(GRANT), Value::int(used.into())]);
+                    process.grant(used);
                 }
             }
         });
@@ -394,6 +394,7 @@ struct Inner {
     context: Context,
     handle: Mutex<Option<Handle>>,
     program: String,
+    window: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -403,6 +404,8 @@ struct State {
     pid: Option<i64>,
     /// Bytes of input that may be sent.
     credit: usize,
+    /// Bytes of output for which no credit was given back.
+    unread: usize,
     input_ended: bool,
     ended: Option<Result<Status, Error>>,
 }
@@ -424,6 +427,13 @@ impl Inner {
             }
             Some([Value::Int(OUTPUT), Value::Int(fd @ 1..=3), data]) => {
                 let data = data.as_bytes().unwrap_or_default().to_vec();
+                let mut state = lock(&self.state);
+                state.unread += data.len();
+                if state.unread > self.window {
+                    drop(state);
+                    let message = format!("more output of {} than there was credit for", self.program);
+                    return self.end(Err(Error::Protocol { host: host(), message })).into_iter().collect();
+                }
                 vec![ProcessEvent::Output { fd: *fd as u8, data }]
             }
             Some([Value::Int(CREDIT), n]) => {
@@ -462,6 +472,15 @@ impl Inner {
         drop(state);
         self.changed.notify_all();
         Some(ProcessEvent::Ended(result))
+    }
+
+    /// Lets the process write more.
+    fn grant(&self, bytes: usize) {
+        let mut state = lock(&self.state);
+        state.unread = state.unread.saturating_sub(bytes);
+        drop(state);
+        // A child that is gone needs no credit.
+        let _ = self.tell(vec![Value::Int(GRANT), Value::int(bytes.into())]);
     }
 
     fn tell(&self, message: Vec<Value>) -> Result<(), Error> {
@@ -534,8 +553,9 @@ impl RemoteProcess {
             let Some(left) = state.credit.checked_sub(piece.len()) else { return Ok(0) };
             state.credit = left;
         }
-        let name = self.inner.context.0.link.keep(piece)?;
-        self.inner.tell(vec![Value::Int(REPEAT), Value::Bytes(name.to_vec())])?;
+        if let Some(handle) = *lock(&self.inner.handle) {
+            self.inner.context.0.link.repeat(handle, REPEAT, piece)?;
+        }
         Ok(piece.len())
     }
 
@@ -708,8 +728,7 @@ impl io::Read for OutputStream {
         let n = io::Read::read(&mut state.data[index], buffer)?;
         drop(state);
         if n > 0 {
-            // A child that is gone needs no credit.
-            let _ = self.process.inner.tell(vec![Value::Int(GRANT), Value::int(n.into())]);
+            self.process.inner.grant(n);
         }
         Ok(n)
     }

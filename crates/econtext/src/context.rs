@@ -3,7 +3,7 @@
 use crate::broker::{Broker, Shared, is_broker_thread};
 use crate::carrier::{Carrier, Relay};
 use crate::channel::Channel;
-use crate::command::{Command, RemoteProcess};
+use crate::command::{Command, ProcessEvent, RemoteProcess};
 use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
 use crate::foresight::Start;
@@ -165,7 +165,10 @@ impl ContextBuilder {
             .adopt(&link)
             .map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
         if let Some(beside) = relay {
-            beside.start(&link)?;
+            beside.start(&link).inspect_err(|error| {
+                // Nothing else will tell the link that it is over.
+                link.on_relay(ProcessEvent::Ended(Err(error.clone())), &shared);
+            })?;
         }
         link.start_writing(&shared);
         Ok(Context(Arc::new(Inner { link, shared })))

@@ -145,6 +145,11 @@ impl Dialog {
         Step::Fail(self.refused, format!("asked what is not known, and was told nothing: {line}"))
     }
 
+    /// Whether what comes belongs to a line that was answered.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted
+    }
+
     /// What a tool wrote, for people: what we made of its prompt says nothing to them.
     pub(crate) fn without_nonce(&self, text: &[u8]) -> String {
         let text = String::from_utf8_lossy(text);

@@ -312,7 +312,10 @@ impl Link {
     pub(crate) fn remove_handle(&self, handle: Handle) {
         let mut state = self.lock();
         state.session.remove_receiver(handle);
-        state.callbacks.remove(&handle);
+        let gone = state.callbacks.remove(&handle);
+        drop(state);
+        // It may own what locks this link when it goes.
+        drop(gone);
     }
 
     pub(crate) fn allow_class(&self, module: &str, name: &str) {
@@ -404,7 +407,10 @@ impl Link {
             return None;
         };
         *silence = None;
-        let shown = dialog.without_nonce(text);
+        // What is echoed behind an answer, up to the end of the line, is nobody's business.
+        let from =
+            if dialog.is_muted() { text.iter().position(|&b| b == b'\n').unwrap_or(text.len()) } else { 0 };
+        let shown = dialog.without_nonce(&text[from..]);
         let step = dialog.handle_bytes(text);
         state.keep_stderr(&self.name, shown.as_bytes());
         let Phase::Starting { carrier, silence, .. } = &mut state.phase else { return None };
@@ -620,6 +626,10 @@ impl Link {
                 }
             };
             actions.push(action);
+        }
+        if state.served.is_flooded() {
+            let message = "it asks without end and does not wait for answers".to_owned();
+            return state.end(Why::Given(Error::Protocol { host: self.name.clone(), message }));
         }
         if Self::schedule(state) {
             actions.push(Action::Answer);

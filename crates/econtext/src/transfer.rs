@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -104,7 +104,7 @@ impl Context {
         for source in sources {
             let source = source.as_ref();
             let name = base_name(source).map_err(|e| self.local_error(source, &e))?;
-            walk(name, source, options.links, &mut entries)
+            walk(name, source, options.links, &mut Vec::new(), &mut entries)
                 .map_err(|(path, e)| self.local_error(&path, &e))?;
         }
         let into = sources.len() > 1 || destination.ends_with('/');
@@ -186,8 +186,10 @@ impl Context {
         }
         for entry in entries.iter().filter(|e| e.kind == DIRECTORY) {
             let path = directory.join(&entry.name);
+            // A link that lies there, perhaps from the last time, must not lead the files elsewhere.
+            let is_directory = || fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
             match fs::create_dir(&path) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !is_directory() => {
                     return Err(failed(&path, &e));
                 }
                 _ => {}
@@ -201,13 +203,14 @@ impl Context {
             let (offset, digest, whole) = have.unwrap_or((0, Value::None, false));
             wanted.push((bytes(entry.path.as_os_str()), offset, digest, whole));
         }
+        let whole: Vec<bool> = wanted.iter().map(|(.., whole)| *whole).collect();
         let channel = self.channel();
         let call: Call<()> =
             self.timed("econtext.transfer:get", options).args((&channel, wanted, WINDOW)).start();
         let mut received = Transferred::default();
         let mut result = Ok(());
-        for entry in &files {
-            result = receive(&channel, entry, directory, options, &progress, &mut received);
+        for (entry, whole) in files.iter().zip(whole) {
+            result = receive(&channel, (entry, whole), directory, options, &progress, &mut received);
             if result.is_err() {
                 break;
             }
@@ -311,6 +314,7 @@ fn walk(
     name: OsString,
     path: &Path,
     links: bool,
+    above: &mut Vec<(u64, u64)>,
     found: &mut Vec<Entry>,
 ) -> Result<(), (PathBuf, io::Error)> {
     let failed = |e| (path.to_owned(), e);
@@ -329,6 +333,11 @@ fn walk(
     } else if metadata.is_dir() {
         entry.kind = DIRECTORY;
         found.push(entry);
+        let me = (metadata.dev(), metadata.ino());
+        if above.contains(&me) {
+            return Err(failed(io::Error::other("a directory that is in itself")));
+        }
+        above.push(me);
         let mut names: Vec<OsString> = fs::read_dir(path)
             .map_err(failed)?
             .map(|e| e.map(|e| e.file_name()))
@@ -336,8 +345,9 @@ fn walk(
             .map_err(failed)?;
         names.sort();
         for inner in names {
-            walk(Path::new(&name).join(&inner).into_os_string(), &path.join(&inner), links, found)?;
+            walk(Path::new(&name).join(&inner).into_os_string(), &path.join(&inner), links, above, found)?;
         }
+        above.pop();
         return Ok(());
     } else if !metadata.is_file() {
         // A device or socket among files is none of them; by itself it is a mistake.
@@ -469,6 +479,32 @@ fn is_zero(data: &[u8]) -> bool {
     data.first() == Some(&0) && data[..data.len() - 1] == data[1..]
 }
 
+/// What keeps a link from being followed.
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+
+/// A file of our own, new or what is left of one.
+fn open_part(path: &Path) -> io::Result<File> {
+    let options = || {
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(NO_FOLLOW).mode(0o600);
+        options
+    };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => {
+            let ours = metadata.is_file()
+                && metadata.uid() == rustix::process::geteuid().as_raw()
+                && metadata.nlink() == 1;
+            if ours {
+                return options().open(path);
+            }
+            fs::remove_file(path)?;
+        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Err(_) => {}
+    }
+    options().create_new(true).open(path)
+}
+
 fn part_of(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -479,7 +515,7 @@ fn part_of(path: &Path) -> PathBuf {
 /// What there is here of a file of that size.
 fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
     for (candidate, whole) in [(path.to_owned(), true), (part_of(path), false)] {
-        let Ok(metadata) = fs::metadata(&candidate) else { continue };
+        let Ok(metadata) = fs::symlink_metadata(&candidate) else { continue };
         if metadata.is_file() && (if whole { metadata.len() == size } else { metadata.len() <= size }) {
             let found = digest(&mut File::open(&candidate)?, metadata.len())?;
             return Ok(found.map(|sha| (metadata.len(), Value::Bytes(sha.finalize().to_vec()), whole)));
@@ -491,7 +527,7 @@ fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
 /// Takes one file in.
 fn receive(
     channel: &Channel,
-    entry: &Entry,
+    (entry, whole): (&Entry, bool),
     directory: &Path,
     options: &TransferOptions,
     progress: &impl Fn(Progress<'_>),
@@ -504,7 +540,7 @@ fn receive(
     let next = || channel.recv::<Value>()?.ok_or(Failure::Ended);
     let first = next()?;
     let (size, offset) = match first.as_seq() {
-        Some([Value::Int(SKIP)]) => {
+        Some([Value::Int(SKIP)]) if whole => {
             received.skipped += 1;
             progress(Progress { name: Path::new(&entry.name), size: entry.size, done: entry.size });
             return if options.preserve {
@@ -518,13 +554,11 @@ fn receive(
         }
         _ => return Err(malformed()),
     };
-    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+    if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "what is there is no file")));
     }
     let part = part_of(&path);
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
-    fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let mut file = open_part(&part).map_err(failed)?;
     let mut sha = digest(&mut file, offset).map_err(failed)?.ok_or_else(malformed)?;
     file.set_len(offset).map_err(failed)?;
     let zeros = vec![0; CHUNK];
@@ -541,7 +575,7 @@ fn receive(
                 channel.send(&data.len())?;
                 progress(Progress { name: Path::new(&entry.name), size, done });
             }
-            Some([Value::Int(HOLE), Value::Int(n @ 1..)]) => {
+            Some([Value::Int(HOLE), Value::Int(n)]) if (1..=2 * HOLES as i64).contains(n) => {
                 file.seek(io::SeekFrom::Current(*n)).map_err(failed)?;
                 let mut left = *n as u64;
                 while left > 0 && done <= size {
@@ -580,11 +614,18 @@ fn receive(
 }
 
 fn set_metadata(path: &Path, (mode, uid, gid, mtime): &Metadata) -> io::Result<()> {
+    // Never that of what a link leads to.
+    let file = File::options().read(true).custom_flags(NO_FOLLOW).open(path)?;
+    let distance = Duration::try_from_secs_f64(mtime.abs()).map_err(io::Error::other)?;
+    let time = match *mtime < 0.0 {
+        true => SystemTime::UNIX_EPOCH.checked_sub(distance),
+        false => SystemTime::UNIX_EPOCH.checked_add(distance),
+    };
+    let time = time.ok_or_else(|| io::Error::other("its time is none of this system"))?;
+    file.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time))?;
     if rustix::process::geteuid().is_root() {
-        chown(path, Some(*uid), Some(*gid))?;
+        fchown(&file, Some(*uid), Some(*gid))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
-    let time = Duration::try_from_secs_f64(*mtime).map_err(io::Error::other)?;
-    let time = SystemTime::UNIX_EPOCH + time;
-    File::open(path)?.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time))
+    // Behind the owner, whose change takes some bits away.
+    file.set_permissions(fs::Permissions::from_mode(*mode))
 }

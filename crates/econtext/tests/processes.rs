@@ -258,38 +258,65 @@ fn a_child_that_is_gone_ends_its_processes_with_its_error() {
     drop(child.call::<()>("os:_exit", (5,)));
     let error = process.wait().unwrap_err();
     assert!(error.to_string().contains("status 5"), "{error}");
-    assert_eq!(seen.load(Ordering::Relaxed), 1);
+    processes::wait_until(Duration::from_secs(5), "the callback was told, once", || {
+        seen.load(Ordering::Relaxed) == 1
+    });
     assert!(child.command("true").output().is_err());
 }
 
 #[test]
-fn a_child_that_is_told_to_end_ends_its_processes_first() {
-    each(|child, python| {
-        for (n, signal) in ["TERM", "HUP"].into_iter().enumerate() {
-            let version: u32 = python.minor.replace('.', "").parse().unwrap();
-            let mark = mark(7000 + 2 * version + n as u32);
-            let broker = Broker::new().unwrap();
-            let child = connect(&broker, python);
+fn a_child_that_is_killed_takes_its_processes_along() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let version = |python: &pythons::Python| python.minor.replace('.', "").parse::<u32>().unwrap();
+    let broker = Broker::new().unwrap();
+    for python in pythons::all() {
+        println!("Python {}", python.minor);
+        for (n, signal) in [Signal::TERM, Signal::HUP, Signal::KILL, Signal::SEGV].into_iter().enumerate() {
+            let mark = mark(7000 + 4 * version(&python) + u32::try_from(n).unwrap());
+            let child = connect(&broker, &python);
             let process = child.shell(format!("sleep {mark} & sleep {mark}")).spawn_with(|_| {}).unwrap();
             processes::wait_until(Duration::from_secs(20), "it runs", || {
                 processes::with_text(&mark).len() > 2
             });
-            let busy = child.call::<()>("time:sleep", (3600,));
-            let pid: i64 = child
-                .command("sh")
-                .args(["-c", "echo $PPID"])
-                .output()
-                .map(|o| String::from_utf8_lossy(&o.stdout).trim().parse().unwrap())
-                .unwrap();
-            child.command("kill").args([format!("-{signal}"), pid.to_string()]).status().ok();
+            let pid = i32::try_from(child.call::<i64>("os:getpid", ()).wait().unwrap()).unwrap();
+            kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
             none_left(&mark);
-            assert!(process.wait().is_err() && busy.wait().is_err());
+            assert!(process.wait().is_err());
         }
-        // A fork of user code dies of it as any process does.
-        // Python itself forgets a signal that comes while it forks.
-        let code = "import os, signal, time\npid = os.fork()\nif not pid:\n    time.sleep(20)\n    os._exit(0)\n\
-                    time.sleep(.2)\nos.kill(pid, signal.SIGTERM)\nstatus = os.waitpid(pid, 0)[1]\nos.WTERMSIG(status)";
-        let (_, call) = child.run(&econtext::Program::code(code), None);
-        assert_eq!(call.wait().unwrap().1, econtext::Value::Int(15));
+    }
+}
+
+#[test]
+fn a_signal_right_after_the_start_is_not_lost() {
+    each(|child, _| {
+        for _ in 0..10 {
+            let process = child.command("sleep").arg("3600").spawn_with(|_| {}).unwrap();
+            process.signal(15).unwrap();
+            assert_eq!(process.wait().unwrap().signal, Some(15));
+        }
+        let process = child.command("sleep").arg("3600").spawn_with(|_| {}).unwrap();
+        process.kill();
+        assert_eq!(process.wait().unwrap().signal, Some(15));
+    });
+}
+
+#[test]
+fn output_that_nobody_reads_is_let_go_with_its_process() {
+    each(|child, python| {
+        if python.chroot {
+            return; // it has no /proc
+        }
+        let files = || child.call::<Vec<String>>("os:listdir", ("/proc/self/fd",)).wait().unwrap().len();
+        child.command("true").status().unwrap();
+        let before = files();
+        for _ in 0..20 {
+            let streams = child.command("head").args(["-c", "400000", "/dev/zero"]).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            drop(streams);
+        }
+        for _ in 0..5 {
+            assert!(child.command("/nonexistent").output().is_err());
+        }
+        processes::wait_until(Duration::from_secs(5), "all files are closed", || files() <= before);
     });
 }

@@ -6,8 +6,8 @@
 
 use super::Link;
 use crate::error::Error;
-use econtext_proto::Value;
 use econtext_proto::message::KEEP;
+use econtext_proto::{Handle, Value};
 use sha1::{Digest as _, Sha1};
 use std::collections::{HashSet, VecDeque};
 
@@ -15,7 +15,7 @@ use std::collections::{HashSet, VecDeque};
 const MAX_KEPT: usize = 32 << 20;
 
 /// A digest of what is kept.
-pub(crate) type Name = [u8; 20];
+type Name = [u8; 20];
 
 /// What one hop has, the oldest first.
 #[derive(Debug, Default)]
@@ -44,21 +44,24 @@ impl Kept {
 }
 
 impl Link {
-    /// Makes sure that this child keeps a piece, and returns its name.
+    /// Has this child repeat a piece into the input of one of its processes; it is sent the piece if it has not got it.
     ///
     /// # Errors
     /// If the child is gone.
-    pub(crate) fn keep(&self, piece: &[u8]) -> Result<Name, Error> {
+    pub(crate) fn repeat(&self, process: Handle, kind: i64, piece: &[u8]) -> Result<(), Error> {
         let name: Name = Sha1::digest(piece).into();
+        let bytes = |name: Name| Value::Bytes(name.to_vec());
+        // Under one lock: another piece's coming could be this one's going.
         let mut state = self.lock();
         if !state.kept.names.contains(&name) {
-            let bytes = |name: Name| Value::Bytes(name.to_vec());
             let gone = state.kept.add(name, piece.len()).into_iter().map(bytes).collect();
             let message = Value::Tuple(vec![bytes(name), Value::Bytes(piece.to_vec()), Value::List(gone)]);
             state.session.send(KEEP, &message).map_err(|e| self.unsendable(&e))?;
-            state.flush();
         }
-        Ok(name)
+        let message = Value::Tuple(vec![Value::Int(kind), bytes(name)]);
+        state.session.send(process, &message).map_err(|e| self.unsendable(&e))?;
+        state.flush();
+        Ok(())
     }
 }
 

@@ -82,6 +82,11 @@ impl Served {
         self.open.len() >= MAX_OPEN
     }
 
+    /// Whether it asks on where nothing more should be heard of it: behind a hop nobody can stop reading.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.open.len() > 100 * MAX_OPEN
+    }
+
     /// Whether questions wait until what is on its way to the child has gone.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_asked() && !self.scheduled
@@ -235,10 +240,15 @@ impl Link {
         let top = name.split('.').next().unwrap_or_default();
         let asked = {
             let mut state = self.lock();
-            state.served.sent.insert(name.to_owned());
-            let asked = state.served.asked.entry(top.to_owned()).or_default();
-            *asked += 1;
-            *asked
+            // Of what is nowhere, a child may make up any number.
+            if found.is_some() {
+                state.served.sent.insert(name.to_owned());
+                let asked = state.served.asked.entry(top.to_owned()).or_default();
+                *asked += 1;
+                *asked
+            } else {
+                0
+            }
         };
         let start = match asked {
             1 => Start::Module(name),
