@@ -165,9 +165,11 @@ impl ContextBuilder {
             .adopt(&link)
             .map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
         if let Some(beside) = relay {
-            beside.start(&link).inspect_err(|error| {
+            let hop = beside.hop.clone();
+            beside.start(&link).map_err(|error| {
                 // Nothing else will tell the link that it is over.
                 link.on_relay(ProcessEvent::Ended(Err(error.clone())), &shared);
+                link.error_on_hop(&hop, &error, true, String::new())
             })?;
         }
         link.start_writing(&shared);

@@ -718,8 +718,13 @@ impl Link {
     /// The error of what hangs on a hop, when that is gone or could not start the transport.
     fn hop_error(&self, carrier: &Carrier, error: &Error, starting: bool, state: &State) -> Error {
         let hop = if let Carrier::Relay(relay) = carrier { relay.hop.as_str() } else { "" };
+        self.error_on_hop(hop, error, starting, state.stderr_text())
+    }
+
+    /// `stderr` is that of the transport; what the hop's own error has is worth more.
+    pub(crate) fn error_on_hop(&self, hop: &str, error: &Error, starting: bool, stderr: String) -> Error {
         let message = format!("on the hop {hop}: {}", error.message());
-        let stderr = if error.stderr().is_empty() { state.stderr_text() } else { error.stderr().to_owned() };
+        let stderr = if error.stderr().is_empty() { stderr } else { error.stderr().to_owned() };
         let kind = match error.kind() {
             kind if kind.is_connect() => kind,
             // The transport's own program is missing there, or cannot be run.

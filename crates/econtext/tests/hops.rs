@@ -304,3 +304,16 @@ fn what_runs_behind_hops_ends_with_them() {
     none_left();
     assert!(Path::new("/proc").exists());
 }
+
+#[test]
+fn a_hop_that_is_gone_already_is_an_error_and_keeps_nobody_waiting() {
+    let broker = Broker::new().unwrap();
+    let hop = Context::builder("gone").connect(&broker, Argv(vec!["false".into()])).unwrap();
+    assert!(hop.wait_ready().is_err());
+    let error = Context::builder("child").via(&hop).connect(&broker, Local).unwrap_err();
+    assert!(error.kind().is_connect() && error.host() == Some("child"), "{error}");
+    assert!(error.to_string().contains("on the hop gone"), "{error}");
+    // It would wait for every child that it knows of.
+    drop(hop);
+    drop(broker);
+}

@@ -279,3 +279,34 @@ fn a_full_disk_is_an_error_and_keeps_what_was_there() {
         assert_eq!(names(small.0.path()), ["large"]);
     });
 }
+
+#[test]
+fn links_that_lie_where_files_go_lead_nowhere() {
+    let broker = Broker::new().unwrap();
+    let child = connect(&broker, &pythons::any());
+    let outside = tree(&[("x", "outside"), ("d/x", "outside")]);
+    let there = tree(&[("x", "new"), ("d/x", "new")]);
+    let options = TransferOptions::default();
+    let here = tree(&[]);
+    // As an earlier `get` with links, or another user of a shared directory, may have left them.
+    symlink(outside.path().join("d"), here.path().join("d")).unwrap();
+    let error = child.get(&[there.path().join("d")], here.path(), &options, |_| {}).unwrap_err();
+    assert!(error.to_string().contains('d'), "{error}");
+    symlink(outside.path().join("x"), here.path().join(".x.econtext-part")).unwrap();
+    child.get(&[there.path().join("x")], here.path(), &options, |_| {}).unwrap();
+    assert_eq!(fs::read(here.path().join("x")).unwrap(), b"new");
+    let shared = tree(&[]);
+    symlink(outside.path().join("x"), shared.path().join(".x.econtext-part")).unwrap();
+    put(&child, &there.path().join("x"), shared.path());
+    assert_eq!(fs::read(shared.path().join("x")).unwrap(), b"new");
+    for path in ["x", "d/x"] {
+        assert_eq!(fs::read(outside.path().join(path)).unwrap(), b"outside");
+    }
+    // What is in itself has no end.
+    let looped = tree(&[("d/a", "")]);
+    symlink(".", looped.path().join("d/self")).unwrap();
+    let error = child.put(&[looped.path().join("d")], "/tmp/never", &options, |_| {}).unwrap_err();
+    assert!(error.to_string().contains("in itself"), "{error}");
+    let error = child.get(&[looped.path().join("d")], here.path(), &options, |_| {}).unwrap_err();
+    assert!(error.to_string().contains("in itself"), "{error}");
+}
