@@ -5,6 +5,7 @@ mod console;
 mod copy;
 mod exec;
 mod explain;
+mod hosts;
 mod input;
 mod job;
 mod json;

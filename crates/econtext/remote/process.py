@@ -107,7 +107,7 @@ class Process(object):
                 run_program(options, theirs, report)
             os.close(report)
             report = None
-            remember(self.pid, self)
+            groups[self.pid] = self
             problem = read_some(result, 4096)
         finally:
             os.close(result)
@@ -375,11 +375,6 @@ def kill_groups(known, kind):
         signal_group(pid, signal.SIGKILL)
 
 
-def remember(pid, process):
-    groups[pid] = process
-    os.write(guarded[0], ('%s%d\n' % ('T' if process.is_transport else '+', pid)).encode())
-
-
 def forget(pid):
     if groups.pop(pid, None):
         os.write(guarded[0], ('-%d\n' % pid).encode())
@@ -404,6 +399,9 @@ def close_all(*but):
 def run_program(options, theirs, report):
     """Never returns: it becomes the program, or reports why not."""
     try:
+        os.setsid()
+        # Before there is anything to be missed, whatever becomes of the other side.
+        os.write(guarded[0], ('%s%d\n' % ('T' if options[b'transport'] else '+', os.getpid())).encode())
         prepare(options, theirs, report)
         execute(options)
     except BaseException:
@@ -416,7 +414,6 @@ def run_program(options, theirs, report):
 
 def prepare(options, theirs, report):
     """Makes the forked process what the command expects to run in."""
-    os.setsid()
     for number, fd in enumerate(theirs):
         theirs[number] = fcntl.fcntl(fd, fcntl.F_DUPFD, 64)  # out of the way of 0 to 2
     if options[b'terminal']:

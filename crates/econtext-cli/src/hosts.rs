@@ -1,0 +1,351 @@
+//! Sets of hosts: expanded from ranges and set operators, and folded back.
+//!
+//! The grammar is that of clush, with ansible's colon in ranges: `web[01-20]`, `n[2-6/2]`, `dc[1-2]n[1,3,7-9]`, `web[01:20]`;
+//! between elements `,` is union, `!` without, `&` intersection, `^` one or the other, from left to right.
+
+use crate::args::Usage;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::io::Read as _;
+
+/// Names that one spec may expand to.
+const MAX_NAMES: usize = 1_000_000;
+
+/// The hosts of a spec, in the order in which they first stand there, each once.
+pub(crate) fn expand(spec: &str) -> Result<Vec<String>, Usage> {
+    let mut found: Vec<String> = Vec::new();
+    let mut known: HashSet<String> = HashSet::new();
+    for (operator, element) in elements(spec)? {
+        let names = names_of(&element)?;
+        if operator != ',' {
+            let right: HashSet<&String> = names.iter().collect();
+            found.retain(|name| right.contains(name) == (operator == '&'));
+        }
+        if matches!(operator, ',' | '^') {
+            // Those that were on the left do not come in again.
+            let mut fresh = names;
+            fresh.retain(|name| known.insert(name.clone()));
+            found.extend(fresh);
+        }
+        if operator != ',' {
+            known = found.iter().cloned().collect();
+        }
+        if found.len() > MAX_NAMES {
+            return Err(Usage(format!("{spec}: more than {MAX_NAMES} hosts")));
+        }
+    }
+    Ok(found)
+}
+
+/// The elements of a spec, each with the operator in front of it.
+fn elements(spec: &str) -> Result<Vec<(char, String)>, Usage> {
+    let mut found = Vec::new();
+    let (mut operator, mut element, mut depth) = (',', String::new(), 0);
+    for c in spec.chars() {
+        match c {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            // In front of an element it is the sign of a file.
+            '^' if element.trim().is_empty() => {}
+            ',' | '!' | '&' | '^' if depth == 0 => {
+                if !element.trim().is_empty() {
+                    found.push((operator, element.trim().to_owned()));
+                } else if c != ',' && !found.is_empty() {
+                    return Err(Usage(format!("{spec}: nothing stands in front of {c}")));
+                }
+                (operator, element) = (c, String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if !(0..=1).contains(&depth) {
+            return Err(Usage(format!("{spec}: the brackets do not match")));
+        }
+        element.push(c);
+    }
+    if depth != 0 {
+        return Err(Usage(format!("{spec}: a [ without its ]")));
+    }
+    match element.trim() {
+        "" if operator == ',' => {}
+        "" => return Err(Usage(format!("{spec}: nothing stands behind {operator}"))),
+        element => found.push((operator, element.to_owned())),
+    }
+    Ok(found)
+}
+
+fn names_of(element: &str) -> Result<Vec<String>, Usage> {
+    let list = |text: String| -> Result<Vec<String>, Usage> {
+        let mut found = Vec::new();
+        for line in text.lines() {
+            let line = line.split('#').next().unwrap_or_default();
+            for word in line.split_whitespace() {
+                found.extend(expand(word)?);
+            }
+        }
+        Ok(found)
+    };
+    if element == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|e| Usage(format!("hosts from stdin: {e}")))?;
+        return list(text);
+    }
+    if let Some(file) = element.strip_prefix('^') {
+        return list(std::fs::read_to_string(file).map_err(|e| Usage(format!("{file}: {e}")))?);
+    }
+    if element.starts_with('@') {
+        return Err(Usage(format!("{element}: there is no inventory yet")));
+    }
+    let mut names = vec![String::new()];
+    let mut rest = element;
+    while let Some(open) = rest.find('[') {
+        let (before, behind) = (&rest[..open], &rest[open + 1..]);
+        let (inside, behind) =
+            behind.split_once(']').ok_or_else(|| Usage(format!("{element}: a [ without its ]")))?;
+        rest = behind;
+        let choices = if is_address(inside) { vec![format!("[{inside}]")] } else { range(element, inside)? };
+        if names.len().saturating_mul(choices.len()) > MAX_NAMES {
+            return Err(Usage(format!("{element}: more than {MAX_NAMES} hosts")));
+        }
+        names =
+            names.iter().flat_map(|name| choices.iter().map(move |c| format!("{name}{before}{c}"))).collect();
+    }
+    for name in &mut names {
+        name.push_str(rest);
+    }
+    Ok(names)
+}
+
+/// Whether what stands in brackets is an IPv6 address.
+fn is_address(inside: &str) -> bool {
+    inside.matches(':').count() > 1
+}
+
+/// The values of `01-20,25` or `2-6/2`, as they stand in names.
+fn range(element: &str, text: &str) -> Result<Vec<String>, Usage> {
+    let bad = |why: &str| Usage(format!("{element}: [{text}]: {why}"));
+    let mut found = Vec::new();
+    for item in text.split(',').map(str::trim) {
+        let (span, step) = match item.split_once('/') {
+            Some((span, step)) => {
+                (span, step.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("no such step"))?)
+            }
+            None => (item, 1),
+        };
+        let Some((first, last)) = span.split_once(['-', ':']) else {
+            if span.is_empty() || !span.chars().all(char::is_alphanumeric) {
+                return Err(bad("no number and no range"));
+            }
+            found.push(span.to_owned());
+            continue;
+        };
+        if let (Some(first), Some(last)) = (letter(first), letter(last)) {
+            found.extend((first..=last).step_by(step).map(|b| char::from(b).to_string()));
+            continue;
+        }
+        let number = |text: &str| -> Result<u64, Usage> {
+            text.parse().ok().filter(|_| text.len() <= 18).ok_or_else(|| bad("no number"))
+        };
+        let (low, high) = (number(first)?, number(last)?);
+        if low > high {
+            return Err(bad("it ends before it begins"));
+        }
+        if (high - low) / step as u64 >= MAX_NAMES as u64 {
+            return Err(bad("it is too long"));
+        }
+        let width = if first.starts_with('0') { first.len() } else { 0 };
+        found.extend((low..=high).step_by(step).map(|n| format!("{n:0width$}")));
+    }
+    Ok(found)
+}
+
+fn letter(text: &str) -> Option<u8> {
+    match text.as_bytes() {
+        [b] if b.is_ascii_alphabetic() => Some(*b),
+        _ => None,
+    }
+}
+
+/// A name cut at its numbers: the texts around them, and the numbers as sets of digits of one width.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Part {
+    Text(String),
+    Numbers(BTreeSet<Digits>),
+}
+
+/// A number as it is written: in the order of value, then of width.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Digits(u64, usize);
+
+fn cut(name: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest.starts_with(|c: char| c.is_ascii_digit());
+        let end = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
+        let (part, behind) = rest.split_at(end);
+        parts.push(match part.parse() {
+            Ok(value) if digits && part.len() <= 18 => {
+                Part::Numbers(BTreeSet::from([Digits(value, part.len())]))
+            }
+            _ => Part::Text(part.to_owned()),
+        });
+        rest = behind;
+    }
+    parts
+}
+
+/// The shortest spec that expands to these names: numbers in the same place become ranges, the last place first.
+pub(crate) fn fold<S: AsRef<str>>(names: &[S]) -> String {
+    let mut shapes: Vec<Vec<Part>> = names.iter().map(|name| cut(name.as_ref())).collect();
+    let places = shapes.iter().map(Vec::len).max().unwrap_or(0);
+    for place in (0..places).rev() {
+        let mut groups: HashMap<Vec<Part>, usize> = HashMap::new();
+        let mut merged: Vec<Vec<Part>> = Vec::new();
+        for mut shape in shapes {
+            let Some(Part::Numbers(numbers)) = shape.get_mut(place) else {
+                merged.push(shape);
+                continue;
+            };
+            let numbers = std::mem::take(numbers);
+            let at = *groups.entry(shape.clone()).or_insert_with(|| {
+                merged.push(shape);
+                merged.len() - 1
+            });
+            if let Some(Part::Numbers(all)) = merged[at].get_mut(place) {
+                all.extend(numbers);
+            }
+        }
+        shapes = merged;
+    }
+    let mut seen = HashSet::new();
+    shapes.retain(|shape| seen.insert(shape.clone()));
+    shapes.iter().map(|shape| written(shape)).collect::<Vec<_>>().join(",")
+}
+
+fn written(shape: &[Part]) -> String {
+    let mut out = String::new();
+    for part in shape {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Numbers(numbers) if numbers.len() == 1 => {
+                numbers.iter().for_each(|Digits(n, width)| drop(write!(out, "{n:0width$}")));
+            }
+            Part::Numbers(numbers) => {
+                let _ = write!(out, "[{}]", ranges(numbers));
+            }
+        }
+    }
+    out
+}
+
+/// `01-20,25`: numbers of one padding stand together.
+fn ranges(numbers: &BTreeSet<Digits>) -> String {
+    let is_padded = |Digits(n, width): &Digits| *width > n.checked_ilog10().unwrap_or(0) as usize + 1;
+    let widths: BTreeSet<usize> = numbers.iter().filter(|d| is_padded(d)).map(|d| d.1).collect();
+    // A number that fills the width belongs to the padded ones, and so do longer ones if there is one padding only.
+    let padding = |Digits(_, width): &Digits| match widths.first() {
+        _ if widths.contains(width) => *width,
+        Some(only) if widths.len() == 1 && width > only => *only,
+        _ => 0,
+    };
+    let mut classes: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for digits in numbers {
+        classes.entry(padding(digits)).or_default().push(digits.0);
+    }
+    let mut items = Vec::new();
+    for (width, values) in classes {
+        let mut at = 0;
+        while at < values.len() {
+            let mut end = at;
+            while end + 1 < values.len() && values[end + 1] == values[end] + 1 {
+                end += 1;
+            }
+            items.push(match end - at {
+                0 => format!("{:0width$}", values[at]),
+                _ => format!("{:0width$}-{:0width$}", values[at], values[end]),
+            });
+            at = end + 1;
+        }
+    }
+    items.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_expand_as_clush_and_ansible_users_expect() {
+        for (spec, expected) in [
+            ("a", "a"),
+            ("a,b,a", "a b"),
+            ("web[01-03]", "web01 web02 web03"),
+            ("web[08:11]", "web08 web09 web10 web11"),
+            ("n[2-6/2]", "n2 n4 n6"),
+            ("n[1,3,7-9]x", "n1 n3 n7 n8 n9 nx".trim_end_matches(" nx")),
+            ("dc[1-2]n[1,3]", "dc1n1 dc1n3 dc2n1 dc2n3"),
+            ("r[a-c]", "ra rb rc"),
+            ("n[1-5]!n[2-3]", "n1 n4 n5"),
+            ("n[1-5]&n[4-9]", "n4 n5"),
+            ("n[1-3]^n[3-4]", "n1 n2 n4"),
+            ("a, b ,c!b", "a c"),
+            ("user@[::1]:22,me@n[1-2]:2222", "user@[::1]:22 me@n1:2222 me@n2:2222"),
+            ("local:n[1-2]", "local:n1 local:n2"),
+        ] {
+            let expected: Vec<String> = match spec {
+                "n[1,3,7-9]x" => ["n1x", "n3x", "n7x", "n8x", "n9x"].map(str::to_owned).to_vec(),
+                _ => expected.split(' ').map(str::to_owned).collect(),
+            };
+            assert_eq!(expand(spec).unwrap_or_else(|e| panic!("{spec}: {e}")), expected, "{spec}");
+        }
+        for bad in [
+            "n[1-",
+            "n1]",
+            "n[5-1]",
+            "n[]",
+            "n[a-9]",
+            "n[1-9/0]",
+            "n[[1]]",
+            "a!",
+            "@web",
+            "n[1-9999999]",
+            "^/nonexistent",
+        ] {
+            assert!(expand(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_expanded_folds_back() {
+        for spec in [
+            "a",
+            "a,b",
+            "web[01-20]",
+            "web[01-100]",
+            "n[1-9,11]",
+            "dc[1-2]n[1,3,7-9]",
+            "a[1-3],b[1-3]",
+            "rack[1-2]-node[001-010].example.com",
+            "local:n[1-50]",
+            "n[08-12]",
+        ] {
+            assert_eq!(fold(&expand(spec).unwrap()), spec);
+        }
+        assert_eq!(fold(&["n1", "n01", "n2", "n02"]), "n[1-2,01-02]");
+        assert_eq!(fold::<&str>(&[]), "");
+    }
+
+    #[test]
+    fn a_hundred_thousand_irregular_names_fold_and_expand_to_themselves() {
+        let names: Vec<String> =
+            (0..100_000u64).map(|n| format!("h{}-{}x{}", n * 7919 % 10_007, n % 97, n * n % 1_009)).collect();
+        let folded = fold(&names);
+        let again: BTreeSet<String> = folded_names(&folded);
+        assert_eq!(again, names.into_iter().collect());
+    }
+
+    fn folded_names(folded: &str) -> BTreeSet<String> {
+        expand(folded).unwrap().into_iter().collect()
+    }
+}
