@@ -56,16 +56,37 @@ pub(crate) enum Verb {
     /// Connect, and show the Python, the user and the round trip
     #[command(override_usage = "econtext ping [OPTIONS] TARGETS")]
     Ping(Common),
+    /// Expand, fold or count a set of hosts
+    #[command(override_usage = "econtext hosts [-e|-f|-c] SPEC...")]
+    Hosts(Hosts),
 }
 
 impl Verb {
-    pub(crate) fn common(&self) -> &Common {
+    /// The flags of verbs that contact hosts.
+    pub(crate) fn common(&self) -> Option<&Common> {
         match self {
-            Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) => common,
-            Verb::Exec(exec) => &exec.common,
-            Verb::Put(copy) | Verb::Get(copy) => &copy.common,
+            Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) => Some(common),
+            Verb::Exec(exec) => Some(&exec.common),
+            Verb::Put(copy) | Verb::Get(copy) => Some(&copy.common),
+            Verb::Hosts(_) => None,
         }
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Hosts {
+    /// Sets of hosts: web[01-20], dc[1-2]n[1,3,7-9]; `,` and, `!` without, `&` in both, `^` in one; ^FILE, - for stdin
+    #[arg(value_name = "SPEC", required = true)]
+    pub(crate) specs: Vec<String>,
+    /// One host a line
+    #[arg(short = 'e', long, conflicts_with_all = ["fold", "count"])]
+    pub(crate) expand: bool,
+    /// As short as can be
+    #[arg(short = 'f', long, conflicts_with = "count")]
+    pub(crate) fold: bool,
+    /// How many
+    #[arg(short = 'c', long)]
+    pub(crate) count: bool,
 }
 
 #[derive(Args, Debug)]
@@ -99,7 +120,7 @@ pub(crate) struct Copy {
 
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Hosts: names, user@host:port, or with a scheme: local: ssh: docker: podman: kubectl: lxc: incus: nspawn:
+    /// Hosts: names, user@host:port, ranges as in web[01-20], set operators as of `econtext hosts`, or with a scheme: local: ssh: docker: podman: kubectl: lxc: incus: nspawn:
     /// nsenter: chroot: jail:; comma-separated
     #[arg(value_name = "TARGETS")]
     pub(crate) targets: Option<String>,
@@ -338,7 +359,7 @@ mod tests {
     fn parsed(line: &[&str]) -> (Option<String>, Vec<String>, u8) {
         let argv = ["econtext"].iter().chain(line).map(OsString::from).collect();
         let cli = parse(argv).unwrap_or_else(|e| panic!("{e}"));
-        let common = cli.verb.common();
+        let common = cli.verb.common().expect("a verb with targets");
         (common.targets.clone(), common.rest.clone(), common.verbose)
     }
 

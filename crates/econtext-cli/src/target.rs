@@ -1,11 +1,13 @@
 //! What a target on the command line stands for.
 
 use crate::args::{Become, Common, Usage};
+use crate::hosts;
 use econtext::{
     Chroot, Doas, Docker, Incus, Jail, Kubectl, Local, Lxc, Nsenter, Nspawn, Podman, Python, Ssh, Su, Sudo,
     Transport, command_line, shell_join,
 };
 use secrecy::SecretString;
+use std::collections::HashSet;
 
 /// One host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +33,16 @@ enum Kind {
 const INSIDE: [&str; 9] =
     ["docker", "podman", "kubectl", "lxc", "incus", "nspawn", "nsenter", "chroot", "jail"];
 
-/// The targets of a comma-separated list, without repetitions.
+/// The targets of host sets, without repetitions.
 pub(crate) fn parse_list(specs: &[&str]) -> Result<Vec<Target>, Usage> {
     let mut targets: Vec<Target> = Vec::new();
-    for word in specs.iter().flat_map(|spec| spec.split(',')).map(str::trim).filter(|w| !w.is_empty()) {
-        let target = parse(word)?;
-        if !targets.iter().any(|t| t.name == target.name) {
-            targets.push(target);
+    let mut seen = HashSet::new();
+    for spec in specs {
+        for word in hosts::expand(spec)? {
+            let target = parse(&word)?;
+            if seen.insert(target.name.clone()) {
+                targets.push(target);
+            }
         }
     }
     if targets.is_empty() {
@@ -73,7 +78,7 @@ pub(crate) fn parse(word: &str) -> Result<Target, Usage> {
         match behind.strip_prefix(':') {
             Some(port) => (host, Some(port)),
             None if behind.is_empty() => (host, None),
-            None => return Err(bad("host ranges are not supported yet")),
+            None => return Err(bad("what stands behind ] is no port")),
         }
     } else {
         match host.split_once(':') {

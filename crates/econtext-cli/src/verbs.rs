@@ -1,9 +1,10 @@
 //! The verbs: what each does on a host.
 
-use crate::args::{Cli, Common, Exec, Mode, Usage, Verb};
+use crate::args::{Cli, Common, Exec, Hosts, Mode, Usage, Verb};
 use crate::console::complain;
 use crate::copy;
 use crate::exec;
+use crate::hosts;
 use crate::input::Inputs;
 use crate::job::{Host, Job, Outcome, Stop, exit_status, pool};
 use crate::json::argument;
@@ -26,7 +27,10 @@ use std::time::{Duration, Instant};
 
 /// Runs the command and says what the exit status is.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
-    let common = cli.verb.common();
+    if let Verb::Hosts(wanted) = &cli.verb {
+        return show_hosts(wanted);
+    }
+    let common = cli.verb.common().ok_or_else(|| Usage("no verb".into()))?;
     if common.user.as_ref().is_some_and(|u| !u.is_empty() && u.bytes().all(|b| b.is_ascii_digit())) {
         return Err(
             Usage("-u is the user, as in ansible; clush's -u SECONDS is --timeout here".into()).into()
@@ -52,9 +56,23 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
                 copy::get(copy, sources, directory, host)
             })
         }
+        Verb::Hosts(wanted) => show_hosts(wanted),
         Verb::Ping(_) if cli.explain => explain(common, &targets, &Foresight::default()),
         Verb::Ping(_) => ping(common, &targets, &rest),
     }
+}
+
+fn show_hosts(wanted: &Hosts) -> anyhow::Result<u8> {
+    use std::io::Write as _;
+    let names = hosts::expand(&wanted.specs.join(","))?;
+    let text = match wanted {
+        Hosts { count: true, .. } => format!("{}\n", names.len()),
+        Hosts { fold: true, .. } => hosts::fold(&names) + "\n",
+        _ => names.iter().map(|name| format!("{name}\n")).collect(),
+    };
+    // A reader that has seen enough is no error.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(if names.is_empty() { 2 } else { 0 })
 }
 
 /// The targets, and the words behind them.

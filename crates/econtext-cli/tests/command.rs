@@ -349,3 +349,21 @@ fn help_and_version_go_to_stdout() {
     assert!(ran.status == 0 && ran.stdout.contains("call") && ran.stderr.is_empty(), "{ran:?}");
     assert!(run(["--version"]).stdout.starts_with("econtext 0."));
 }
+
+#[test]
+fn sets_of_hosts_are_expanded_folded_and_counted() {
+    let hosts = |args: &[&str]| run([&["hosts"], args].concat());
+    assert_eq!(hosts(&["web[08-10],db!web09"]).stdout, "web08\nweb10\ndb\n");
+    assert_eq!(hosts(&["-f", "web08", "web09", "db1", "web10"]).stdout, "web[08-10],db1\n");
+    assert_eq!(hosts(&["-c", "n[1-50000]"]).stdout, "50000\n");
+    let ran = run_with_input(["hosts", "-f", "-"], b"a1 a2\n# none\na3 # the last\n");
+    assert_eq!(ran.stdout, "a[1-3]\n", "{ran:?}");
+    for (bad, why) in [("n[5-1]", "ends before it begins"), ("n[1", "without its ]"), ("@x", "inventory")] {
+        let ran = hosts(&[bad]);
+        assert!(ran.status == 2 && ran.stderr.contains(why), "{ran:?}");
+    }
+    let ran = run(["call", "local:n[1-3]!local:n2", "os:getuid"]);
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["local:n1: 0", "local:n3: 0"], "{ran:?}");
+}
