@@ -81,53 +81,90 @@ fn classify(name: &str, program: &str, failure: &Failure<'_>) -> ErrorKind {
     }
 }
 
-/// A child as another user, by `sudo`.
-///
-/// Without a password, sudo may not ask for one.
-///
-/// ```
-/// use econtext::{Sudo, Transport as _};
-/// let launch = Sudo::new().user("postgres").launch(&["python3".to_owned()]);
-/// assert!(launch.argv[2].contains("sudo -u postgres"));
-/// ```
-#[derive(Clone)]
-pub struct Sudo {
-    program: String,
-    user: String,
-    password: Option<SecretString>,
-    options: Vec<String>,
+macro_rules! tools {
+    ($($(#[$doc:meta])* $name:ident, $program:literal, $(#[$password_doc:meta])*;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone)]
+            pub struct $name {
+                program: String,
+                user: String,
+                password: Option<SecretString>,
+                options: Vec<String>,
+            }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    Self::new()
+                }
+            }
+
+            impl $name {
+                /// To root, by the first program of that name.
+                pub fn new() -> Self {
+                    $name { program: $program.into(), user: "root".into(), password: None, options: Vec::new() }
+                }
+
+                /// The program, if it is not the first of its name there.
+                pub fn program(mut self, program: impl Into<String>) -> Self {
+                    self.program = program.into();
+                    self
+                }
+
+                /// The user to become.
+                pub fn user(mut self, user: impl Into<String>) -> Self {
+                    self.user = user.into();
+                    self
+                }
+
+                $(#[$password_doc])*
+                pub fn password(mut self, password: SecretString) -> Self {
+                    self.password = Some(password);
+                    self
+                }
+
+                /// A further argument, among the tool's own options.
+                pub fn arg(mut self, arg: impl Into<String>) -> Self {
+                    self.options.push(arg.into());
+                    self
+                }
+            }
+
+            // Without the password.
+            impl fmt::Debug for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.debug_struct(stringify!($name))
+                        .field("user", &self.user)
+                        .field("options", &self.options)
+                        .finish_non_exhaustive()
+                }
+            }
+        )*
+    };
 }
 
-impl Default for Sudo {
-    fn default() -> Self {
-        Self::new()
-    }
+tools! {
+    /// A child as another user, by `sudo`. Without a password, sudo may not ask for one.
+    ///
+    /// ```
+    /// use econtext::{Sudo, Transport as _};
+    /// let launch = Sudo::new().user("postgres").launch(&["python3".to_owned()]);
+    /// assert!(launch.argv[2].contains("sudo -u postgres"));
+    /// ```
+    Sudo, "sudo",
+    /// What to answer when a password is asked for.
+    ;
+    /// A child as another user, by `su`.
+    Su, "su",
+    /// What to answer when a password is asked for: that of the user to become.
+    ;
+    /// A child as another user, by `doas`. Without a password, doas may not ask for one.
+    Doas, "doas",
+    /// What to answer when a password is asked for.
+    ;
 }
 
 impl Sudo {
-    /// `sudo`, to root.
-    pub fn new() -> Self {
-        Sudo { program: "sudo".into(), user: "root".into(), password: None, options: Vec::new() }
-    }
-
-    /// The program, if it is not the first `sudo` there.
-    pub fn program(mut self, program: impl Into<String>) -> Self {
-        self.program = program.into();
-        self
-    }
-
-    /// The user to become.
-    pub fn user(mut self, user: impl Into<String>) -> Self {
-        self.user = user.into();
-        self
-    }
-
-    /// What to answer when a password is asked for.
-    pub fn password(mut self, password: SecretString) -> Self {
-        self.password = Some(password);
-        self
-    }
-
     /// Through the user's login shell: `-i`.
     pub fn login(self) -> Self {
         self.arg("-i")
@@ -152,11 +189,17 @@ impl Sudo {
     pub fn selinux_type(self, kind: impl Into<String>) -> Self {
         self.arg("-t").arg(kind)
     }
+}
 
-    /// A further argument, before the command.
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.options.push(arg.into());
-        self
+impl Su {
+    /// As at a login: `-l`.
+    pub fn login(self) -> Self {
+        self.arg("-l")
+    }
+
+    /// With the environment as it is: `-m`.
+    pub fn preserve_env(self) -> Self {
+        self.arg("-m")
     }
 }
 
@@ -182,62 +225,6 @@ impl Transport for Sudo {
     }
 }
 
-/// A child as another user, by `su`.
-#[derive(Clone)]
-pub struct Su {
-    program: String,
-    user: String,
-    password: Option<SecretString>,
-    options: Vec<String>,
-}
-
-impl Default for Su {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Su {
-    /// `su`, to root.
-    pub fn new() -> Self {
-        Su { program: "su".into(), user: "root".into(), password: None, options: Vec::new() }
-    }
-
-    /// The program, if it is not the first `su` there.
-    pub fn program(mut self, program: impl Into<String>) -> Self {
-        self.program = program.into();
-        self
-    }
-
-    /// The user to become.
-    pub fn user(mut self, user: impl Into<String>) -> Self {
-        self.user = user.into();
-        self
-    }
-
-    /// What to answer when a password is asked for: that of the user to become.
-    pub fn password(mut self, password: SecretString) -> Self {
-        self.password = Some(password);
-        self
-    }
-
-    /// As at a login: `-l`.
-    pub fn login(self) -> Self {
-        self.arg("-l")
-    }
-
-    /// With the environment as it is: `-m`.
-    pub fn preserve_env(self) -> Self {
-        self.arg("-m")
-    }
-
-    /// A further argument, before the user.
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.options.push(arg.into());
-        self
-    }
-}
-
 impl Transport for Su {
     fn launch(&self, child: &[String]) -> Launch {
         let mut tool = vec![self.program.clone()];
@@ -250,54 +237,6 @@ impl Transport for Su {
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         classify("su", &self.program, failure)
-    }
-}
-
-/// A child as another user, by `doas`.
-///
-/// Without a password, doas may not ask for one.
-#[derive(Clone)]
-pub struct Doas {
-    program: String,
-    user: String,
-    password: Option<SecretString>,
-    options: Vec<String>,
-}
-
-impl Default for Doas {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Doas {
-    /// `doas`, to root.
-    pub fn new() -> Self {
-        Doas { program: "doas".into(), user: "root".into(), password: None, options: Vec::new() }
-    }
-
-    /// The program, if it is not the first `doas` there.
-    pub fn program(mut self, program: impl Into<String>) -> Self {
-        self.program = program.into();
-        self
-    }
-
-    /// The user to become.
-    pub fn user(mut self, user: impl Into<String>) -> Self {
-        self.user = user.into();
-        self
-    }
-
-    /// What to answer when a password is asked for.
-    pub fn password(mut self, password: SecretString) -> Self {
-        self.password = Some(password);
-        self
-    }
-
-    /// A further argument, before the command.
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
-        self.options.push(arg.into());
-        self
     }
 }
 
@@ -326,21 +265,6 @@ fn nonce() -> String {
     let _ = getrandom::fill(&mut random);
     format!("econtext-{:016x}", u64::from_ne_bytes(random))
 }
-
-macro_rules! debug_without_password {
-    ($($name:ident),*) => {
-        $(impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name))
-                    .field("user", &self.user)
-                    .field("options", &self.options)
-                    .finish_non_exhaustive()
-            }
-        })*
-    };
-}
-
-debug_without_password!(Sudo, Su, Doas);
 
 #[cfg(test)]
 mod tests {
