@@ -17,6 +17,8 @@ pub(crate) struct Relay {
     pub(crate) process: RemoteProcess,
     /// The hop's name.
     pub(crate) hop: String,
+    /// Bytes that were taken in and not granted anew: a child that asks too much is not heard for a while.
+    pub(crate) owed: usize,
     /// How it ended, once it has.
     pub(crate) ended: Option<Result<Status, Error>>,
 }
@@ -47,6 +49,16 @@ impl Carrier {
             match written {
                 Some(n) if n > 0 => session.advance(n),
                 _ => return,
+            }
+        }
+    }
+
+    /// Lets the other side write as much as was taken in.
+    pub(crate) fn grant(&mut self) {
+        if let Carrier::Relay(relay) = self {
+            let owed = std::mem::take(&mut relay.owed);
+            if owed > 0 {
+                relay.process.grant(owed);
             }
         }
     }

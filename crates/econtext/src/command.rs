@@ -546,6 +546,11 @@ impl RemoteProcess {
         Ok(n)
     }
 
+    /// Lets it write that many bytes more.
+    pub(crate) fn grant(&self, bytes: usize) {
+        self.inner.grant(bytes);
+    }
+
     /// Has the child, a hop, write a piece that it keeps or is sent for that; 0 if there is no credit for all of it.
     pub(crate) fn try_repeat(&self, piece: &[u8]) -> Result<usize, Error> {
         {

@@ -206,7 +206,7 @@ impl Beside {
         }
         let link: Arc<OnceLock<Weak<Link>>> = Arc::default();
         let (found, shared) = (link.clone(), Arc::downgrade(shared));
-        let process = command.prepare(true, move |event| {
+        let process = command.prepare(false, move |event| {
             if let (Some(link), Some(shared)) = (found.get().and_then(Weak::upgrade), shared.upgrade()) {
                 link.on_relay(event, &shared);
             }
@@ -215,7 +215,7 @@ impl Beside {
     }
 
     fn relay(&self) -> Relay {
-        Relay { process: self.process.clone(), hop: self.hop.clone(), ended: None }
+        Relay { process: self.process.clone(), hop: self.hop.clone(), owed: 0, ended: None }
     }
 
     fn start(self, link: &Arc<Link>) -> Result<(), Error> {

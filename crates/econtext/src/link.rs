@@ -437,6 +437,11 @@ impl Link {
         let mut actions = Vec::new();
         let mut wake = None;
         let mut state = self.lock();
+        if let (ProcessEvent::Output { data, .. }, Some(Carrier::Relay(relay))) =
+            (&event, state.carrier_mut())
+        {
+            relay.owed += data.len();
+        }
         match event {
             ProcessEvent::Output { fd: 1, data } => self.take_in(&mut state, &data, &mut actions),
             ProcessEvent::Output { fd: 2, data } => state.keep_stderr(&self.name, &data),
@@ -450,6 +455,7 @@ impl Link {
             }
             ProcessEvent::Started(_) | ProcessEvent::InputWanted => {}
         }
+        state.grant();
         state.flush();
         if matches!(state.phase, Phase::Ending { .. }) {
             wake = wake.or(Some(Instant::now()));
@@ -471,6 +477,7 @@ impl Link {
         let mut state = self.lock();
         // Output may be left over from a round of READS_IN_A_ROW.
         let more = self.read_once(&mut state, buffer, &mut actions).is_some();
+        state.grant();
         state.session.handle_timeout(now);
         self.collect(&mut state, &mut actions);
         state.flush();
@@ -627,10 +634,6 @@ impl Link {
             };
             actions.push(action);
         }
-        if state.served.is_flooded() {
-            let message = "it asks without end and does not wait for answers".to_owned();
-            return state.end(Why::Given(Error::Protocol { host: self.name.clone(), message }));
-        }
         if Self::schedule(state) {
             actions.push(Action::Answer);
         }
@@ -769,6 +772,15 @@ impl State {
                 Some(carrier)
             }
             Phase::Closed(_) => None,
+        }
+    }
+
+    /// Lets a child behind a hop write more, unless it has asked more than was answered.
+    fn grant(&mut self) {
+        if !self.served.is_full()
+            && let Some(carrier) = self.carrier_mut()
+        {
+            carrier.grant();
         }
     }
 

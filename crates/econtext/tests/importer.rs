@@ -323,9 +323,14 @@ def many(n):
     std::fs::write(dir.path().join("pkg/noise.bin"), noise).unwrap();
     let deaf = connect(&broker, &pythons::any(), &finder);
     let finder = Arc::new(PathFinder::new().root(dir.path()).unwrap());
-    let child = Context::builder("child").finder(finder).connect(&broker, Local).unwrap();
+    let child = Context::builder("child").finder(finder.clone()).connect(&broker, Local).unwrap();
     drop(deaf.call::<Value>("ask:deaf", (2_000,)));
+    // Behind a hop nobody can stop reading; there it is the credit that stops.
+    let hop = broker.local("hop").unwrap();
+    let behind = Context::builder("behind").via(&hop).finder(finder).connect(&broker, Local).unwrap();
+    let asking = behind.call::<i64>("ask:many", (200_000,));
     child.call::<i64>("ask:many", (1_000_000,)).wait().unwrap();
+    asking.wait().unwrap();
     assert!(child.call::<i64>("os:getpid", ()).wait().is_ok());
     let after = econtext_testkit::processes::memory(std::process::id()).unwrap();
     println!("a million questions: {:?}, {before} -> {after} KiB", start.elapsed());

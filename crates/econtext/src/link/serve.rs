@@ -82,11 +82,6 @@ impl Served {
         self.open.len() >= MAX_OPEN
     }
 
-    /// Whether it asks on where nothing more should be heard of it: behind a hop nobody can stop reading.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.open.len() > 100 * MAX_OPEN
-    }
-
     /// Whether questions wait until what is on its way to the child has gone.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_asked() && !self.scheduled
