@@ -209,8 +209,11 @@ class Mac(object):
 
     def __init__(self, key):
         key = bytearray(key.ljust(64, b'\0'))
-        self.inner = sha1(bytes(bytearray(b ^ 0x36 for b in key)))
-        self.outer = sha1(bytes(bytearray(b ^ 0x5c for b in key)))
+        self.pads = [bytes(bytearray(b ^ pad for b in key)) for pad in (0x36, 0x5c)]
+        self.use(sha1)
+
+    def use(self, sha1):
+        self.inner, self.outer = [sha1(pad) for pad in self.pads]
 
     def digest(self, head, data):
         inner = self.inner.copy()
