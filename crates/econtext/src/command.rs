@@ -15,7 +15,7 @@ use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -244,8 +244,8 @@ impl Command {
 
     /// Starts what [`prepare`](Command::prepare) made.
     pub(crate) fn launch_prepared(&self, process: &RemoteProcess) -> Result<(), Error> {
-        match *lock(&process.inner.handle) {
-            Some(handle) => self.context.0.link.start_process(handle, &self.options()),
+        match process.inner.handle.get() {
+            Some(handle) => self.context.0.link.start_process(*handle, &self.options()),
             None => Err(self.context.closed_error()),
         }
     }
@@ -258,7 +258,7 @@ impl Command {
     ) -> RemoteProcess {
         let inner = Arc::new(Inner {
             context: self.context.clone(),
-            handle: Mutex::new(None),
+            handle: OnceLock::new(),
             program: self.argv[0].to_string_lossy().into_owned(),
             window: self.window,
             state: Mutex::new(State { credit: WINDOW, ..State::default() }),
@@ -278,7 +278,8 @@ impl Command {
                 }
             }
         });
-        *lock(&inner.handle) = Some(handle);
+        // It is set only here.
+        let _ = inner.handle.set(handle);
         RemoteProcess { inner }
     }
 
@@ -392,7 +393,8 @@ pub struct RemoteProcess {
 #[derive(Debug)]
 struct Inner {
     context: Context,
-    handle: Mutex<Option<Handle>>,
+    /// Set before anyone else has this.
+    handle: OnceLock<Handle>,
     program: String,
     window: usize,
     state: Mutex<State>,
@@ -484,8 +486,12 @@ impl Inner {
     }
 
     fn tell(&self, message: Vec<Value>) -> Result<(), Error> {
-        match *lock(&self.handle) {
-            Some(handle) => self.context.0.link.send(handle, &Value::Tuple(message)),
+        self.send(&Value::Tuple(message))
+    }
+
+    fn send(&self, message: &Value) -> Result<(), Error> {
+        match self.handle.get() {
+            Some(handle) => self.context.0.link.send(*handle, message),
             None => Ok(()),
         }
     }
@@ -493,11 +499,12 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(handle) = *lock(&self.handle) {
-            if lock(&self.state).ended.is_none() {
-                let _ = self.context.0.link.send(handle, &Value::Dead);
-            }
-            self.context.remove_handle(handle);
+        if lock(&self.state).ended.is_none() {
+            // A child that is gone has ended it.
+            let _ = self.send(&Value::Dead);
+        }
+        if let Some(handle) = self.handle.get() {
+            self.context.remove_handle(*handle);
         }
     }
 }
@@ -558,8 +565,8 @@ impl RemoteProcess {
             let Some(left) = state.credit.checked_sub(piece.len()) else { return Ok(0) };
             state.credit = left;
         }
-        if let Some(handle) = *lock(&self.inner.handle) {
-            self.inner.context.0.link.repeat(handle, REPEAT, piece)?;
+        if let Some(handle) = self.inner.handle.get() {
+            self.inner.context.0.link.repeat(*handle, REPEAT, piece)?;
         }
         Ok(piece.len())
     }
@@ -599,10 +606,8 @@ impl RemoteProcess {
 
     /// Ends its process group: with SIGTERM, and a second later with SIGKILL. Returns at once.
     pub fn kill(&self) {
-        if let Some(handle) = *lock(&self.inner.handle) {
-            // A child that is gone has ended it.
-            let _ = self.inner.context.0.link.send(handle, &Value::Dead);
-        }
+        // A child that is gone has ended it.
+        let _ = self.inner.send(&Value::Dead);
     }
 
     /// Waits for its end.

@@ -153,9 +153,10 @@ impl Dialog {
     /// What a tool wrote, for people: what we made of its prompt says nothing to them.
     pub(crate) fn without_nonce(&self, text: &[u8]) -> String {
         let text = String::from_utf8_lossy(text);
-        self.nonce
-            .as_ref()
-            .map_or_else(|| text.clone().into_owned(), |nonce| text.replace(nonce.as_str(), "password"))
+        match &self.nonce {
+            Some(nonce) => text.replace(nonce.as_str(), "password"),
+            None => text.into_owned(),
+        }
     }
 
     fn answer(&mut self, line: &str) -> Step {
@@ -176,8 +177,7 @@ impl Dialog {
     }
 
     fn asks_with_nonce(&self) -> bool {
-        let Some(nonce) = self.nonce.as_ref().filter(|_| !self.muted) else { return false };
-        self.line.windows(nonce.len()).any(|w| w == nonce.as_bytes())
+        self.nonce.as_ref().is_some_and(|nonce| self.line.windows(nonce.len()).any(|w| w == nonce.as_bytes()))
     }
 
     /// The line so far, without what only moves the cursor, and without our nonce.

@@ -165,8 +165,8 @@ impl Link {
         if records.is_empty() && absent.is_empty() {
             return all;
         }
-        let files =
-            remote::find(remote::FILES).filter(|r| foresight.files && !state.served.sent.contains(&r.name));
+        let wants_files = foresight.files && !state.served.sent.contains(remote::FILES);
+        let files = if wants_files { remote::find(remote::FILES) } else { None };
         records.extend(files.as_ref());
         // What does not fit will be asked for.
         if state.session.push_modules(records.iter().copied(), &absent).is_err() {
