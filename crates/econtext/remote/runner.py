@@ -51,9 +51,19 @@ def set_up(env, directory, nice, limits):
     if nice is not None:
         core.core.niceness = os.nice(nice)  # of this thread only, on Linux: processes are told
     for name, value in limits:
-        import resource
-        limit = getattr(resource, 'RLIMIT_' + name.upper())
-        resource.setrlimit(limit, (value, max(value, resource.getrlimit(limit)[1]) if value >= 0 else value))
+        set_limit(name, value)
+
+
+def set_limit(name, value):
+    """As `prepare` of process.py, which cannot import this; in core.py every child would have to be sent it."""
+    import resource
+    limit = getattr(resource, 'RLIMIT_' + name.upper())
+    hard = resource.getrlimit(limit)[1]
+    if value < 0:
+        value = hard = resource.RLIM_INFINITY if os.geteuid() == 0 else hard
+    elif hard != resource.RLIM_INFINITY and os.geteuid() == 0:
+        hard = max(value, hard)
+    resource.setrlimit(limit, (value, hard))
 
 
 def execute(kind, name, source):
