@@ -1,12 +1,17 @@
 //! The command line.
 
+mod flags;
+mod words;
+
+pub(crate) use flags::{Choice, Color, Common, Mode, RerunKind};
+pub(crate) use words::{end_of_ours, without_rerun};
+
+use crate::config::Config;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Run local Python on remote machines that have nothing but Python.
 #[derive(Debug, Parser)]
@@ -15,11 +20,21 @@ use std::time::Duration;
     version,
     max_term_width = 100,
     args_override_self = true,
-    after_help = "econtext explain VERB ... shows what would happen: the command of every target, the modules that would be sent."
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    after_help = "econtext explain VERB ... shows what would happen: the command of every target, the modules that would be sent.\n\
+                  econtext explain config shows what is set, and where. econtext VERB --help has the flags, --help-all all of them."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
+
+    /// Print help
+    #[arg(short = 'h', long, global = true, action = ArgAction::HelpShort)]
+    pub(crate) help: Option<bool>,
+    /// Print help with every flag
+    #[arg(long, global = true, action = ArgAction::HelpLong)]
+    pub(crate) help_all: Option<bool>,
 
     /// Whether the words began with `explain`.
     #[arg(skip)]
@@ -53,40 +68,63 @@ pub(crate) enum Verb {
     /// Copy files and directories here, into DIR/HOST/
     #[command(override_usage = "econtext get [OPTIONS] TARGETS SRC... DIR")]
     Get(Copy),
-    /// Connect, and show the Python, the user and the round trip
+    /// One prompt: an interpreter on each host, answers folded
+    ///
+    /// It keeps its state there. Modules are served from the working directory and --path. Ctrl-C interrupts there. Lines that begin with a colon are
+    /// for econtext: :help names them.
+    #[command(override_usage = "econtext repl [OPTIONS] TARGETS")]
+    Repl(Common),
+    /// Connect, and show the Python, user and round trip
     #[command(override_usage = "econtext ping [OPTIONS] TARGETS")]
     Ping(Common),
     /// Expand, fold or count a set of hosts
     #[command(override_usage = "econtext hosts [-e|-f|-c] SPEC...")]
     Hosts(Hosts),
+    /// Print a script that completes command lines in a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man,
 }
 
 impl Verb {
     /// The flags of verbs that contact hosts.
     pub(crate) fn common(&self) -> Option<&Common> {
         match self {
-            Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) => Some(common),
+            Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) | Verb::Repl(common) => Some(common),
             Verb::Exec(exec) => Some(&exec.common),
             Verb::Put(copy) | Verb::Get(copy) => Some(&copy.common),
-            Verb::Hosts(_) => None,
+            Verb::Hosts(_) | Verb::Completions(_) | Verb::Man => None,
         }
     }
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Hosts {
-    /// Sets of hosts: web[01-20], dc[1-2]n[1,3,7-9]; `,` and, `!` without, `&` in both, `^` in one; ^FILE, - for stdin
-    #[arg(value_name = "SPEC", required = true)]
+    /// Sets of hosts: web[01-20], dc[1-2]n[1,3,7-9]; `,` and, `!` without, `&` in both, `^` in one; @group, @*; ^FILE, - for
+    /// stdin
+    #[arg(value_name = "SPEC")]
     pub(crate) specs: Vec<String>,
     /// One host a line
-    #[arg(short = 'e', long, conflicts_with_all = ["fold", "count"])]
+    #[arg(short = 'e', long, conflicts_with_all = ["fold", "count", "vars"])]
     pub(crate) expand: bool,
     /// As short as can be
-    #[arg(short = 'f', long, conflicts_with = "count")]
+    #[arg(short = 'f', long, conflicts_with_all = ["count", "vars"])]
     pub(crate) fold: bool,
     /// How many
-    #[arg(short = 'c', long)]
+    #[arg(short = 'c', long, conflicts_with = "vars")]
     pub(crate) count: bool,
+    /// One JSON object a line: the host, its groups and its variables
+    #[arg(long)]
+    pub(crate) vars: bool,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Args, Debug)]
@@ -118,152 +156,6 @@ pub(crate) struct Copy {
     pub(crate) links: bool,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct Common {
-    /// Hosts: names, user@host:port, ranges as in web[01-20], set operators as of `econtext hosts`, or with a scheme: local: ssh: docker: podman: kubectl: lxc: incus: nspawn:
-    /// nsenter: chroot: jail:; comma-separated
-    #[arg(value_name = "TARGETS")]
-    pub(crate) targets: Option<String>,
-
-    #[arg(last = true, hide = true)]
-    pub(crate) rest: Vec<String>,
-
-    /// Hosts, in place of TARGETS (repeatable)
-    #[arg(short = 'w', long, value_name = "SPEC", help_heading = "Targets")]
-    pub(crate) hosts: Vec<String>,
-
-    /// User to log in as
-    #[arg(short = 'l', long, short_alias = 'u', value_name = "USER", help_heading = "Identity")]
-    pub(crate) user: Option<String>,
-    /// Become another user there, by sudo if not said otherwise
-    #[arg(
-        short = 'b',
-        long,
-        value_name = "sudo|su|doas",
-        value_enum,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "sudo",
-        help_heading = "Identity"
-    )]
-    pub(crate) r#become: Option<Become>,
-    /// User to become
-    #[arg(long, value_name = "USER", default_value = "root", help_heading = "Identity")]
-    pub(crate) become_user: String,
-    /// Ask for the password to become that user
-    #[arg(short = 'K', long, requires = "become", help_heading = "Identity")]
-    pub(crate) ask_become_pass: bool,
-    /// Ask for the ssh password
-    #[arg(short = 'k', long, help_heading = "Identity")]
-    pub(crate) ask_pass: bool,
-    /// Shell command that prints the password for ssh, and to become another user
-    #[arg(long, value_name = "CMD", conflicts_with = "ask_pass", help_heading = "Identity")]
-    pub(crate) password_cmd: Option<String>,
-
-    /// Hosts to jump over, as in ssh
-    #[arg(short = 'J', value_name = "HOSTS", help_heading = "Ssh")]
-    pub(crate) jump: Option<String>,
-    /// Ssh configuration file
-    #[arg(short = 'F', value_name = "FILE", help_heading = "Ssh")]
-    pub(crate) config: Option<String>,
-    /// Port
-    #[arg(short = 'p', value_name = "PORT", help_heading = "Ssh")]
-    pub(crate) port: Option<u16>,
-    /// Ssh option, as in ssh (repeatable)
-    #[arg(short = 'o', value_name = "OPTION", help_heading = "Ssh")]
-    pub(crate) ssh_option: Vec<String>,
-    /// Private key file
-    #[arg(long, value_name = "FILE", help_heading = "Ssh")]
-    pub(crate) identity: Option<String>,
-    /// Program to run in place of ssh
-    #[arg(long, value_name = "CMD", default_value = "ssh", help_heading = "Ssh")]
-    pub(crate) ssh: String,
-
-    /// Start children from this target, a bastion (repeatable, outermost first)
-    #[arg(long, value_name = "TARGET", help_heading = "Hops")]
-    pub(crate) via: Vec<String>,
-
-    /// Python to run there
-    #[arg(long, value_name = "PATH|auto", default_value = "auto", help_heading = "Python")]
-    pub(crate) python: String,
-    /// Directory, wheel or zip of modules to serve (repeatable)
-    #[arg(long, value_name = "DIR|WHEEL|ZIP", help_heading = "Python")]
-    pub(crate) path: Vec<PathBuf>,
-    /// Never send this module, or what is in it (repeatable)
-    #[arg(long, value_name = "MODULE", help_heading = "Python")]
-    pub(crate) no_serve: Vec<String>,
-    /// Make files of this served package there, or of all: in memory, removed at the end (repeatable)
-    #[arg(long, value_name = "PACKAGE|all", help_heading = "Python")]
-    pub(crate) spool: Vec<String>,
-    /// Where to make those files, if not in memory
-    #[arg(long, value_name = "DIR", requires = "spool", help_heading = "Python")]
-    pub(crate) spool_dir: Option<String>,
-
-    /// Variable of the environment there (repeatable)
-    #[arg(long, value_name = "K=V", help_heading = "Python")]
-    pub(crate) env: Vec<String>,
-    /// Working directory there
-    #[arg(long, value_name = "DIR", help_heading = "Python")]
-    pub(crate) chdir: Option<String>,
-
-    /// By how much to be nicer to others there
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    pub(crate) nice: Option<i32>,
-    /// Limit of setrlimit there: nofile=1024, as=unlimited (repeatable)
-    #[arg(long, value_name = "NAME=V", help_heading = "Limits")]
-    pub(crate) rlimit: Vec<String>,
-    /// Hosts at a time
-    #[arg(short = 'f', long, value_name = "N", default_value = "64", help_heading = "Limits")]
-    pub(crate) forks: std::num::NonZeroUsize,
-    /// Seconds until a child must be up
-    #[arg(short = 't', long, value_name = "S", value_parser = seconds, default_value = "60", help_heading = "Limits")]
-    pub(crate) connect_timeout: Duration,
-    /// Seconds for a host's whole job
-    #[arg(long, value_name = "S", value_parser = seconds, help_heading = "Limits")]
-    pub(crate) timeout: Option<Duration>,
-
-    /// How to show results
-    #[arg(long, value_name = "MODE", default_value = "lines", help_heading = "Output")]
-    pub(crate) output: Mode,
-    /// Same as --output jsonl
-    #[arg(long, help_heading = "Output")]
-    pub(crate) jsonl: bool,
-    /// No host names in front of lines
-    #[arg(short = 'N', long, help_heading = "Output")]
-    pub(crate) no_prefix: bool,
-    /// Only data and errors
-    #[arg(short = 'q', long, help_heading = "Output")]
-    pub(crate) quiet: bool,
-    /// Show more: log records of level info, then debug, and what happens here (repeatable)
-    #[arg(short = 'v', long, action = clap::ArgAction::Count, help_heading = "Output")]
-    pub(crate) verbose: u8,
-    /// With exactly one target, exit with the program's own status
-    #[arg(short = 'S', long, help_heading = "Output")]
-    pub(crate) status: bool,
-}
-
-/// How another user is become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Become {
-    Sudo,
-    Su,
-    Doas,
-}
-
-/// How results are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
-    /// Text as it comes, behind the host's name
-    Lines,
-    /// One JSON object per event
-    Jsonl,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
-}
-
 /// A request that makes no sense; nothing was contacted.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
@@ -276,18 +168,62 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-pub(crate) fn parse(argv: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let mut argv = argv;
+/// Reads the command line, behind what the configuration says.
+pub(crate) fn parse(argv: &[OsString], config: &Config) -> Result<Cli, clap::Error> {
+    let mut argv = argv.to_vec();
     let explain = argv.get(1).is_some_and(|word| word == "explain");
     if explain {
         argv.remove(1);
     }
-    let mut command = Cli::command();
-    command.build();
-    if let Some(at) = end_of_ours(&argv, &command) {
-        argv.insert(at, "--".into());
+    let command = command(argv.iter().any(|word| word == "--help-all"));
+    words::gather_flags_of_call(&mut argv, &command);
+    let mut with = argv.clone();
+    config.insert(&mut with, &command);
+    let read = |mut argv: Vec<OsString>| {
+        if let Some(at) = end_of_ours(&argv, &command) {
+            argv.insert(at, "--".into());
+        }
+        let matches = command.clone().try_get_matches_from(argv)?;
+        Cli::from_arg_matches(&matches)
+    };
+    match read(with.clone()) {
+        Ok(cli) => Ok(Cli { explain, ..cli }),
+        // Was it the configuration?
+        Err(error) if with != argv && read(argv).is_ok() => {
+            Err(clap::Error::raw(error.kind(), format!("the configuration ({}): {error}", config.origin())))
+        }
+        Err(error) => Err(hint(error)),
     }
-    Ok(Cli { explain, ..Cli::try_parse_from(argv)? })
+}
+
+/// The command line as clap knows it. Help that is to fit a screen has its flags under one heading.
+pub(crate) fn command(whole_help: bool) -> clap::Command {
+    let mut command = Cli::command();
+    if !whole_help {
+        command = command.mut_subcommands(|verb| {
+            verb.mut_args(|arg| match arg.is_positional() {
+                true => arg,
+                false => {
+                    let has_values = arg.get_action().takes_values();
+                    arg.help_heading(None::<&str>).hide_possible_values(has_values)
+                }
+            })
+        });
+    }
+    command.build();
+    command
+}
+
+/// Says where the verb goes, if it was not found and nothing is like it.
+fn hint(error: clap::Error) -> clap::Error {
+    use clap::error::ContextKind;
+    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    let shown = error.to_string();
+    let shown = shown.strip_prefix("error: ").unwrap_or(&shown).trim_end();
+    let hint = "the verb comes first: econtext call TARGETS MODULE:FUNC, econtext exec TARGETS -- CMD";
+    clap::Error::raw(error.kind(), format!("{shown}\nhint: {hint}\n"))
 }
 
 /// Shows what is wrong with a command line, or the help that was asked for.
@@ -300,65 +236,13 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Where the flags end that are ours: at the script, function or command, or `-c` or `-m` of `run`. What follows
-/// belongs to those, however much it looks like a flag of ours.
-fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<usize> {
-    let mut words = argv.iter().enumerate().skip(1);
-    let (_, verb) = words.next()?;
-    let verb = command.find_subcommand(verb)?;
-    let takes_value = |id: &dyn Fn(&clap::Arg) -> bool| {
-        verb.get_arguments()
-            .find(|a| id(a))
-            .is_some_and(|a| a.get_action().takes_values() && !a.is_require_equals_set())
-    };
-    let mut targets_given = false;
-    while let Some((at, word)) = words.next() {
-        let word = word.to_string_lossy();
-        if word == "--" {
-            return None; // the user's own
-        }
-        if let Some(long) = word.strip_prefix("--") {
-            let (name, value) = long.split_once('=').map_or((long, None), |(n, v)| (n, Some(v)));
-            targets_given |= name == "hosts";
-            if value.is_none() && takes_value(&|a| a.get_long() == Some(name)) {
-                words.next();
-            }
-        } else if word.len() > 1 && word.starts_with('-') {
-            if verb.get_name() == "run" && (word.starts_with("-c") || word.starts_with("-m")) {
-                return Some(at);
-            }
-            for (i, short) in word.char_indices().skip(1) {
-                if short == '=' {
-                    break; // behind it is a value
-                }
-                targets_given |= short == 'w';
-                let is_it = |a: &clap::Arg| {
-                    a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&short))
-                        || a.get_all_short_aliases().is_some_and(|s| s.contains(&short))
-                };
-                if takes_value(&is_it) {
-                    if i + short.len_utf8() == word.len() {
-                        words.next();
-                    }
-                    break;
-                }
-            }
-        } else if targets_given {
-            return Some(at);
-        } else {
-            targets_given = true;
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parsed(line: &[&str]) -> (Option<String>, Vec<String>, u8) {
-        let argv = ["econtext"].iter().chain(line).map(OsString::from).collect();
-        let cli = parse(argv).unwrap_or_else(|e| panic!("{e}"));
+        let argv: Vec<OsString> = ["econtext"].iter().chain(line).map(OsString::from).collect();
+        let cli = parse(&argv, &Config::default()).unwrap_or_else(|e| panic!("{e}"));
         let common = cli.verb.common().expect("a verb with targets");
         (common.targets.clone(), common.rest.clone(), common.verbose)
     }
@@ -393,6 +277,11 @@ mod tests {
         assert_eq!(
             parsed(&["call", "h", "m:f", "-1", "--", "x=1"]),
             (host.clone(), strings(&["m:f", "-1", "--", "x=1"]), 0)
+        );
+        assert_eq!(
+            parsed(&["call", "h", "m:f", "x", "--path", "y", "--vx", "--verbose", "--", "--fold"]),
+            (host.clone(), strings(&["m:f", "x", "--vx", "--", "--fold"]), 1),
+            "of call, long flags that are ours are so behind the function too"
         );
         assert_eq!(parsed(&["ping", "h"]), (host.clone(), vec![], 0));
         assert_eq!(parsed(&["exec", "-b", "h", "--", "ls", "-l"]), (host.clone(), strings(&["ls", "-l"]), 0));

@@ -1,7 +1,22 @@
-//! Text on stdout and stderr: whole lines behind host names, or bytes as they come.
+//! Text on stdout and stderr: whole lines behind host names, or bytes as they come; colours; nothing that drives a terminal.
 
+use crate::args::Color;
+use crate::progress::Progress;
+use anstyle::{AnsiColor, Style};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+/// Host names in front of what they print, and over what they have in common.
+pub(crate) const HOST: Style = AnsiColor::Cyan.on_default();
+/// The same for stderr.
+pub(crate) const HOST_ERROR: Style = AnsiColor::Red.on_default();
+/// What went well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What did not.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// Writes what hosts print.
 #[derive(Debug)]
@@ -9,9 +24,11 @@ pub(crate) struct Console {
     prefix: bool,
     /// Whether stdout and stderr are terminals, on which control characters would do something.
     terminal: [bool; 2],
+    color: [bool; 2],
     /// Lines whose end has not come, by host and file descriptor.
     open: HashMap<(usize, u8), Vec<u8>>,
-    /// Whether stdout took what it was given.
+    progress: Arc<Progress>,
+    /// Whether stdout did not take what it was given.
     pub(crate) broken: bool,
 }
 
@@ -24,24 +41,26 @@ pub(crate) fn complain(text: &str) {
 const MAX_LINE: usize = 1 << 20;
 
 impl Console {
-    pub(crate) fn new(prefix: bool) -> Self {
+    pub(crate) fn new(prefix: bool, color: Color, progress: Arc<Progress>) -> Self {
         let terminal = [io::stdout().is_terminal(), io::stderr().is_terminal()];
-        Console { prefix, terminal, open: HashMap::new(), broken: false }
+        let color = terminal.map(|is_terminal| wants_color(color, is_terminal, |name| env::var(name).ok()));
+        Console { prefix, terminal, color, open: HashMap::new(), progress, broken: false }
     }
 
     /// Writes output of a program.
     pub(crate) fn output(&mut self, index: usize, host: &str, fd: u8, data: &[u8]) {
         if !self.prefix {
-            return self.write(fd, data);
+            let clean = self.clean(fd, data).into_owned();
+            return self.write(fd, &clean);
         }
         let mut pending = self.open.remove(&(index, fd)).unwrap_or_default();
         pending.extend_from_slice(data);
-        let end = match memrchr(&pending) {
+        let end = match pending.iter().rposition(|&b| b == b'\n') {
             Some(at) => at + 1,
             None if pending.len() > MAX_LINE => pending.len(),
             None => 0,
         };
-        let text = self.prefixed(host, &pending[..end]);
+        let text = self.prefixed(fd, host, &pending[..end]);
         self.write(fd, &text);
         pending.drain(..end);
         if !pending.is_empty() {
@@ -54,9 +73,8 @@ impl Console {
         self.end(index, host);
         let mut line = text.strip_suffix('\n').unwrap_or(text).as_bytes().to_vec();
         line.push(b'\n');
-        if self.prefix {
-            line = self.prefixed(host, &line);
-        }
+        let line =
+            if self.prefix { self.prefixed(fd, host, &line) } else { self.clean(fd, &line).into_owned() };
         self.write(fd, &line);
     }
 
@@ -65,13 +83,31 @@ impl Console {
         for fd in [1, 2] {
             if let Some(mut rest) = self.open.remove(&(index, fd)) {
                 rest.push(b'\n');
-                let text = self.prefixed(host, &rest);
+                let text = self.prefixed(fd, host, &rest);
                 self.write(fd, &text);
             }
         }
     }
 
-    fn prefixed(&self, host: &str, lines: &[u8]) -> Vec<u8> {
+    /// Writes a heading, and lines below it, set in.
+    pub(crate) fn block(&mut self, fd: u8, heading: &str, text: &[u8]) {
+        let style = if fd == 2 { HOST_ERROR.bold() } else { HOST.bold() };
+        let mut out = self.styled(fd, style, heading).into_bytes();
+        out.extend_from_slice(b":\n");
+        let clean = self.clean(fd, text);
+        for line in clean.split_inclusive(|&b| b == b'\n') {
+            out.extend_from_slice(b"  ");
+            out.extend_from_slice(line);
+        }
+        if !out.ends_with(b"\n") {
+            out.push(b'\n');
+        }
+        self.write(fd, &out);
+    }
+
+    fn prefixed(&self, fd: u8, host: &str, lines: &[u8]) -> Vec<u8> {
+        let host = self.styled(fd, if fd == 2 { HOST_ERROR } else { HOST }, host);
+        let lines = self.clean(fd, lines);
         let mut out = Vec::with_capacity(lines.len() + host.len() + 2);
         for line in lines.split_inclusive(|&b| b == b'\n') {
             out.extend_from_slice(host.as_bytes());
@@ -84,49 +120,69 @@ impl Console {
         out
     }
 
+    /// The text in a colour, if there are any on this file descriptor.
+    pub(crate) fn styled(&self, fd: u8, style: Style, text: &str) -> String {
+        if self.color[usize::from(fd == 2)] { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// What a host said, so that it cannot drive a terminal.
+    pub(crate) fn clean<'a>(&self, fd: u8, data: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.terminal[usize::from(fd == 2)] { make_harmless(data).into() } else { data.into() }
+    }
+
+    /// Columns of the terminal that stdout is, if it is one.
+    pub(crate) fn width(&self) -> Option<u16> {
+        let size = self.terminal[0].then(|| rustix::termios::tcgetwinsize(io::stdout()).ok())??;
+        (size.ws_col > 0).then_some(size.ws_col)
+    }
+
+    /// Writes what is clean.
     pub(crate) fn write(&mut self, fd: u8, data: &[u8]) {
-        let on_terminal = self.terminal[usize::from(fd == 2)];
-        let harmless;
-        let data = if on_terminal {
-            harmless = make_harmless(data);
-            &harmless
-        } else {
-            data
-        };
-        if fd == 2 {
-            // With stderr gone there is nobody to tell.
-            let _ = io::stderr().write_all(data);
-        } else {
-            let mut stdout = io::stdout().lock();
-            if stdout.write_all(data).and_then(|()| stdout.flush()).is_err() {
-                self.broken = true;
-            }
+        if data.is_empty() {
+            return;
         }
+        let broken = self.progress.aside(|| {
+            if fd == 2 {
+                // With stderr gone there is nobody to tell.
+                let _ = io::stderr().write_all(data);
+                return false;
+            }
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(data).and_then(|()| stdout.flush()).is_err()
+        });
+        self.broken |= broken;
     }
 }
 
-fn memrchr(data: &[u8]) -> Option<usize> {
-    data.iter().rposition(|&b| b == b'\n')
+/// Whether there are colours: the flag, then `NO_COLOR`, `CLICOLOR_FORCE`, `CLICOLOR` (no-color.org, bixense.com/clicolors).
+pub(crate) fn wants_color(flag: Color, is_terminal: bool, env: impl Fn(&str) -> Option<String>) -> bool {
+    match flag {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto if env("NO_COLOR").is_some_and(|v| !v.is_empty()) => false,
+        Color::Auto if env("CLICOLOR_FORCE").is_some_and(|v| !v.is_empty() && v != "0") => true,
+        Color::Auto if env("CLICOLOR").is_some_and(|v| v == "0") => false,
+        Color::Auto => is_terminal && env("TERM").is_none_or(|term| term != "dumb"),
+    }
 }
 
-/// Control characters as `^[`, so that a host cannot drive the terminal. Tab, line feed and carriage return stay.
+/// Control characters as `^[`, so that a host cannot drive the terminal. Tab and line feed stay, and a carriage return in
+/// front of a line feed; alone it would write over what stands there.
 fn make_harmless(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len());
-    for &byte in data {
+    for (at, &byte) in data.iter().enumerate() {
         match byte {
-            b'\n' | b'\t' | b'\r' => out.push(byte),
+            b'\n' | b'\t' => out.push(byte),
+            b'\r' if data.get(at + 1) == Some(&b'\n') => out.push(byte),
             0..0x20 => out.extend_from_slice(&[b'^', byte + 0x40]),
             0x7f => out.extend_from_slice(b"^?"),
+            // C1 controls, in UTF-8: U+0080 to U+009F.
+            0x80..0xa0 if at > 0 && data[at - 1] == 0xc2 => {
+                out.pop();
+                out.push(b'?');
+            }
             _ => out.push(byte),
         }
-    }
-    // C1 controls, in UTF-8: U+0080 to U+009F.
-    let mut at = 0;
-    while at + 1 < out.len() {
-        if out[at] == 0xc2 && (0x80..0xa0).contains(&out[at + 1]) {
-            out.splice(at..at + 2, *b"?");
-        }
-        at += 1;
     }
     out
 }
@@ -138,5 +194,23 @@ mod tests {
     #[test]
     fn controls_are_harmless() {
         assert_eq!(make_harmless(b"a\x1b[31m\tb\r\n\x7f\xc2\x9bx\xc3\xa9"), b"a^[[31m\tb\r\n^??x\xc3\xa9");
+        assert_eq!(make_harmless(b"good\rbad"), b"good^Mbad");
+    }
+
+    #[test]
+    fn no_color_beats_clicolor_force_beats_clicolor() {
+        let wants = |flag, terminal, set: &[(&str, &str)]| {
+            wants_color(flag, terminal, |name| {
+                set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+            })
+        };
+        assert!(wants(Color::Auto, true, &[]));
+        assert!(!wants(Color::Auto, false, &[]));
+        assert!(!wants(Color::Auto, true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]));
+        assert!(wants(Color::Auto, false, &[("CLICOLOR_FORCE", "1"), ("CLICOLOR", "0")]));
+        assert!(!wants(Color::Auto, true, &[("CLICOLOR", "0")]));
+        assert!(wants(Color::Auto, true, &[("NO_COLOR", ""), ("CLICOLOR_FORCE", "0"), ("CLICOLOR", "1")]));
+        assert!(wants(Color::Always, false, &[("NO_COLOR", "1")]));
+        assert!(!wants(Color::Never, true, &[("CLICOLOR_FORCE", "1")]));
     }
 }

@@ -1,18 +1,19 @@
 //! Files there and back.
 
-use crate::args::{Copy, Mode, Usage};
+use crate::args::{Copy, Usage};
 use crate::job::{Host, Outcome};
+use crate::report::below;
 use econtext::{Error, TransferOptions, Transferred, Value};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn options(copy: &Copy, host: &Host<'_>) -> TransferOptions {
     TransferOptions { preserve: copy.preserve, links: copy.links, timeout: host.time_left() }
 }
 
 /// What is shown: nothing to people, as with `cp`, and numbers to programs.
-fn outcome(copy: &Copy, result: Result<Transferred, Error>) -> Outcome {
+fn outcome(host: &Host<'_>, result: Result<Transferred, Error>) -> Outcome {
     let value = result.map(|done| {
-        if !copy.common.jsonl && copy.common.output == Mode::Lines {
+        if host.job.report.for_people() {
             return Value::None;
         }
         let number = |name: &str, n: u64| (Value::from(name), Value::int(n.into()));
@@ -42,25 +43,17 @@ pub(crate) fn check_sources(sources: &[String]) -> Result<(), Usage> {
 }
 
 pub(crate) fn put(copy: &Copy, sources: &[String], destination: &str, host: &Host<'_>) -> Outcome {
-    outcome(copy, host.context.put(sources, destination, &options(copy, host), |_| {}))
+    outcome(host, host.context.put(sources, destination, &options(copy, host), |_| {}))
 }
 
 pub(crate) fn get(copy: &Copy, sources: &[String], directory: &str, host: &Host<'_>) -> Outcome {
     outcome(
-        copy,
+        host,
         host.context.get(
             sources,
-            &directory_of(directory, host.context.name()),
+            &below(Path::new(directory), host.context.name()),
             &options(copy, host),
             |_| {},
         ),
     )
-}
-
-/// `DIR/HOST`, where the host's name may have what no name of a directory has.
-fn directory_of(directory: &str, host: &str) -> PathBuf {
-    let name = host.replace('/', "_");
-    // A host cannot be called so that its files lie elsewhere.
-    let name = if name.starts_with('.') { format!("_{name}") } else { name };
-    Path::new(directory).join(name)
 }

@@ -2,14 +2,12 @@
 
 use crate::args::{Common, Exec, Usage};
 use crate::input::Inputs;
-use crate::job::{Host, Outcome, Stop};
-use crate::report::Report;
-use crate::target::Target;
+use crate::job::{Host, Job, Outcome};
 use econtext::{Command, Error, ErrorKind, ProcessEvent, Status};
+use econtext_fleet::Target;
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl From<Status> for Outcome {
@@ -36,7 +34,7 @@ pub(crate) fn exec(exec: &Exec, words: &[String], inputs: &Inputs, host: &Host<'
         Ok(process) => process,
         Err(error) => return Outcome::Failed(error),
     };
-    inputs.feed(process.clone());
+    inputs.feed(Some(&host.context), process.clone());
     let result = match host.time_left() {
         None => process.wait(),
         Some(left) => process.wait_timeout(left).unwrap_or_else(|| {
@@ -65,10 +63,10 @@ fn command(exec: &Exec, words: &[String], host: &Host<'_>) -> Command {
 }
 
 /// Checks that nothing is asked for that needs a child.
-pub(crate) fn check_raw(common: &Common) -> Result<(), Usage> {
+pub(crate) fn check_raw(common: &Common, targets: &[Target]) -> Result<(), Usage> {
     let needs = [
-        (common.r#become.is_some(), "--become"),
-        (!common.via.is_empty(), "--via"),
+        (targets.iter().any(|t| t.settings.becoming().is_some()), "--become"),
+        (targets.iter().any(|t| !t.settings.via.is_empty()), "--via"),
         (common.ask_pass || common.password_cmd.is_some(), "a password"),
         (
             common.chdir.is_some() || !common.env.is_empty() || !common.rlimit.is_empty(),
@@ -87,14 +85,13 @@ pub(crate) fn raw(
     (exec, words): (&Exec, &[String]),
     (index, target): (usize, &Target),
     inputs: &Inputs,
-    report: &Arc<Report>,
-    stop: &Stop,
+    job: &Job<'_>,
 ) -> Outcome {
     let started = Instant::now();
     let common = &exec.common;
     let words =
         if exec.shell { vec!["sh".to_owned(), "-c".to_owned(), words.join(" ")] } else { words.to_vec() };
-    let argv = target.raw(common, &words);
+    let argv = target.raw(&words);
     let failed = |e: io::Error| {
         Outcome::Failed(Error::Connect {
             kind: ErrorKind::Unreachable,
@@ -111,10 +108,10 @@ pub(crate) fn raw(
         Err(e) => return failed(e),
     };
     if let Some(stdin) = child.stdin.take() {
-        inputs.feed(stdin);
+        inputs.feed(None, stdin);
     }
     let copy = |fd: u8, mut from: Box<dyn Read + Send>| {
-        let (report, name) = (report.clone(), target.name.clone());
+        let (report, name) = (job.report.clone(), target.name.clone());
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             while let Ok(n @ 1..) = from.read(&mut buffer) {
@@ -139,7 +136,7 @@ pub(crate) fn raw(
                 end(&mut child);
                 return Outcome::Failed(too_long(&target.name, started.elapsed()));
             }
-            Ok(None) if stop.is_stopped() => {
+            Ok(None) if job.stop.is_stopped() => {
                 end(&mut child);
                 return Outcome::Failed(Error::Cancelled { host: target.name.clone() });
             }

@@ -1,15 +1,15 @@
 //! What would happen, without doing it.
 
-use crate::args::Common;
-use crate::target::Target;
-use econtext::{Foreseen, Foresight, ModuleKind};
+use crate::job::Hops;
+use econtext::{Error, Foreseen, Foresight, ModuleKind};
+use econtext_fleet::Target;
 use std::fmt::Write as _;
 
 /// The command of every target, and the modules that would go ahead: bytes as sent, and who imports them.
-pub(crate) fn text(common: &Common, targets: &[Target], hops: &[Target], foresight: &Foresight) -> String {
+pub(crate) fn text(targets: &[Target], hops: &Hops<'_>, foresight: &Foresight) -> Result<String, Error> {
     let mut out = String::new();
     for target in targets {
-        for (depth, command) in target.commands(common, hops).iter().enumerate() {
+        for (depth, command) in target.commands(&hops.of(target)?).iter().enumerate() {
             let then = if depth == 0 { "" } else { "then there: " };
             let _ = writeln!(out, "{}: {then}{command}", target.name);
         }
@@ -33,5 +33,5 @@ pub(crate) fn text(common: &Common, targets: &[Target], hops: &[Target], foresig
         "{total:>8}  bytes in {} modules, for each host that lacks them",
         foresight.modules.len()
     );
-    out
+    Ok(out)
 }

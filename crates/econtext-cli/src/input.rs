@@ -2,6 +2,7 @@
 
 use crate::exec::Sink;
 use crate::job::lock;
+use econtext::Context;
 use std::io::{self, IsTerminal as _, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -30,14 +31,20 @@ impl Inputs {
         }
     }
 
-    /// Starts to feed a program.
-    pub(crate) fn feed(&self, input: impl Sink) {
+    /// Starts to feed a program, beside a child if there is one.
+    pub(crate) fn feed(&self, child: Option<&Context>, input: impl Sink) {
+        // What is read of the only input there is must not be lost with a child that does not come up.
+        let child = child.filter(|_| matches!(self, Inputs::One)).cloned();
         let mut reader: Box<dyn Read + Send> = match self {
             Inputs::None => Box::new(io::empty()),
             Inputs::One => Box::new(io::stdin()),
             Inputs::Many(copy) => Box::new(Reader { copy: copy.clone(), at: 0 }),
         };
-        std::thread::spawn(move || input.copy(&mut *reader));
+        std::thread::spawn(move || {
+            if child.is_none_or(|child| child.wait_ready().is_ok()) {
+                input.copy(&mut *reader);
+            }
+        });
     }
 }
 

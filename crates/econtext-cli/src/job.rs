@@ -3,10 +3,12 @@
 use crate::args::Common;
 use crate::report::Report;
 use crate::surroundings::Surroundings;
-use crate::target::{Passwords, Target, become_transport};
-use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, ModuleFinder, Python, Value};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, ModuleFinder, Value};
+use econtext_fleet::{
+    Gates, Handshake, Inventory, Passwords, Reason, Retry, Rollout, Settings, Stop, Target,
+    is_refused_handshake,
+};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,8 @@ pub(crate) enum Outcome {
     Signal(i32),
     /// Neither.
     Failed(Error),
+    /// It was not begun: the reason.
+    NotBegun(String),
 }
 
 impl From<Result<Value, Error>> for Outcome {
@@ -39,19 +43,22 @@ impl Outcome {
         matches!(self, Outcome::Value(_) | Outcome::Exit(0))
     }
 
-    pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Outcome::Failed(error) if error.kind().is_connect())
-    }
-
-    pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, Outcome::Failed(error) if error.kind() == ErrorKind::Timeout)
+    /// What `--rerun` and the summary call it.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            outcome if outcome.is_ok() => "ok",
+            Outcome::Failed(error) if error.kind().is_connect() => "unreachable",
+            Outcome::Failed(error) if error.kind() == ErrorKind::Timeout => "timeout",
+            _ => "failed",
+        }
     }
 
     /// The exit status of a run with this host alone.
     fn status(&self) -> u8 {
         match self {
             Outcome::Value(_) | Outcome::Exit(0) => 0,
-            Outcome::Exit(_) => 5,
+            // Others have failed, or the run was stopped, and that says it.
+            Outcome::Exit(_) | Outcome::NotBegun(_) => 5,
             Outcome::Signal(_) => 3,
             Outcome::Failed(error) => match error.kind() {
                 kind if kind.is_connect() => 4,
@@ -69,61 +76,34 @@ pub(crate) fn exit_status(outcomes: &[Outcome]) -> u8 {
     [4, 3, 5, 2].into_iter().find(|&status| present(status)).unwrap_or(0)
 }
 
-/// What all hosts of a run share.
+/// What all hosts of a run share, whatever the verb.
 pub(crate) struct Job<'a> {
     pub(crate) common: &'a Common,
     pub(crate) report: Arc<Report>,
+    pub(crate) stop: Arc<Stop>,
+    /// Hosts at a time.
+    pub(crate) forks: usize,
+}
+
+/// What children need beside that.
+pub(crate) struct Children<'a> {
+    pub(crate) job: &'a Job<'a>,
     pub(crate) finder: Arc<dyn ModuleFinder>,
-    pub(crate) passwords: Passwords,
-    /// What the children are started from, the outermost first.
-    pub(crate) hops: Vec<Target>,
     pub(crate) surroundings: Surroundings,
     pub(crate) log_level: Option<u8>,
-    pub(crate) stop: Arc<Stop>,
-}
-
-/// Ends a run early.
-#[derive(Debug, Default)]
-pub(crate) struct Stop {
-    stopped: AtomicBool,
-    running: Mutex<Vec<Context>>,
-}
-
-impl Stop {
-    /// Ends every child, now and to come.
-    pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        for context in self.lock().iter() {
-            context.shutdown(Duration::ZERO);
-        }
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Context>> {
-        lock(&self.running)
-    }
-
-    fn add(&self, context: &Context) {
-        self.lock().push(context.clone());
-        if self.is_stopped() {
-            context.shutdown(Duration::ZERO);
-        }
-    }
-
-    fn remove(&self, context: &Context) {
-        self.lock().retain(|c| c.name() != context.name());
-    }
+    pub(crate) hops: Hops<'a>,
+    /// Whether children live on when the work is done.
+    pub(crate) keep: bool,
+    gates: Gates,
+    broker: Broker,
 }
 
 /// One host's part in a job.
 pub(crate) struct Host<'a> {
     pub(crate) context: Context,
     pub(crate) started: Instant,
-    index: usize,
-    job: &'a Job<'a>,
+    pub(crate) index: usize,
+    pub(crate) job: &'a Job<'a>,
 }
 
 impl Host<'_> {
@@ -134,7 +114,19 @@ impl Host<'_> {
         move |fd, data| {
             report.output(index, &name, fd, data);
             if report.broken() && !stop.is_stopped() {
-                stop.stop();
+                stop.stop(Reason::Interrupted);
+            }
+        }
+    }
+
+    /// Shows an item of a generator, from any thread.
+    pub(crate) fn show_item(&self) -> impl Fn(Value) + Send + Sync + use<> {
+        let (report, stop) = (self.job.report.clone(), self.job.stop.clone());
+        let (index, name) = (self.index, self.context.name().to_owned());
+        move |item| {
+            report.item(index, &name, &item);
+            if report.broken() && !stop.is_stopped() {
+                stop.stop(Reason::Interrupted);
             }
         }
     }
@@ -145,39 +137,95 @@ impl Host<'_> {
     }
 }
 
-/// Does something for every target, no more than `--forks` at a time; the outcomes are in the order of the targets.
-pub(crate) fn pool(
-    common: &Common,
-    report: &Report,
-    stop: &Stop,
-    targets: &[Target],
-    one: impl Fn(usize, &Target) -> Outcome + Sync,
-) -> Vec<Outcome> {
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..targets.len()).collect());
-    let outcomes: Mutex<Vec<Option<Outcome>>> = Mutex::new(targets.iter().map(|_| None).collect());
-    std::thread::scope(|scope| {
-        for _ in 0..common.forks.get().min(targets.len()) {
-            scope.spawn(|| {
-                loop {
-                    let next = lock(&queue).pop_front();
-                    let Some(index) = next else { return };
-                    let started = Instant::now();
-                    let target = &targets[index];
-                    let outcome = if stop.is_stopped() {
-                        Outcome::Failed(Error::Cancelled { host: target.name.clone() })
-                    } else {
-                        one(index, target)
-                    };
-                    report.result(index, &target.name, &outcome, started.elapsed());
-                    lock(&outcomes)[index] = Some(outcome);
-                    if report.broken() {
-                        stop.stop();
+impl Job<'_> {
+    /// Does something for every target, as `--forks`, `--batch` and `--fail-on` say; the outcomes are in the order of the
+    /// targets.
+    pub(crate) fn pool(
+        &self,
+        targets: &[Target],
+        one: impl Fn(usize, &Target) -> Outcome + Sync,
+    ) -> Vec<Outcome> {
+        let common = self.common;
+        let rollout =
+            Rollout { forks: self.forks, batch: common.batch, pause: common.pause, fail_on: common.fail_on };
+        let done = |index: usize, outcome: Outcome, elapsed| {
+            self.report.result(index, &targets[index].name, &outcome, elapsed);
+            if self.report.broken() {
+                self.stop.stop(Reason::Interrupted);
+            }
+            outcome
+        };
+        rollout.run(
+            targets.len(),
+            &self.stop,
+            |index| {
+                let started = Instant::now();
+                self.report.begun(index, &targets[index].name);
+                let outcome = one(index, &targets[index]);
+                done(index, self.of_stop(outcome, &targets[index]), started.elapsed())
+            },
+            |outcome| !outcome.is_ok(),
+            |index, failures| {
+                let outcome = match failures {
+                    Some(n) => {
+                        Outcome::NotBegun(format!("not begun: {n} had failed, and --fail-on says to stop"))
                     }
-                }
-            });
+                    None => self.of_stop(
+                        Outcome::NotBegun("not begun: the run was stopped".to_owned()),
+                        &targets[index],
+                    ),
+                };
+                done(index, outcome, Duration::ZERO)
+            },
+        )
+    }
+
+    /// What a failure is when the run was stopped.
+    fn of_stop(&self, outcome: Outcome, target: &Target) -> Outcome {
+        match (self.stop.reason(), outcome) {
+            (None, outcome) => outcome,
+            (_, outcome) if outcome.is_ok() => outcome,
+            (Some(Reason::Deadline), Outcome::Failed(_) | Outcome::NotBegun(_)) => {
+                Outcome::Failed(Error::Timeout {
+                    host: target.name.clone(),
+                    phase: "the run",
+                    after: self.common.deadline.unwrap_or_default(),
+                    stderr: String::new(),
+                })
+            }
+            (Some(Reason::Interrupted), Outcome::Failed(_)) => {
+                Outcome::Failed(Error::Cancelled { host: target.name.clone() })
+            }
+            (_, outcome) => outcome,
         }
-    });
-    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
+    }
+}
+
+/// The targets that others are started from, each connected once.
+pub(crate) struct Hops<'a> {
+    inventory: &'a Inventory,
+    settings: Settings,
+    connected: Mutex<HashMap<Vec<String>, Context>>,
+}
+
+impl<'a> Hops<'a> {
+    /// Hops are reached as `settings` say; nobody else is become there.
+    pub(crate) fn new(inventory: &'a Inventory, settings: &Settings) -> Self {
+        let mut settings = Settings { via: Vec::new(), ..settings.clone() };
+        settings.r#become = Some(None);
+        Hops { inventory, settings, connected: Mutex::default() }
+    }
+
+    /// The hops on the way to a target.
+    pub(crate) fn of(&self, target: &Target) -> Result<Vec<Target>, Error> {
+        let hop = |name: &String| self.inventory.target(name, &self.settings);
+        target.settings.via.iter().map(|name| hop(name).map_err(|e| Error::Usage(e.0))).collect()
+    }
+
+    /// Those that are gone will be connected anew.
+    fn forget_gone(&self) {
+        lock(&self.connected).retain(|_, context| !context.is_closed());
+    }
 }
 
 fn via(builder: ContextBuilder, hop: Option<&Context>) -> ContextBuilder {
@@ -187,93 +235,164 @@ fn via(builder: ContextBuilder, hop: Option<&Context>) -> ContextBuilder {
     }
 }
 
-impl Job<'_> {
-    /// Runs `work` on every target, no more than `--forks` at a time; the outcomes are in the order of the targets.
-    pub(crate) fn run(
-        &self,
-        targets: &[Target],
-        work: impl Fn(&Host<'_>) -> Outcome + Sync,
-    ) -> Result<Vec<Outcome>, Error> {
-        let broker = Broker::new()?;
-        let hop = self.hop(&broker)?;
-        Ok(pool(self.common, &self.report, &self.stop, targets, |index, target| {
-            self.one(index, target, (&broker, hop.as_ref()), &work)
-        }))
+impl<'a> Children<'a> {
+    pub(crate) fn new(
+        job: &'a Job<'a>,
+        finder: Arc<dyn ModuleFinder>,
+        log_level: Option<u8>,
+        hops: Hops<'a>,
+    ) -> anyhow::Result<Self> {
+        Ok(Children {
+            job,
+            finder,
+            surroundings: Surroundings::new(job.common)?,
+            log_level,
+            hops,
+            keep: false,
+            gates: Gates::new(job.common.connect_rate),
+            broker: Broker::new()?,
+        })
     }
 
-    fn builder(&self, target: &Target) -> ContextBuilder {
-        let timeout = self.common.timeout.unwrap_or(Duration::MAX).min(self.common.connect_timeout);
-        Context::builder(&target.name)
-            .python(Python::from(self.common.python.as_str()))
-            .connect_timeout(timeout)
+    /// Runs `work` in a child on every target; the outcomes are in the order of the targets.
+    pub(crate) fn run(&self, targets: &[Target], work: impl Fn(&Host<'_>) -> Outcome + Sync) -> Vec<Outcome> {
+        self.job.pool(targets, |index, target| self.one(index, target, &work))
     }
 
-    /// The hop that all targets are started from. Nobody waits for it: what is to start there is on its way already.
-    fn hop(&self, broker: &Broker) -> Result<Option<Context>, Error> {
-        let mut hop = None;
-        for target in &self.hops {
-            let builder = via(self.builder(target), hop.as_ref());
-            let next = builder.connect(broker, target.transport(self.common, &self.passwords))?;
-            self.stop.add(&next);
+    fn builder(&self, target: &Target, timeout: Duration) -> ContextBuilder {
+        Context::builder(&target.name).python(target.settings.python()).connect_timeout(timeout)
+    }
+
+    /// The innermost hop of a target. Nobody waits for it: what is to start there is on its way already.
+    fn hop(&self, target: &Target, timeout: Duration) -> Result<Option<Context>, Error> {
+        let hops = self.hops.of(target)?;
+        let mut connected = lock(&self.hops.connected);
+        let mut hop: Option<Context> = None;
+        let mut way = Vec::new();
+        for target in &hops {
+            way.push(target.name.clone());
+            let next = match connected.get(&way) {
+                Some(known) => known.clone(),
+                None => {
+                    let builder = via(self.builder(target, timeout), hop.as_ref());
+                    let next = builder.connect(&self.broker, target.transport())?;
+                    self.job.stop.add(&next);
+                    connected.insert(way.clone(), next.clone());
+                    next
+                }
+            };
             hop = Some(next);
         }
         Ok(hop)
     }
 
-    /// Starts the child, and if another user is to be become, one for that first.
-    fn connect(
-        &self,
-        builder: ContextBuilder,
-        target: &Target,
-        broker: &Broker,
-        hop: Option<&Context>,
-    ) -> Result<Context, Error> {
-        let transport = target.transport(self.common, &self.passwords);
-        match become_transport(self.common, &self.passwords) {
-            None => via(builder, hop).connect(broker, transport),
+    /// Starts a child, and if another user is to be become, one for that first.
+    fn connect(&self, builder: ContextBuilder, target: &Target, timeout: Duration) -> Result<Context, Error> {
+        let hop = self.hop(target, timeout)?;
+        let context = match target.settings.become_transport() {
+            None => via(builder, hop.as_ref()).connect(&self.broker, target.transport())?,
             Some(other) => {
-                let login = via(self.builder(target), hop).connect(broker, transport)?;
-                self.stop.add(&login);
-                builder.via(&login).connect(broker, other)
+                let login = via(self.builder(target, timeout), hop.as_ref());
+                let login = login.connect(&self.broker, target.transport())?;
+                self.job.stop.add(&login);
+                builder.via(&login).connect(&self.broker, other)?
             }
-        }
+        };
+        self.job.stop.add(&context);
+        Ok(context)
     }
 
-    fn one(
+    /// What a child of a run is like, whatever is done in it.
+    fn child(
         &self,
         index: usize,
         target: &Target,
-        (broker, hop): (&Broker, Option<&Context>),
-        work: &(impl Fn(&Host<'_>) -> Outcome + Sync),
-    ) -> Outcome {
+        timeout: Duration,
+        handshake: Arc<Handshake>,
+    ) -> ContextBuilder {
         let started = Instant::now();
-        let (report, name, stop) = (self.report.clone(), target.name.clone(), self.stop.clone());
+        let (report, name, stop) = (self.job.report.clone(), target.name.clone(), self.job.stop.clone());
         let on_event = move |event| {
             match event {
-                Event::Started(hello) => report.started(&name, &hello, started.elapsed()),
+                Event::Started(hello) => {
+                    handshake.succeeded();
+                    report.started(index, &name, &hello, started.elapsed());
+                }
                 Event::Output { fd, data } => report.output(index, &name, fd, &data),
                 Event::Log(record) => report.log(index, &name, &record),
                 _ => {}
             }
             if report.broken() && !stop.is_stopped() {
-                stop.stop();
+                stop.stop(Reason::Interrupted);
             }
         };
-        let builder =
-            self.builder(target).finder(self.finder.clone()).log_level(self.log_level).on_event(on_event);
+        let builder = self.builder(target, timeout);
+        let builder = builder.finder(self.finder.clone()).log_level(self.log_level).on_event(on_event);
         // What will be files there need not go ahead as modules.
-        let builder =
-            if self.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder };
-        let context = match self.connect(builder, target, broker, hop) {
+        if self.job.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder }
+    }
+
+    /// Where a target's handshakes are counted: its last hop, or the one ssh jumps over.
+    fn enter(&self, target: &Target) -> Arc<Handshake> {
+        let place =
+            [target.settings.via.join(" "), target.settings.jump.clone().unwrap_or_default()].join(" ");
+        Arc::new(self.gates.enter(&place, &self.job.stop))
+    }
+
+    /// Tries until there is a result, or an error that trying again does not mend.
+    pub(crate) fn one(
+        &self,
+        index: usize,
+        target: &Target,
+        work: &(impl Fn(&Host<'_>) -> Outcome + Sync),
+    ) -> Outcome {
+        let common = self.job.common;
+        let started = Instant::now();
+        let mut retry = Retry::new(common.retries);
+        // With retries each try has its time; without, refusals are part of the one.
+        let mut connect_until = started + common.connect_timeout;
+        loop {
+            let left = connect_until.saturating_duration_since(Instant::now());
+            let left = common.timeout.map_or(left, |t| t.saturating_sub(started.elapsed()).min(left));
+            let handshake = self.enter(target);
+            let outcome = self.attempt((index, target), started, (left, handshake.clone()), work);
+            let Outcome::Failed(error) = &outcome else { return outcome };
+            let refused = is_refused_handshake(error);
+            if refused {
+                handshake.refused();
+            }
+            drop(handshake);
+            let Some(wait) = retry.after(error) else { return outcome };
+            if !refused {
+                connect_until = Instant::now() + wait + common.connect_timeout;
+            }
+            let over = common.timeout.is_some_and(|t| started.elapsed() + wait >= t);
+            if self.job.stop.is_stopped() || over || Instant::now() + wait >= connect_until {
+                return outcome;
+            }
+            tracing::info!(host = target.name, %error, "trying again in {:.1} s", wait.as_secs_f64());
+            self.job.stop.sleep(wait);
+            self.hops.forget_gone();
+        }
+    }
+
+    fn attempt(
+        &self,
+        (index, target): (usize, &Target),
+        started: Instant,
+        (timeout, handshake): (Duration, Arc<Handshake>),
+        work: &(impl Fn(&Host<'_>) -> Outcome + Sync),
+    ) -> Outcome {
+        let common = self.job.common;
+        let builder = self.child(index, target, timeout, handshake);
+        let context = match self.connect(builder, target, timeout) {
             Ok(context) => context,
             Err(error) => return Outcome::Failed(error),
         };
-        self.stop.add(&context);
         // Nobody waits for it: it runs before what follows.
-        let spool = (!self.common.spool.is_empty()).then(|| {
-            context.call::<Value>("econtext.spool:start", (&self.common.spool, &self.common.spool_dir))
-        });
-        let host = Host { context: context.clone(), started, index, job: self };
+        let spool = (!common.spool.is_empty())
+            .then(|| context.call::<Value>("econtext.spool:start", (&common.spool, &common.spool_dir)));
+        let host = Host { context: context.clone(), started, index, job: self.job };
         let outcome = match self.surroundings.set_up(&context, host.time_left()) {
             Ok(()) => work(&host),
             Err(error) => Outcome::Failed(error),
@@ -282,17 +401,20 @@ impl Job<'_> {
             None => Some(call.wait()),
             Some(left) => call.wait_timeout(left),
         });
-        self.stop.remove(&context);
+        if self.keep && outcome.is_ok() {
+            return outcome;
+        }
+        self.job.stop.remove(&context);
         // Whoever still feeds it input must not keep it.
         context.shutdown(Duration::from_secs(2));
-        if let Some(Err(error)) = spool {
-            return Outcome::Failed(error);
-        }
-        match outcome {
-            Outcome::Failed(_) if self.stop.is_stopped() => {
-                Outcome::Failed(Error::Cancelled { host: target.name.clone() })
-            }
-            outcome => outcome,
+        match spool {
+            Some(Err(error)) => Outcome::Failed(error),
+            _ => outcome,
         }
     }
+}
+
+/// Secrets that were asked for, in the settings of all targets.
+pub(crate) fn with_passwords(settings: Settings, passwords: Passwords) -> Settings {
+    Settings { passwords, ..settings }
 }

@@ -1,29 +1,48 @@
 //! The `econtext` command: data on stdout, all else on stderr, and exit statuses that scripts can use.
 
 mod args;
+mod calls;
+mod config;
 mod console;
 mod copy;
+mod descriptors;
 mod exec;
 mod explain;
-mod hosts;
 mod input;
 mod job;
 mod json;
+mod last;
+mod manual;
+mod plan;
+mod program;
+mod progress;
+mod repl;
 mod report;
+mod run;
 mod script;
 mod surroundings;
-mod target;
 mod verbs;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let argv = std::env::args_os().collect();
-    let cli = match args::parse(argv) {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let config = match config::Config::load() {
+        Ok(config) => config,
+        Err(error) => {
+            console::complain(&error.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    if argv.get(1..) == Some(&["explain".into(), "config".into()]) {
+        return verbs::print(&config.explain());
+    }
+    let cli = match args::parse(&argv, &config) {
         Ok(cli) => cli,
         Err(error) => return args::report(&error),
     };
-    match verbs::run(cli) {
+    match verbs::run(&cli, &argv) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             console::complain(&format!("{error:#}"));

@@ -1,14 +1,22 @@
-//! What is shown of a run: as lines, or as one JSON object per event.
+//! What is shown of a run: as it happens, or put together at the end.
 
-use crate::args::Mode;
-use crate::console::Console;
-use crate::job::Outcome;
-use crate::job::lock;
-use crate::json::{write_data, write_str, write_value};
-use econtext::{CallError, Error, Hello, LogRecord, Value};
+mod collected;
+mod events;
+mod files;
+
+use crate::args::{Common, Mode};
+use crate::console::{BAD, Console, GOOD};
+use crate::job::{Outcome, lock};
+use crate::json::write_value;
+use crate::progress::Progress;
+use collected::Collected;
+use econtext::{Error, Hello, LogRecord, Value};
+use events::{Event, unfinished};
+use files::Files;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Shows events of all hosts, from any thread.
@@ -19,6 +27,7 @@ pub(crate) struct Report {
     many: bool,
     /// Whether a result of `None` is shown.
     show_none: bool,
+    progress: Arc<Progress>,
     state: Mutex<State>,
 }
 
@@ -27,12 +36,64 @@ struct State {
     console: Console,
     /// The start of a character whose end has not come yet, by host and file descriptor.
     partial: HashMap<(usize, u8), Vec<u8>>,
+    collected: Collected,
+    files: Option<Files>,
+}
+
+/// How many hosts ended how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    ok: usize,
+    failed: usize,
+    unreachable: usize,
+    timeout: usize,
+}
+
+impl Counts {
+    pub(crate) fn of(outcomes: &[Outcome]) -> Self {
+        let count = |class| outcomes.iter().filter(|o| o.class() == class).count();
+        Counts {
+            ok: count("ok"),
+            failed: count("failed"),
+            unreachable: count("unreachable"),
+            timeout: count("timeout"),
+        }
+    }
+
+    /// What a rerun would be for: `failed,unreachable`.
+    pub(crate) fn undone(self) -> String {
+        let counts = [(self.failed, "failed"), (self.unreachable, "unreachable"), (self.timeout, "timeout")];
+        counts.iter().filter(|(n, _)| *n > 0).map(|(_, kind)| *kind).collect::<Vec<_>>().join(",")
+    }
 }
 
 impl Report {
-    pub(crate) fn new(mode: Mode, many: bool, prefix: bool, quiet: bool, show_none: bool) -> Self {
-        let console = Console::new(prefix);
-        Report { mode, quiet, many, show_none, state: Mutex::new(State { console, partial: HashMap::new() }) }
+    /// A report on `hosts` hosts.
+    pub(crate) fn new(common: &Common, hosts: usize, show_none: bool) -> std::io::Result<Self> {
+        Self::in_mode(common.mode(), common, hosts, show_none)
+    }
+
+    /// A report on rounds, after each of which what there is is shown: of many hosts folded.
+    pub(crate) fn for_rounds(common: &Common, hosts: usize) -> std::io::Result<Self> {
+        let mode = match common.mode() {
+            Mode::Lines if hosts > 1 => Mode::Fold,
+            mode => mode,
+        };
+        Self::in_mode(mode, common, hosts, false)
+    }
+
+    fn in_mode(mode: Mode, common: &Common, hosts: usize, show_none: bool) -> std::io::Result<Self> {
+        let many = hosts > 1;
+        // Where bytes come as they are, a bar would be in between.
+        let progress = Progress::start(hosts, !common.quiet && mode != Mode::Raw, common.progress);
+        let prefix = many && !common.no_prefix && mode != Mode::Raw;
+        let state = State {
+            console: Console::new(prefix, common.color, progress.clone()),
+            partial: HashMap::new(),
+            collected: Collected::default(),
+            files: common.outdir.as_deref().map(Files::create).transpose()?,
+        };
+        Ok(Report { mode, quiet: common.quiet, many, show_none, progress, state: Mutex::new(state) })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -44,20 +105,37 @@ impl Report {
         self.lock().console.broken
     }
 
-    pub(crate) fn started(&self, host: &str, hello: &Hello, connected: Duration) {
-        if self.mode == Mode::Jsonl {
-            let mut line = event("start", host);
-            field_str(&mut line, "python", &hello.python);
-            field_str(&mut line, "user", &hello.user);
-            let _ = write!(line, ",\"connect_ms\":{}", connected.as_millis());
-            self.lock().line(line);
+    /// Whether results are for people, and not for programs.
+    pub(crate) fn for_people(&self) -> bool {
+        !matches!(self.mode, Mode::Json | Mode::Jsonl | Mode::Table)
+    }
+
+    pub(crate) fn begun(&self, index: usize, host: &str) {
+        self.progress.begun(index, host);
+    }
+
+    pub(crate) fn started(&self, index: usize, host: &str, hello: &Hello, connected: Duration) {
+        self.progress.connected(index);
+        let event = || Event::started(host, hello, connected);
+        let mut state = self.lock();
+        match self.mode {
+            Mode::Jsonl => state.line(event()),
+            Mode::Json => state.collected.started(index, host, hello, connected),
+            _ => {}
         }
     }
 
     pub(crate) fn output(&self, index: usize, host: &str, fd: u8, data: &[u8]) {
         let mut state = self.lock();
+        if let Some(files) = &mut state.files {
+            files.output(host, fd, data);
+        }
         match self.mode {
-            Mode::Lines => state.console.output(index, host, fd, data),
+            Mode::Lines | Mode::Raw => state.console.output(index, host, fd, data),
+            Mode::None => {}
+            Mode::Fold | Mode::Diff | Mode::Table | Mode::Json => {
+                state.collected.output(index, host, fd, data);
+            }
             Mode::Jsonl => {
                 let mut all = state.partial.remove(&(index, fd)).unwrap_or_default();
                 all.extend_from_slice(data);
@@ -71,133 +149,170 @@ impl Report {
     }
 
     pub(crate) fn log(&self, index: usize, host: &str, record: &LogRecord) {
-        let level = match record.level {
-            50.. => "CRITICAL",
-            40.. => "ERROR",
-            30.. => "WARNING",
-            20.. => "INFO",
-            _ => "DEBUG",
-        };
+        let level = events::level(record.level);
+        let text = format!("{level} {}: {}", record.logger, record.message);
         let mut state = self.lock();
         match self.mode {
-            Mode::Lines => {
-                let text = format!("{level} {}: {}", record.logger, record.message);
-                state.console.text(index, host, 2, &text);
+            Mode::Lines | Mode::Raw => state.console.text(index, host, 2, &text),
+            Mode::None => {}
+            Mode::Fold | Mode::Diff | Mode::Table => {
+                state.collected.output(index, host, 2, format!("{text}\n").as_bytes());
             }
-            Mode::Jsonl => {
-                let mut line = event("log", host);
-                field_str(&mut line, "level", level);
-                field_str(&mut line, "logger", &record.logger);
-                field_str(&mut line, "message", &record.message);
-                let _ = write!(line, ",\"time\":{:.3}", record.time);
-                state.line(line);
-            }
+            Mode::Json => state.collected.log(index, host, record),
+            Mode::Jsonl => state.line(Event::log(host, record)),
+        }
+    }
+
+    /// One of many values, as it comes.
+    pub(crate) fn item(&self, index: usize, host: &str, item: &Value) {
+        let mut state = self.lock();
+        if let Some(files) = &mut state.files {
+            files.output(host, 1, format!("{}\n", plain(item)).as_bytes());
+        }
+        match self.mode {
+            Mode::Lines => state.console.text(index, host, 1, &plain(item)),
+            Mode::Raw => state.raw(item),
+            Mode::None => {}
+            Mode::Fold | Mode::Diff | Mode::Table | Mode::Json => state.collected.item(index, host, item),
+            Mode::Jsonl => state.line(Event::item(host, item)),
         }
     }
 
     pub(crate) fn result(&self, index: usize, host: &str, outcome: &Outcome, elapsed: Duration) {
+        self.progress.ended(index, outcome.is_ok());
         let mut state = self.lock();
+        if let Some(files) = &mut state.files {
+            files.result(host, &Event::result(host, outcome, elapsed));
+        }
         match self.mode {
-            Mode::Lines => {
-                state.console.end(index, host);
-                match outcome {
-                    Outcome::Value(Value::None) if !self.show_none => {}
-                    Outcome::Value(value) => state.console.text(index, host, 1, &plain(value)),
-                    Outcome::Exit(0) => {}
-                    Outcome::Exit(status) if self.many => {
-                        state.console.text(index, host, 2, &format!("exit status {status}"));
-                    }
-                    Outcome::Exit(_) => {}
-                    Outcome::Signal(signal) => {
-                        state.console.text(index, host, 2, &format!("ended by signal {signal}"));
-                    }
-                    Outcome::Failed(error) => {
-                        let text = describe(error, self.many, host);
-                        state.console.text(index, host, 2, &text);
-                    }
-                }
-            }
             Mode::Jsonl => {
                 for fd in [1, 2] {
                     if let Some(rest) = state.partial.remove(&(index, fd)) {
                         state.output_event(host, fd, &rest);
                     }
                 }
-                let mut line = event("result", host);
-                write_outcome(&mut line, outcome);
-                let _ = write!(line, ",\"elapsed_ms\":{}", elapsed.as_millis());
-                state.line(line);
+                state.line(Event::result(host, outcome, elapsed));
+            }
+            Mode::Json => state.collected.result(index, host, outcome, elapsed),
+            Mode::Fold | Mode::Diff | Mode::Table => {
+                if let Some(text) = self.error_text(host, outcome) {
+                    state.collected.output(index, host, 2, format!("{text}\n").as_bytes());
+                }
+                state.collected.result(index, host, outcome, elapsed);
+            }
+            Mode::Lines | Mode::Raw | Mode::None => {
+                state.console.end(index, host);
+                match outcome {
+                    Outcome::Value(Value::None) if !self.show_none => {}
+                    Outcome::Value(_) if self.mode == Mode::None => {}
+                    Outcome::Value(value) if self.mode == Mode::Raw => state.raw(value),
+                    Outcome::Value(value) => state.console.text(index, host, 1, &plain(value)),
+                    outcome => {
+                        if let Some(text) = self.error_text(host, outcome) {
+                            state.console.text(index, host, 2, &text);
+                        }
+                    }
+                }
             }
         }
     }
 
-    pub(crate) fn summary(&self, outcomes: &[Outcome], elapsed: Duration) {
-        let count = |test: &dyn Fn(&Outcome) -> bool| outcomes.iter().filter(|o| test(o)).count();
-        let ok = count(&Outcome::is_ok);
-        let unreachable = count(&Outcome::is_unreachable);
-        let timeout = count(&Outcome::is_timeout);
-        let failed = outcomes.len() - ok - unreachable - timeout;
+    /// What people are told of a failure, if there is anything to tell.
+    fn error_text(&self, host: &str, outcome: &Outcome) -> Option<String> {
+        match outcome {
+            Outcome::Value(_) | Outcome::Exit(0) => None,
+            Outcome::Exit(status) => self.many.then(|| format!("exit status {status}")),
+            Outcome::Signal(signal) => Some(format!("ended by signal {signal}")),
+            Outcome::Failed(error) => Some(describe(error, self.many, host)),
+            Outcome::NotBegun(why) => Some(why.clone()),
+        }
+    }
+
+    /// The end of a round.
+    pub(crate) fn round(&self) {
         let mut state = self.lock();
-        if self.mode == Mode::Jsonl {
-            let mut line = String::from("{\"v\":1,\"event\":\"summary\"");
-            let _ = write!(
-                line,
-                ",\"ok\":{ok},\"failed\":{failed},\"unreachable\":{unreachable},\"timeout\":{timeout},\"elapsed_ms\":{}",
-                elapsed.as_millis()
-            );
-            state.line(line);
+        let State { console, collected, .. } = &mut *state;
+        match self.mode {
+            Mode::Fold => std::mem::take(collected).fold(console, false),
+            Mode::Diff => std::mem::take(collected).diff(console, false),
+            Mode::Table => std::mem::take(collected).table(console),
+            _ => {}
+        }
+    }
+
+    /// No progress is shown any more.
+    pub(crate) fn end_progress(&self) {
+        self.progress.end();
+    }
+
+    /// Shows what was put together, and sums up; `again` is the command that does the rest.
+    pub(crate) fn summary(&self, counts: Counts, elapsed: Duration, again: Option<&str>) {
+        self.progress.end();
+        let mut state = self.lock();
+        let State { console, collected, .. } = &mut *state;
+        match self.mode {
+            Mode::Fold => collected.fold(console, self.show_none),
+            Mode::Diff => collected.diff(console, self.show_none),
+            Mode::Table => collected.table(console),
+            Mode::Json => collected.json(console, &Event::summary(counts, elapsed)),
+            Mode::Jsonl => state.line(Event::summary(counts, elapsed)),
+            Mode::Lines | Mode::Raw | Mode::None => {}
+        }
+        let State { console, files: opened, .. } = &mut *state;
+        if let Some(error) = opened.as_ref().and_then(Files::error) {
+            console.write(2, format!("econtext: --outdir: {error}\n").as_bytes());
         }
         if self.many && !self.quiet {
-            let mut text = format!("{ok} ok");
-            for (n, what) in [(failed, "failed"), (unreachable, "unreachable"), (timeout, "timed out")] {
+            let mut text = console.styled(2, GOOD, &format!("{} ok", counts.ok));
+            let bad = [
+                (counts.failed, "failed"),
+                (counts.unreachable, "unreachable"),
+                (counts.timeout, "timed out"),
+            ];
+            for (n, what) in bad {
                 if n > 0 {
-                    let _ = write!(text, ", {n} {what}");
+                    text += ", ";
+                    text += &console.styled(2, BAD, &format!("{n} {what}"));
                 }
             }
-            let _ = writeln!(text, " in {:.1} s", elapsed.as_secs_f64());
-            state.console.write(2, text.as_bytes());
+            let _ = write!(text, " in {:.1} s", elapsed.as_secs_f64());
+            if let Some(again) = again {
+                let _ = write!(text, "; again: {again}");
+            }
+            text.push('\n');
+            console.write(2, text.as_bytes());
         }
+    }
+
+    /// Says something about the run itself.
+    pub(crate) fn note(&self, text: &str) {
+        self.lock().console.write(2, format!("econtext: {text}\n").as_bytes());
     }
 }
 
 impl State {
-    fn line(&mut self, mut line: String) {
-        line.push_str("}\n");
-        self.console.write(1, line.as_bytes());
+    fn line(&mut self, event: Event) {
+        self.console.write(1, event.into_line().as_bytes());
     }
 
     fn output_event(&mut self, host: &str, fd: u8, data: &[u8]) {
-        if data.is_empty() {
-            return;
+        if !data.is_empty() {
+            self.line(Event::output(host, fd, data));
         }
-        let mut line = event(if fd == 2 { "stderr" } else { "stdout" }, host);
-        line.push_str(",\"data\":");
-        write_data(&mut line, data);
-        self.line(line);
     }
-}
 
-fn event(kind: &str, host: &str) -> String {
-    let mut line = format!("{{\"v\":1,\"event\":\"{kind}\",\"host\":");
-    write_str(&mut line, host);
-    line
-}
-
-fn field_str(line: &mut String, name: &str, value: &str) {
-    let _ = write!(line, ",\"{name}\":");
-    write_str(line, value);
-}
-
-/// How many bytes at the end begin a UTF-8 character that is not whole.
-fn unfinished(data: &[u8]) -> usize {
-    match std::str::from_utf8(data) {
-        Err(error) if error.error_len().is_none() => data.len() - error.valid_up_to(),
-        _ => 0,
+    /// A value as bytes, if it is any: nothing in front, nothing behind.
+    fn raw(&mut self, value: &Value) {
+        match value {
+            Value::Bytes(bytes) | Value::NativeStr(bytes) => self.console.write(1, bytes),
+            Value::Str(text) => self.console.write(1, text.as_bytes()),
+            other => self.console.write(1, (plain(other) + "\n").as_bytes()),
+        }
     }
 }
 
 /// A value for people: text as it is, all else as JSON.
-fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
         None => {
@@ -208,58 +323,20 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn write_outcome(line: &mut String, outcome: &Outcome) {
-    match outcome {
-        Outcome::Value(value) => {
-            line.push_str(",\"ok\":true,\"value\":");
-            write_value(line, value);
-        }
-        Outcome::Exit(0) => line.push_str(",\"ok\":true,\"value\":null"),
-        Outcome::Exit(status) => {
-            let _ = write!(line, ",\"ok\":false,\"kind\":\"exit\",\"status\":{status}");
-        }
-        Outcome::Signal(signal) => {
-            let _ = write!(line, ",\"ok\":false,\"kind\":\"signal\",\"signal\":{signal}");
-        }
-        Outcome::Failed(error) => {
-            let _ = write!(line, ",\"ok\":false,\"kind\":\"{}\",\"error\":", error.kind());
-            match error.call_error() {
-                Some(error) => write_call_error(line, error),
-                None => {
-                    line.push_str("{\"message\":");
-                    write_str(line, &error.message());
-                    field_str(line, "stderr", error.stderr());
-                    line.push('}');
-                }
-            }
-        }
-    }
+/// The name of a host's files and directories: it may have what no name of a file has.
+pub(crate) fn file_name(host: &str) -> String {
+    let name = host.replace('/', "_");
+    // A host cannot be called so that its files lie elsewhere.
+    if name.starts_with('.') { format!("_{name}") } else { name }
 }
 
-fn write_call_error(line: &mut String, error: &CallError) {
-    line.push_str("{\"type\":");
-    write_str(line, &error.type_name);
-    field_str(line, "module", &error.module);
-    field_str(line, "message", &error.message);
-    line.push_str(",\"traceback\":[");
-    for (i, frame) in error.frames.iter().enumerate() {
-        line.push_str(if i > 0 { ",{\"file\":" } else { "{\"file\":" });
-        write_str(line, &frame.file);
-        let _ = write!(line, ",\"line\":{}", frame.line);
-        field_str(line, "function", &frame.function);
-        field_str(line, "source", &frame.source);
-        line.push('}');
-    }
-    line.push(']');
-    if let Some(cause) = &error.cause {
-        line.push_str(",\"cause\":");
-        write_call_error(line, cause);
-    }
-    line.push('}');
+/// Where the files of a host are.
+pub(crate) fn below(directory: &Path, host: &str) -> std::path::PathBuf {
+    directory.join(file_name(host))
 }
 
 /// An error for people. In front of every line of many hosts their names stand already.
-fn describe(error: &Error, many: bool, host: &str) -> String {
+pub(crate) fn describe(error: &Error, many: bool, host: &str) -> String {
     if let Some(error) = error.call_error() {
         let traceback = error.traceback.trim_end();
         return if traceback.is_empty() { error.to_string() } else { traceback.to_owned() };

@@ -21,8 +21,9 @@ class Source(object):
         return decode_source(self.source)
 
 
-def run(kind, name, source, argv, stdin):
-    """Runs the program and returns (exit status, value of -c's last expression).
+def run(kind, name, source, argv, stdin, items, credit):
+    """Runs the program and returns (exit status, value of -c's last expression). If that is a generator, what it yields
+    goes to the channel `items`.
 
     `stdin` is a channel of chunks; each is acknowledged with its size once it is written, so that no more than a
     window of it is ever in memory here. What the program raises is raised.
@@ -35,6 +36,9 @@ def run(kind, name, source, argv, stdin):
     try:
         try:
             value = execute(kind, name, source)
+            if hasattr(value, 'gi_frame'):
+                from econtext import stream
+                value = stream.drain(value, items, credit)
         finally:
             finish()
     except SystemExit:

@@ -273,6 +273,16 @@ impl Context {
         &self.0.link.name
     }
 
+    /// Whether the child is gone, or about to be.
+    pub fn is_closed(&self) -> bool {
+        self.0.link.is_closed()
+    }
+
+    /// Whether both are the same child.
+    pub fn same(&self, other: &Context) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Waits until the child is up.
     ///
     /// # Errors
@@ -420,6 +430,28 @@ impl CallBuilder<'_> {
     /// Makes the call.
     pub fn start<T: DeserializeOwned>(self) -> Call<T> {
         self.start_program(None)
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        self.context
+    }
+
+    /// Makes the call as another one that will make it; beside that, whose imports go ahead: module and function.
+    pub(crate) fn wrapped<T>(
+        mut self,
+        wrap: impl FnOnce(CallSpec) -> (CallSpec, (String, String)),
+    ) -> Call<T> {
+        let inner = match self.spec {
+            Ok(spec) => {
+                let (outer, inner) = wrap(spec);
+                self.spec = Ok(outer);
+                inner
+            }
+            Err(error) => {
+                return Call { context: self.context.clone(), state: Err(error), result: PhantomData };
+            }
+        };
+        self.start_program(Some(Start::Function(&inner.0, &inner.1)))
     }
 
     /// Makes the call of what will run `program`.

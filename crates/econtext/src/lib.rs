@@ -33,6 +33,7 @@ mod process;
 mod program;
 mod remote;
 mod slot;
+mod stream;
 mod sync;
 mod transfer;
 mod transport;
@@ -53,6 +54,7 @@ pub use foresight::{Foreseen, Foresight, Start};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
+pub use stream::Items;
 pub use transfer::{Progress, TransferOptions, Transferred};
 pub use transport::{
     Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Nsenter, Nspawn, Podman,

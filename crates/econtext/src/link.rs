@@ -289,6 +289,10 @@ impl Link {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.lock().phase, Phase::Closed(_) | Phase::Ending { .. })
+    }
+
     pub(crate) fn queued_bytes(&self) -> usize {
         self.lock().session.queued_bytes()
     }
@@ -492,12 +496,10 @@ impl Link {
         }
         match &state.phase {
             Phase::Starting { give_up, started, .. } if *give_up <= now => {
-                let error = Error::Timeout {
-                    host: self.name.clone(),
-                    phase: "connecting",
-                    after: give_up.duration_since(*started),
-                    stderr: state.stderr_text(),
-                };
+                // Whoever was not reached in time was not reached: nothing ran there.
+                let after = give_up.duration_since(*started).as_secs_f64();
+                let message = format!("connecting took more than {after} s");
+                let error = self.connect_error(ErrorKind::Unreachable, message, &state);
                 state.end(Why::Given(error));
             }
             Phase::Starting { .. } | Phase::Up { .. } if state.closing.is_some_and(|at| at <= now) => {

@@ -4,6 +4,7 @@ use crate::channel::Channel;
 use crate::context::{Call, Context};
 use crate::error::Error;
 use crate::foresight::Start;
+use crate::stream::items_argument;
 use econtext_proto::Value;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -121,11 +122,37 @@ impl Context {
     ///
     /// A child runs one program at a time, and what a program leaves behind in the interpreter stays.
     pub fn run(&self, program: &Program, timeout: Option<Duration>) -> (Input, Call<(u8, Value)>) {
+        self.run_streaming(program, timeout, |_| {})
+    }
+
+    /// As [`run`](Context::run). If the value of code is a generator, `on_item` is called with each of its items, on the
+    /// broker's thread, between what it prints; the next is asked for when it returns.
+    pub fn run_streaming(
+        &self,
+        program: &Program,
+        timeout: Option<Duration>,
+        on_item: impl Fn(Value) + Send + Sync + 'static,
+    ) -> (Input, Call<(u8, Value)>) {
+        let give = self.giver();
+        let items = self.item_handle(move |item| {
+            if let Some((item, handle)) = item {
+                on_item(item);
+                give(handle);
+            }
+        });
+        let (items, credit) = items_argument(items);
         let channel = self.channel();
         let argv: Vec<&str> = [&program.name].into_iter().chain(&program.args).map(String::as_str).collect();
         let source = Value::Bytes(program.source.clone());
-        let mut call =
-            self.prepare("econtext.runner:run").args((program.kind, &program.name, source, argv, &channel));
+        let mut call = self.prepare("econtext.runner:run").args((
+            program.kind,
+            &program.name,
+            source,
+            argv,
+            &channel,
+            items,
+            credit,
+        ));
         if let Some(timeout) = timeout {
             call = call.timeout(timeout);
         }

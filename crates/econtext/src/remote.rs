@@ -12,12 +12,17 @@ pub(crate) const FILES: &str = "econtext.files";
 /// Processes beside the child, with handlers of their own.
 pub(crate) const PROCESS: &str = "econtext.process";
 
-const MODULES: [(&str, &str, &[u8]); 7] = [
+/// Sends what generators yield.
+pub(crate) const STREAM: &str = "econtext.stream";
+
+const MODULES: [(&str, &str, &[u8]); 9] = [
     ("econtext.transfer", "econtext/transfer.py", include_bytes!(concat!(env!("OUT_DIR"), "/transfer.z"))),
     (PROCESS, "econtext/process.py", include_bytes!(concat!(env!("OUT_DIR"), "/process.z"))),
     ("econtext.core", "econtext/core.py", include_bytes!(concat!(env!("OUT_DIR"), "/core.z"))),
     ("econtext.spawn", "econtext/spawn.py", include_bytes!(concat!(env!("OUT_DIR"), "/spawn.z"))),
     (RUNNER, "econtext/runner.py", include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))),
+    ("econtext.repl", "econtext/repl.py", include_bytes!(concat!(env!("OUT_DIR"), "/repl.z"))),
+    (STREAM, "econtext/stream.py", include_bytes!(concat!(env!("OUT_DIR"), "/stream.z"))),
     (FILES, "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
     ("econtext.spool", "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),
 ];

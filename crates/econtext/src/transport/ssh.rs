@@ -68,6 +68,11 @@ impl Ssh {
         self.arg("-o").arg(option)
     }
 
+    /// Further arguments, as on ssh's command line.
+    pub fn args<S: Into<String>>(self, args: impl IntoIterator<Item = S>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
     /// The password, typed for the first prompt. Without one, ssh may not ask anything.
     pub fn password(mut self, password: SecretString) -> Self {
         self.password = Some(password);

@@ -3,7 +3,7 @@
 //! The grammar is that of clush, with ansible's colon in ranges: `web[01-20]`, `n[2-6/2]`, `dc[1-2]n[1,3,7-9]`, `web[01:20]`;
 //! between elements `,` is union, `!` without, `&` intersection, `^` one or the other, from left to right.
 
-use crate::args::Usage;
+use crate::{Inventory, SpecError};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -11,12 +11,21 @@ use std::io::Read as _;
 /// Names that one spec may expand to.
 const MAX_NAMES: usize = 1_000_000;
 
-/// The hosts of a spec, in the order in which they first stand there, each once.
-pub(crate) fn expand(spec: &str) -> Result<Vec<String>, Usage> {
+/// The hosts of a spec, in the order in which they first stand there, each once. `-` in it reads stdin.
+///
+/// # Errors
+/// What is wrong with it.
+///
+/// ```
+/// use econtext_fleet::{Inventory, expand};
+/// assert_eq!(expand("n[8-10]!n9", &Inventory::default())?, ["n8", "n10"]);
+/// # Ok::<(), econtext_fleet::SpecError>(())
+/// ```
+pub fn expand(spec: &str, inventory: &Inventory) -> Result<Vec<String>, SpecError> {
     let mut found: Vec<String> = Vec::new();
     let mut known: HashSet<String> = HashSet::new();
     for (operator, element) in elements(spec)? {
-        let names = names_of(&element)?;
+        let names = names_of(&element, inventory)?;
         if operator != ',' {
             let right: HashSet<&String> = names.iter().collect();
             found.retain(|name| right.contains(name) == (operator == '&'));
@@ -31,14 +40,14 @@ pub(crate) fn expand(spec: &str) -> Result<Vec<String>, Usage> {
             known = found.iter().cloned().collect();
         }
         if found.len() > MAX_NAMES {
-            return Err(Usage(format!("{spec}: more than {MAX_NAMES} hosts")));
+            return Err(SpecError(format!("{spec}: more than {MAX_NAMES} hosts")));
         }
     }
     Ok(found)
 }
 
 /// The elements of a spec, each with the operator in front of it.
-fn elements(spec: &str) -> Result<Vec<(char, String)>, Usage> {
+fn elements(spec: &str) -> Result<Vec<(char, String)>, SpecError> {
     let mut found = Vec::new();
     let (mut operator, mut element, mut depth) = (',', String::new(), 0);
     for c in spec.chars() {
@@ -51,7 +60,7 @@ fn elements(spec: &str) -> Result<Vec<(char, String)>, Usage> {
                 if !element.trim().is_empty() {
                     found.push((operator, element.trim().to_owned()));
                 } else if c != ',' && !found.is_empty() {
-                    return Err(Usage(format!("{spec}: nothing stands in front of {c}")));
+                    return Err(SpecError(format!("{spec}: nothing stands in front of {c}")));
                 }
                 (operator, element) = (c, String::new());
                 continue;
@@ -59,53 +68,75 @@ fn elements(spec: &str) -> Result<Vec<(char, String)>, Usage> {
             _ => {}
         }
         if !(0..=1).contains(&depth) {
-            return Err(Usage(format!("{spec}: the brackets do not match")));
+            return Err(SpecError(format!("{spec}: the brackets do not match")));
         }
         element.push(c);
     }
     if depth != 0 {
-        return Err(Usage(format!("{spec}: a [ without its ]")));
+        return Err(SpecError(format!("{spec}: a [ without its ]")));
     }
     match element.trim() {
         "" if operator == ',' => {}
-        "" => return Err(Usage(format!("{spec}: nothing stands behind {operator}"))),
+        "" => return Err(SpecError(format!("{spec}: nothing stands behind {operator}"))),
         element => found.push((operator, element.to_owned())),
     }
     Ok(found)
 }
 
-fn names_of(element: &str) -> Result<Vec<String>, Usage> {
-    let list = |text: String| -> Result<Vec<String>, Usage> {
+/// The elements of a list without operators, as inventories have them.
+pub(crate) fn elements_of_union(list: &str) -> Result<Vec<String>, SpecError> {
+    elements(list)?
+        .into_iter()
+        .map(|(operator, element)| match operator {
+            ',' => Ok(element),
+            _ => Err(SpecError(format!("{list}: an inventory has no {operator}"))),
+        })
+        .collect()
+}
+
+fn names_of(element: &str, inventory: &Inventory) -> Result<Vec<String>, SpecError> {
+    let list = |text: String| -> Result<Vec<String>, SpecError> {
         let mut found = Vec::new();
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
             for word in line.split_whitespace() {
-                found.extend(expand(word)?);
+                found.extend(expand(word, inventory)?);
             }
         }
         Ok(found)
     };
     if element == "-" {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|e| Usage(format!("hosts from stdin: {e}")))?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| SpecError(format!("hosts from stdin: {e}")))?;
         return list(text);
     }
     if let Some(file) = element.strip_prefix('^') {
-        return list(std::fs::read_to_string(file).map_err(|e| Usage(format!("{file}: {e}")))?);
+        return list(std::fs::read_to_string(file).map_err(|e| SpecError(format!("{file}: {e}")))?);
     }
-    if element.starts_with('@') {
-        return Err(Usage(format!("{element}: there is no inventory yet")));
+    if let Some(group) = element.strip_prefix('@') {
+        let mut found = Vec::new();
+        for group in spelled_out(group)? {
+            found.extend(inventory.members(&group)?);
+        }
+        return Ok(found);
     }
+    spelled_out(element)
+}
+
+/// The names that ranges stand for: all combinations, the last range the fastest.
+pub(crate) fn spelled_out(element: &str) -> Result<Vec<String>, SpecError> {
     let mut names = vec![String::new()];
     let mut rest = element;
     while let Some(open) = rest.find('[') {
         let (before, behind) = (&rest[..open], &rest[open + 1..]);
         let (inside, behind) =
-            behind.split_once(']').ok_or_else(|| Usage(format!("{element}: a [ without its ]")))?;
+            behind.split_once(']').ok_or_else(|| SpecError(format!("{element}: a [ without its ]")))?;
         rest = behind;
         let choices = if is_address(inside) { vec![format!("[{inside}]")] } else { range(element, inside)? };
         if names.len().saturating_mul(choices.len()) > MAX_NAMES {
-            return Err(Usage(format!("{element}: more than {MAX_NAMES} hosts")));
+            return Err(SpecError(format!("{element}: more than {MAX_NAMES} hosts")));
         }
         names =
             names.iter().flat_map(|name| choices.iter().map(move |c| format!("{name}{before}{c}"))).collect();
@@ -116,14 +147,14 @@ fn names_of(element: &str) -> Result<Vec<String>, Usage> {
     Ok(names)
 }
 
-/// Whether what stands in brackets is an IPv6 address.
+/// Whether what stands in brackets is an IPv6 address, maybe with a zone.
 fn is_address(inside: &str) -> bool {
-    inside.matches(':').count() > 1
+    inside.split('%').next().is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// The values of `01-20,25` or `2-6/2`, as they stand in names.
-fn range(element: &str, text: &str) -> Result<Vec<String>, Usage> {
-    let bad = |why: &str| Usage(format!("{element}: [{text}]: {why}"));
+fn range(element: &str, text: &str) -> Result<Vec<String>, SpecError> {
+    let bad = |why: &str| SpecError(format!("{element}: [{text}]: {why}"));
     let mut found = Vec::new();
     for item in text.split(',').map(str::trim) {
         let (span, step) = match item.split_once('/') {
@@ -131,6 +162,13 @@ fn range(element: &str, text: &str) -> Result<Vec<String>, Usage> {
                 (span, step.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("no such step"))?)
             }
             None => (item, 1),
+        };
+        let (span, step) = match span.rsplit_once(':') {
+            // ansible writes the step so.
+            Some((span, step)) if span.contains(':') => {
+                (span, step.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("no such step"))?)
+            }
+            _ => (span, step),
         };
         let Some((first, last)) = span.split_once(['-', ':']) else {
             if span.is_empty() || !span.chars().all(char::is_alphanumeric) {
@@ -143,7 +181,7 @@ fn range(element: &str, text: &str) -> Result<Vec<String>, Usage> {
             found.extend((first..=last).step_by(step).map(|b| char::from(b).to_string()));
             continue;
         }
-        let number = |text: &str| -> Result<u64, Usage> {
+        let number = |text: &str| -> Result<u64, SpecError> {
             text.parse().ok().filter(|_| text.len() <= 18).ok_or_else(|| bad("no number"))
         };
         let (low, high) = (number(first)?, number(last)?);
@@ -196,7 +234,11 @@ fn cut(name: &str) -> Vec<Part> {
 }
 
 /// The shortest spec that expands to these names: numbers in the same place become ranges, the last place first.
-pub(crate) fn fold<S: AsRef<str>>(names: &[S]) -> String {
+///
+/// ```
+/// assert_eq!(econtext_fleet::fold(&["web08", "web09", "db1", "web10"]), "web[08-10],db1");
+/// ```
+pub fn fold<S: AsRef<str>>(names: &[S]) -> String {
     let mut shapes: Vec<Vec<Part>> = names.iter().map(|name| cut(name.as_ref())).collect();
     let places = shapes.iter().map(Vec::len).max().unwrap_or(0);
     for place in (0..places).rev() {
@@ -277,6 +319,10 @@ fn ranges(numbers: &BTreeSet<Digits>) -> String {
 mod tests {
     use super::*;
 
+    fn expand(spec: &str) -> Result<Vec<String>, SpecError> {
+        super::expand(spec, &Inventory::default())
+    }
+
     #[test]
     fn specs_expand_as_clush_and_ansible_users_expect() {
         for (spec, expected) in [
@@ -288,6 +334,8 @@ mod tests {
             ("n[1,3,7-9]x", "n1x n3x n7x n8x n9x"),
             ("dc[1-2]n[1,3]", "dc1n1 dc1n3 dc2n1 dc2n3"),
             ("r[a-c]", "ra rb rc"),
+            ("w[1:9:4]", "w1 w5 w9"),
+            ("h[fe80::1%eth0]", "h[fe80::1%eth0]"),
             ("n[1-5]!n[2-3]", "n1 n4 n5"),
             ("n[1-5]&n[4-9]", "n4 n5"),
             ("n[1-3]^n[3-4]", "n1 n2 n4"),

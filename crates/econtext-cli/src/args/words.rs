@@ -1,0 +1,105 @@
+//! Which words of a command line are ours.
+
+use std::ffi::OsString;
+
+/// Where the flags end that are ours: at the script, function or command, or `-c` or `-m` of `run`. What follows
+/// belongs to those, however much it looks like a flag of ours.
+pub(crate) fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<usize> {
+    let mut words = argv.iter().enumerate().skip(1);
+    let (_, verb) = words.next()?;
+    let verb = command.find_subcommand(verb)?;
+    let takes_value = |id: &dyn Fn(&clap::Arg) -> bool| {
+        verb.get_arguments()
+            .find(|a| id(a))
+            .is_some_and(|a| a.get_action().takes_values() && !a.is_require_equals_set())
+    };
+    let mut targets_given = false;
+    while let Some((at, word)) = words.next() {
+        let word = word.to_string_lossy();
+        if word == "--" {
+            return None; // the user's own
+        }
+        if let Some(long) = word.strip_prefix("--") {
+            let (name, value) = long.split_once('=').map_or((long, None), |(n, v)| (n, Some(v)));
+            targets_given |= matches!(name, "hosts" | "group" | "all");
+            if value.is_none() && takes_value(&|a| a.get_long() == Some(name)) {
+                words.next();
+            }
+        } else if word.len() > 1 && word.starts_with('-') {
+            if verb.get_name() == "run" && (word.starts_with("-c") || word.starts_with("-m")) {
+                return Some(at);
+            }
+            for (i, short) in word.char_indices().skip(1) {
+                if short == '=' {
+                    break; // behind it is a value
+                }
+                targets_given |= matches!(short, 'w' | 'g' | 'a');
+                let is_it = |a: &clap::Arg| {
+                    a.get_short_and_visible_aliases().is_some_and(|s| s.contains(&short))
+                        || a.get_all_short_aliases().is_some_and(|s| s.contains(&short))
+                };
+                if takes_value(&is_it) {
+                    if i + short.len_utf8() == word.len() {
+                        words.next();
+                    }
+                    break;
+                }
+            }
+        } else if targets_given {
+            return Some(at);
+        } else {
+            targets_given = true;
+        }
+    }
+    None
+}
+
+/// Puts long flags that are ours, and stand behind the function of a `call`, in front of it. No function is given such a
+/// word by accident; behind `--` one may be.
+pub(super) fn gather_flags_of_call(argv: &mut Vec<OsString>, command: &clap::Command) {
+    let Some(verb) = command.find_subcommand("call").filter(|_| argv.get(1).is_some_and(|w| w == "call"))
+    else {
+        return;
+    };
+    let Some(function) = end_of_ours(argv, command) else { return };
+    let mut behind = argv.split_off(function).into_iter();
+    let mut rest = Vec::new();
+    while let Some(word) = behind.next() {
+        if word == "--" {
+            rest.push(word);
+            break;
+        }
+        let text = word.to_string_lossy().into_owned();
+        let (name, value) = text.split_once('=').map_or((text.as_str(), None), |(n, v)| (n, Some(v)));
+        let arg =
+            name.strip_prefix("--").and_then(|n| verb.get_arguments().find(|a| a.get_long() == Some(n)));
+        let Some(arg) = arg else {
+            rest.push(word);
+            continue;
+        };
+        argv.push(word);
+        if value.is_none() && arg.get_action().takes_values() && !arg.is_require_equals_set() {
+            argv.extend(behind.next());
+        }
+    }
+    argv.extend(rest);
+    argv.extend(behind);
+}
+
+/// The command line without `--rerun`, and whether it had it: what makes two runs the same.
+pub(crate) fn without_rerun(argv: &[OsString], command: &clap::Command) -> Vec<OsString> {
+    let end = end_of_ours(argv, command).unwrap_or(argv.len());
+    let mut kept = Vec::new();
+    let mut at = 0;
+    while at < argv.len() {
+        if at < end && argv[at] == "--rerun" {
+            at += 2;
+            continue;
+        }
+        if at >= end || !argv[at].to_string_lossy().starts_with("--rerun=") {
+            kept.push(argv[at].clone());
+        }
+        at += 1;
+    }
+    kept
+}

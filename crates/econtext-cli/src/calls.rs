@@ -1,0 +1,123 @@
+//! The verbs `call` and `ping`.
+
+use crate::args::{Common, Usage};
+use crate::job::Host;
+use crate::json::argument;
+use crate::plan::Plan;
+use crate::run::{Manner, everywhere, or_long, takes_no_words};
+use crate::verbs::explain;
+use econtext::{Error, ModuleFinder as _, PathFinder, Start, Value, is_identifier};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// `--path` directories, behind `first` if there is one.
+pub(crate) fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
+    let mut finder = PathFinder::new();
+    let bad = |directory: &Path, e: io::Error| Usage(format!("{}: {e}", directory.display()));
+    if let Some(first) = first {
+        finder = finder.code_root(first).map_err(|e| bad(first, e))?;
+    }
+    for directory in &common.path {
+        finder = finder.root(directory).map_err(|e| bad(directory, e))?;
+    }
+    Ok(common.no_serve.iter().fold(finder, |finder, name| finder.block(name)))
+}
+
+/// Calls a function on every host.
+pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
+    let (function, words) = plan.rest.split_first().ok_or_else(|| Usage("call needs MODULE:FUNC".into()))?;
+    let (args, kwargs) = arguments(words)?;
+    econtext::check_target(function).map_err(|error| Usage(with_hint(function, error)))?;
+    // As Python's -c and -m do, the working directory comes first.
+    let finder = finder(plan.common, Some(Path::new(".")))?;
+    if explained {
+        let (module, name) = function.split_once(':').unwrap_or_default();
+        return explain(&plan, &finder.foresee(Start::Function(module, name)));
+    }
+    everywhere(plan, finder, Manner { forward_log: true, show_none: true }, |host| {
+        let mut call = host.context.prepare(function).args(&args);
+        for (name, value) in &kwargs {
+            call = call.kwarg(name, value);
+        }
+        if let Some(left) = host.time_left() {
+            call = call.timeout(left);
+        }
+        call.start_streaming(host.show_item()).wait().into()
+    })
+}
+
+type Keywords = Vec<(String, Value)>;
+
+/// Positional and keyword arguments.
+fn arguments(words: &[String]) -> Result<(Vec<Value>, Keywords), Usage> {
+    let mut args = Vec::new();
+    let mut kwargs: Keywords = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            args.extend(words.by_ref().map(|w| Value::from(w.as_str())));
+            break;
+        }
+        let bad = |e| Usage(format!("argument {word}: {e}"));
+        match word.split_once('=').filter(|(name, _)| is_identifier(name)) {
+            Some((name, value)) => {
+                if kwargs.iter().any(|(known, _)| known == name) {
+                    return Err(Usage(format!("argument {name}= is given twice")));
+                }
+                kwargs.push((name.to_owned(), argument(value).map_err(bad)?));
+            }
+            None => args.push(argument(word).map_err(bad)?),
+        }
+    }
+    Ok((args, kwargs))
+}
+
+/// What was probably meant by something that is no function.
+fn with_hint(word: &str, error: String) -> String {
+    let path = Path::new(word);
+    let hint = match word.rsplit_once('.') {
+        _ if path.is_file() => format!("a script is run: econtext run TARGETS {word}"),
+        Some((module, function)) if !word.contains([':', '/']) => {
+            format!("did you mean {module}:{function}?")
+        }
+        None if !word.contains(':') => format!("a command is run by econtext exec TARGETS -- {word}"),
+        _ => return error,
+    };
+    format!("{error}\nhint: {hint}")
+}
+
+/// Shows who answers.
+pub(crate) fn ping(plan: Plan<'_>) -> anyhow::Result<u8> {
+    takes_no_words("ping", plan.rest)?;
+    everywhere(plan, PathFinder::new(), Manner { forward_log: true, show_none: true }, |host| {
+        ping_one(host).into()
+    })
+}
+
+fn ping_one(host: &Host<'_>) -> Result<Value, Error> {
+    let hello = host.context.wait_ready()?;
+    let connected = host.started.elapsed();
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let before = Instant::now();
+        host.context.prepare("os:getpid").timeout(or_long(host.time_left())).start::<i64>().wait()?;
+        best = best.min(before.elapsed());
+    }
+    let (connect, trip) = (connected.as_secs_f64() * 1e3, best.as_secs_f64() * 1e3);
+    if host.job.report.for_people() {
+        let text = format!(
+            "Python {}, user {}, pid {}, up in {connect:.0} ms, round trip {trip:.2} ms",
+            hello.python, hello.user, hello.pid
+        );
+        return Ok(text.into());
+    }
+    let milliseconds = |ms: f64| Value::Float((ms * 1000.0).round() / 1000.0);
+    Ok(Value::Dict(vec![
+        ("python".into(), hello.python.into()),
+        ("user".into(), hello.user.into()),
+        ("pid".into(), hello.pid.into()),
+        ("connect_ms".into(), milliseconds(connect)),
+        ("round_trip_ms".into(), milliseconds(trip)),
+    ]))
+}

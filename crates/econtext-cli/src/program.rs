@@ -1,0 +1,119 @@
+//! The verb `run`: scripts, code and modules, as Python would run them.
+
+use crate::args::{Common, Usage};
+use crate::calls::finder;
+use crate::input::Inputs;
+use crate::job::Outcome;
+use crate::plan::Plan;
+use crate::run::{Manner, everywhere};
+use crate::script;
+use crate::verbs::explain;
+use anyhow::Context as _;
+use econtext::{Error, ErrorKind, ModuleFinder as _, PathFinder, Program};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// Runs a program on every host.
+pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
+    let common = plan.common;
+    let here = Path::new(".");
+    let (first, words) =
+        plan.rest.split_first().ok_or_else(|| Usage("run needs SCRIPT.py, -c CODE or -m MODULE".into()))?;
+    let (program, finder, header, args) = match split_flag(first) {
+        Some((flag, joined)) => {
+            let missing = || Usage(format!("-{flag} needs {}", if flag == 'c' { "CODE" } else { "MODULE" }));
+            let (code, words) = match joined {
+                "" => words.split_first().map(|(w, rest)| (w.as_str(), rest)).ok_or_else(missing)?,
+                joined => (joined, words),
+            };
+            let program = match flag {
+                'c' => Program::code(code),
+                _ => Program::module(code),
+            };
+            (program, finder(common, Some(here))?, script::Metadata::default(), words)
+        }
+        None => {
+            let (name, source, finder) = script(common, first)?;
+            let header = script::metadata(&source)?;
+            header.check(&finder)?;
+            (Program::file(name, source), finder, header, words)
+        }
+    };
+    if explained {
+        return explain(&plan, &finder.foresee(program.start()));
+    }
+    let program = program.args(args.iter().cloned());
+    let inputs = Inputs::start(plan.targets.len(), first == "-");
+    everywhere(plan, finder, Manner::default(), |host| {
+        if let Some(wanted) = &header.requires_python {
+            match host.context.wait_ready() {
+                Ok(hello) if !script::matches(wanted, &hello.python) => {
+                    let message = format!("the script needs Python {wanted}, and here is {}", hello.python);
+                    return Outcome::Failed(Error::Connect {
+                        kind: ErrorKind::NoPython,
+                        host: host.context.name().to_owned(),
+                        message,
+                        stderr: String::new(),
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => return Outcome::Failed(error),
+            }
+        }
+        let (input, call) = host.context.run_streaming(&program, host.time_left(), host.show_item());
+        inputs.feed(Some(&host.context), input);
+        match call.wait() {
+            Ok((0, value)) => Outcome::Value(value),
+            Ok((status, _)) => Outcome::Exit(status),
+            Err(error) => Outcome::Failed(error),
+        }
+    })
+}
+
+/// A script's name and text, and the finder for what it imports.
+fn script(common: &Common, first: &str) -> anyhow::Result<(String, Vec<u8>, PathFinder)> {
+    let here = Path::new(".");
+    if first == "-" {
+        let mut source = Vec::new();
+        io::stdin().read_to_end(&mut source).context("cannot read the script from stdin")?;
+        return Ok(("<stdin>".to_owned(), source, finder(common, Some(here))?));
+    }
+    let path = Path::new(first);
+    if !path.is_dir() {
+        let source = std::fs::read(path).map_err(|e| Usage(no_script(first, &e)))?;
+        // A zip file, with or without a #! line in front, ends in the record of its directory.
+        let tail = &source[source.len().saturating_sub(66_000)..];
+        if !tail.windows(4).any(|w| w == b"PK\x05\x06") {
+            let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(here);
+            return Ok((first.to_owned(), source, finder(common, Some(directory))?));
+        }
+    }
+    let finder = finder(common, Some(path))?;
+    let source = finder
+        .main_of_first_root()
+        .ok_or_else(|| Usage(format!("{first}: there is no __main__.py in it")))?;
+    Ok((first.to_owned(), source, finder))
+}
+
+/// What is said of a script that is not there: it may be something else.
+fn no_script(word: &str, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound if econtext::check_target(word).is_ok() => {
+            "\nhint: a function is called: econtext call TARGETS MODULE:FUNC"
+        }
+        io::ErrorKind::NotFound if !word.contains(['.', '/']) => {
+            "\nhint: a command is run by econtext exec TARGETS -- CMD, a module by -m"
+        }
+        _ => "",
+    };
+    format!("{word}: {error}{hint}")
+}
+
+/// Splits `-c` and `-m` from what may be joined to them.
+fn split_flag(word: &str) -> Option<(char, &str)> {
+    let rest = word.strip_prefix('-')?;
+    match rest.chars().next()? {
+        flag @ ('c' | 'm') => Some((flag, &rest[1..])),
+        _ => None,
+    }
+}

@@ -1,0 +1,172 @@
+//! One run: where it is shown, what stops it, when it began, and how it ends.
+
+use crate::args::{Common, Usage};
+use crate::console::complain;
+use crate::descriptors;
+use crate::job::{Children, Host, Job, Outcome, exit_status};
+use crate::plan::Plan;
+use crate::report::{Counts, Report};
+use anyhow::Context as _;
+use econtext::PathFinder;
+use econtext_fleet::{Reason, Stop};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+/// What there is to every run.
+pub(crate) struct Run<'a> {
+    pub(crate) plan: Plan<'a>,
+    pub(crate) report: Arc<Report>,
+    pub(crate) stop: Arc<Stop>,
+    signal: Arc<AtomicI32>,
+    started: Instant,
+}
+
+/// What the verbs differ in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// Whether log records of the children are shown.
+    pub(crate) forward_log: bool,
+    /// Whether a result of `None` is.
+    pub(crate) show_none: bool,
+}
+
+impl<'a> Run<'a> {
+    /// Begins a run: from here on signals and the deadline stop it.
+    pub(crate) fn start(plan: Plan<'a>, show_none: bool) -> anyhow::Result<Self> {
+        let report = Report::new(plan.common, plan.targets.len(), show_none)?;
+        let run = Self::begin(plan, report)?;
+        watch_signals(&run.stop, &run.signal)?;
+        Ok(run)
+    }
+
+    /// Begins a run that heeds signals itself, and whose answers are folded.
+    pub(crate) fn start_repl(plan: Plan<'a>) -> anyhow::Result<Self> {
+        let report = Report::for_rounds(plan.common, plan.targets.len())?;
+        Self::begin(plan, report)
+    }
+
+    fn begin(plan: Plan<'a>, report: Report) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let common = plan.common;
+        let stop = Arc::new(Stop::default());
+        if let Some(deadline) = common.deadline {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(deadline);
+                stop.stop(Reason::Deadline);
+            });
+        }
+        if !common.quiet {
+            for line in plan.becoming() {
+                report.note(&line);
+            }
+        }
+        Ok(Run { plan, report: Arc::new(report), stop, signal: Arc::default(), started })
+    }
+
+    /// What all hosts share.
+    pub(crate) fn job(&self) -> anyhow::Result<Job<'_>> {
+        let common = self.plan.common;
+        let wanted = common.forks.get().min(self.plan.targets.len());
+        let forks = descriptors::provide(wanted).context("cannot ask how many files may be open")?;
+        if forks < wanted {
+            self.report.note(&format!(
+                "{forks} hosts at a time in place of {wanted}: no more files may be open here (ulimit -n)"
+            ));
+        }
+        Ok(Job { common, report: self.report.clone(), stop: self.stop.clone(), forks })
+    }
+
+    /// Sums up; the exit status.
+    pub(crate) fn finish(&self, outcomes: &[Outcome]) -> u8 {
+        let plan = &self.plan;
+        let counts = Counts::of(outcomes);
+        let undone = counts.undone();
+        let rerun = !plan.common.rerun.is_empty();
+        let names: Vec<&str> = plan.targets.iter().map(|target| target.name.as_str()).collect();
+        let on_record =
+            (rerun || names.len() > 1) && plan.last.write(&names, outcomes, rerun) && !undone.is_empty();
+        let again = on_record.then(|| plan.again(&undone));
+        self.report.summary(counts, self.started.elapsed(), again.as_deref());
+        if !plan.common.quiet {
+            self.hint(outcomes);
+        }
+        let signal = self.signal.load(Ordering::Acquire);
+        if signal != 0 {
+            return u8::try_from(128 + signal).unwrap_or(1);
+        }
+        match outcomes {
+            [Outcome::Exit(status)] if plan.common.status => *status,
+            [Outcome::Signal(signal)] if plan.common.status => u8::try_from(128 + signal).unwrap_or(255),
+            outcomes => exit_status(outcomes),
+        }
+    }
+
+    /// Names hosts of the inventory that were probably meant.
+    fn hint(&self, outcomes: &[Outcome]) {
+        let unreachable = self.plan.targets.iter().zip(outcomes).filter(|(_, o)| o.class() == "unreachable");
+        let meant =
+            unreachable.filter_map(|(target, _)| Some((target, self.plan.inventory.closest(target.host())?)));
+        for (target, meant) in meant.take(3) {
+            self.report.note(&format!("hint: {} is not in the inventory, and {meant} is", target.host()));
+        }
+    }
+}
+
+/// Runs `work` in a child on every target and reports.
+pub(crate) fn everywhere(
+    plan: Plan<'_>,
+    finder: PathFinder,
+    manner: Manner,
+    work: impl Fn(&Host<'_>) -> Outcome + Sync,
+) -> anyhow::Result<u8> {
+    let mut plan = plan;
+    plan.ask_passwords()?;
+    let log_level = log_level(plan.common, manner.forward_log);
+    let run = Run::start(plan, manner.show_none)?;
+    let job = run.job()?;
+    let children = Children::new(&job, Arc::new(finder), log_level, run.plan.hops())?;
+    Ok(run.finish(&children.run(&run.plan.targets, work)))
+}
+
+/// The level of records that children forward.
+pub(crate) fn log_level(common: &Common, forward: bool) -> Option<u8> {
+    match common.verbose {
+        _ if !forward => None,
+        0 => Some(30),
+        1 => Some(20),
+        _ => Some(10),
+    }
+}
+
+/// Stops everything at the first SIGINT or SIGTERM, which is in `seen` then, and this process at the second.
+fn watch_signals(stop: &Arc<Stop>, seen: &Arc<AtomicI32>) -> anyhow::Result<()> {
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
+    let (stop, seen) = (stop.clone(), seen.clone());
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if seen.swap(signal, Ordering::AcqRel) != 0 {
+                std::process::exit(128 + signal);
+            }
+            stop.stop(Reason::Interrupted);
+            complain("stopping");
+        }
+    });
+    Ok(())
+}
+
+/// What a host has to do in the time that it has; for calls that nobody bounds.
+pub(crate) fn or_long(time: Option<Duration>) -> Duration {
+    time.unwrap_or(Duration::from_secs(60))
+}
+
+/// A word too many.
+pub(crate) fn takes_no_words(verb: &str, rest: &[String]) -> Result<(), Usage> {
+    match rest.first() {
+        Some(word) => Err(Usage(format!("{verb} takes no {word:?}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,439 @@
+//! What is known about hosts: their groups, and the variables of both.
+
+mod ini;
+mod load;
+mod native;
+mod tree;
+mod vars;
+
+use crate::hostset::spelled_out;
+use crate::similar::closest;
+use crate::{Settings, SpecError, Target};
+use serde_json::{Map, Value as Json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+/// Variables of a host or a group, by name.
+pub(crate) type Vars = Map<String, Json>;
+
+/// Hosts, their groups, and the variables of both, from any number of files, directories and scripts.
+///
+/// Of variables the nearest wins: a host's own, then those of its groups, of which a child wins over its parent, then those
+/// of the group `all`.
+#[derive(Clone, Default)]
+pub struct Inventory {
+    /// In the order in which they were first named.
+    names: Vec<String>,
+    hosts: HashMap<String, Host>,
+    groups: BTreeMap<String, Group>,
+}
+
+#[derive(Clone, Default)]
+struct Host {
+    groups: Vec<String>,
+    vars: Vars,
+}
+
+#[derive(Clone, Default)]
+struct Group {
+    hosts: Vec<String>,
+    children: Vec<String>,
+    parents: Vec<String>,
+    vars: Vars,
+}
+
+/// The group that every host is in.
+const ALL: &str = "all";
+
+impl Inventory {
+    /// Reads a file, a directory of such, or a script that prints JSON when it is given `--list`. Files may be our TOML,
+    /// ansible's INI or YAML, or plain lists of hosts.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn load(&mut self, path: &Path) -> Result<(), SpecError> {
+        load::load(self, path)?;
+        self.check()
+    }
+
+    /// An inventory of one text; `name` is its file name, of which the extension says the format.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    ///
+    /// ```
+    /// let inventory = econtext_fleet::Inventory::parse("hosts", "[web]\nweb[01:03] ansible_user=deploy\n")?;
+    /// assert_eq!(inventory.members("web")?, ["web01", "web02", "web03"]);
+    /// # Ok::<(), econtext_fleet::SpecError>(())
+    /// ```
+    pub fn parse(name: &str, text: &str) -> Result<Self, SpecError> {
+        let mut inventory = Inventory::default();
+        load::read(&mut inventory, Path::new(name), text)?;
+        inventory.check()?;
+        Ok(inventory)
+    }
+
+    /// Adds a host, or a range of them, of which nothing else is known.
+    ///
+    /// # Errors
+    /// What is wrong with the range.
+    pub fn add_host(&mut self, name: &str) -> Result<(), SpecError> {
+        self.add(None, name, &Vars::new())
+    }
+
+    /// The hosts of a group and of the groups in it; `*` and `all` are every host.
+    ///
+    /// # Errors
+    /// If there is no such group.
+    pub fn members(&self, group: &str) -> Result<Vec<String>, SpecError> {
+        if group == "*" || group == ALL {
+            return Ok(self.names.clone());
+        }
+        if group == "ungrouped" && !self.groups.contains_key(group) {
+            let alone = |name: &&String| self.hosts.get(*name).is_some_and(|host| host.groups.is_empty());
+            return Ok(self.names.iter().filter(alone).cloned().collect());
+        }
+        if !self.groups.contains_key(group) {
+            let hint = match closest(group, self.groups.keys().map(String::as_str)) {
+                Some(meant) => format!("; there is @{meant}"),
+                None if self.names.is_empty() => "; no inventory was given with -i".to_owned(),
+                None => String::new(),
+            };
+            return Err(SpecError(format!("@{group}: no such group{hint}")));
+        }
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        let mut to_visit = vec![group];
+        let mut visited = HashSet::new();
+        while let Some(name) = to_visit.pop() {
+            if !visited.insert(name) {
+                continue;
+            }
+            let Some(group) = self.groups.get(name) else { continue };
+            found.extend(group.hosts.iter().filter(|host| seen.insert(host.as_str())).cloned());
+            to_visit.extend(group.children.iter().rev().map(String::as_str));
+        }
+        Ok(found)
+    }
+
+    /// The names of all groups.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(String::as_str)
+    }
+
+    /// All groups that a host is in, those in which it stands itself first.
+    pub fn groups_of(&self, host: &str) -> Vec<String> {
+        let Some(known) = self.hosts.get(host) else { return Vec::new() };
+        let mut found: Vec<String> = Vec::new();
+        let mut next = known.groups.clone();
+        while !next.is_empty() {
+            next.retain(|group| !found.contains(group));
+            found.extend(next.iter().cloned());
+            next = next
+                .iter()
+                .filter_map(|group| self.groups.get(group))
+                .flat_map(|group| group.parents.iter().cloned())
+                .collect();
+        }
+        found
+    }
+
+    /// The variables of a host, those of its groups among them; without what is secret.
+    pub fn variables(&self, host: &str) -> Map<String, Json> {
+        let mut vars = self.vars(host);
+        vars.retain(|name, _| !vars::is_secret(name));
+        vars
+    }
+
+    /// Whether a host is in it.
+    pub fn knows(&self, host: &str) -> bool {
+        self.hosts.contains_key(host)
+    }
+
+    /// A host's name that was probably meant, for one that is not in it.
+    pub fn closest(&self, host: &str) -> Option<&str> {
+        if self.knows(host) { None } else { closest(host, self.names.iter().map(String::as_str)) }
+    }
+
+    /// How a host is reached: by what its name says, then `settings`, then its variables.
+    ///
+    /// # Errors
+    /// What is wrong with the name or a variable.
+    pub fn target(&self, name: &str, settings: &Settings) -> Result<Target, SpecError> {
+        let mut target = Target::parse(name)?;
+        let known = [name, target.host()].into_iter().find(|name| self.knows(name));
+        let Some(known) = known else {
+            target.settings = settings.clone();
+            return Ok(target);
+        };
+        let vars = self.vars(known);
+        let (address, theirs) = vars::settings(known, &vars)?;
+        if let Some(address) = address {
+            target = target.at(&address)?;
+        }
+        target.settings = settings.or(&theirs);
+        Ok(target)
+    }
+
+    fn vars(&self, host: &str) -> Vars {
+        let Some(known) = self.hosts.get(host) else { return Vars::new() };
+        let mut merged = self.groups.get(ALL).map(|all| all.vars.clone()).unwrap_or_default();
+        let mut groups: Vec<(usize, String)> =
+            self.groups_of(host).into_iter().map(|g| (self.depth(&g), g)).collect();
+        groups.sort();
+        for (_, name) in groups.iter().filter(|(_, name)| name != ALL) {
+            if let Some(group) = self.groups.get(name) {
+                vars::merge(&mut merged, &group.vars);
+            }
+        }
+        vars::merge(&mut merged, &known.vars);
+        merged
+    }
+
+    /// How many groups a group is within, at most.
+    fn depth(&self, group: &str) -> usize {
+        let parents = self.groups.get(group).map_or(&[][..], |g| g.parents.as_slice());
+        parents.iter().map(|parent| self.depth(parent) + 1).max().unwrap_or(0)
+    }
+
+    fn host(&mut self, name: &str) -> &mut Host {
+        if !self.hosts.contains_key(name) {
+            self.names.push(name.to_owned());
+        }
+        self.hosts.entry(name.to_owned()).or_default()
+    }
+
+    fn group(&mut self, name: &str) -> &mut Group {
+        self.groups.entry(name.to_owned()).or_default()
+    }
+
+    /// Adds hosts, which may be ranges, to a group, with variables of theirs.
+    fn add(&mut self, group: Option<&str>, spec: &str, vars: &Vars) -> Result<(), SpecError> {
+        for name in spelled_out(spec)? {
+            self.host(&name).vars.extend(vars.clone());
+            let Some(group) = group.filter(|group| !matches!(*group, ALL | "ungrouped")) else { continue };
+            let host = self.host(&name);
+            if !host.groups.iter().any(|g| g == group) {
+                host.groups.push(group.to_owned());
+                self.group(group).hosts.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_child(&mut self, parent: &str, child: &str) {
+        self.group(parent);
+        let group = self.group(child);
+        // Everything is in `all`; it need not be said, and must not count as depth.
+        if parent != ALL && !group.parents.iter().any(|p| p == parent) {
+            group.parents.push(parent.to_owned());
+            self.group(parent).children.push(child.to_owned());
+        }
+    }
+
+    /// Refuses groups that are within themselves.
+    fn check(&self) -> Result<(), SpecError> {
+        let mut done: HashSet<&str> = HashSet::new();
+        for start in self.groups.keys() {
+            // The groups on the way from the start, each with how many of its children were looked at.
+            let mut way: Vec<(&str, usize)> = vec![(start, 0)];
+            while let Some((name, at)) = way.last_mut() {
+                let name = *name;
+                let child = self.groups.get(name).and_then(|g| g.children.get(*at));
+                *at += 1;
+                match child {
+                    None => {
+                        done.insert(name);
+                        way.pop();
+                    }
+                    Some(child) if way.iter().any(|(on_way, _)| on_way == child) => {
+                        return Err(SpecError(format!("group {child} is within itself")));
+                    }
+                    Some(child) if !done.contains(child.as_str()) => way.push((child, 0)),
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without variables: some are secrets.
+impl std::fmt::Debug for Inventory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inventory")
+            .field("hosts", &self.names.len())
+            .field("groups", &self.groups.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(inventory: &Inventory, host: &str) -> String {
+        inventory.target(host, &Settings::default()).unwrap().settings.user.unwrap_or_default()
+    }
+
+    const INI: &str = "\
+; a comment
+lone ansible_port=2022
+[web]
+web[01:03].example.com ansible_user=deploy note='a # b'
+[db]
+db-[a:c] # three of them
+[all:vars]
+ansible_user = anyone
+[site:children]
+web
+db
+[site:vars]
+ansible_user=site
+zone = eu west
+[db:vars]
+ansible_ssh_user=dba
+";
+    const YAML: &str = "\
+all:
+  vars: {ansible_user: anyone}
+  hosts:
+    lone: {ansible_port: 2022}
+  children:
+    site:
+      vars: {ansible_user: site, zone: eu west}
+      children:
+        web:
+          hosts:
+            'web[01:03].example.com': {ansible_user: deploy, note: 'a # b'}
+        db:
+          hosts: {'db-[a:c]': }
+          vars: {ansible_ssh_user: dba}
+";
+    const TOML: &str = "\
+[groups.all]
+user = 'anyone'
+[hosts.lone]
+port = 2022
+[groups.web]
+hosts = ['web[01-03].example.com']
+[hosts.'web[01-03].example.com']
+user = 'deploy'
+vars = { note = 'a # b' }
+[groups.site]
+children = ['web', 'db']
+user = 'site'
+vars = { zone = 'eu west' }
+[groups.db]
+hosts = ['db-[a-c]']
+user = 'dba'
+";
+    const SCRIPT: &str = r#"{
+  "all": {"vars": {"ansible_user": "anyone"}, "hosts": ["lone"]},
+  "site": {"children": ["web", "db"], "vars": {"ansible_user": "site", "zone": "eu west"}},
+  "web": ["web01.example.com", "web02.example.com", "web03.example.com"],
+  "db": {"hosts": ["db-a", "db-b", "db-c"], "vars": {"ansible_ssh_user": "dba"}},
+  "_meta": {"hostvars": {"lone": {"ansible_port": 2022},
+    "web01.example.com": {"ansible_user": "deploy", "note": "a # b"},
+    "web02.example.com": {"ansible_user": "deploy", "note": "a # b"},
+    "web03.example.com": {"ansible_user": "deploy", "note": "a # b"}}}}"#;
+
+    #[test]
+    fn every_format_says_the_same() {
+        for (name, text) in
+            [("hosts", INI), ("hosts.yml", YAML), ("hosts.toml", TOML), ("hosts.json", SCRIPT)]
+        {
+            let inventory = Inventory::parse(name, text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(inventory.members("*").unwrap().len(), 7, "{name}");
+            assert_eq!(inventory.members("db").unwrap(), ["db-a", "db-b", "db-c"], "{name}");
+            assert_eq!(inventory.members("site").unwrap().len(), 6, "{name}");
+            assert_eq!(inventory.members("ungrouped").unwrap(), ["lone"], "{name}");
+            assert_eq!(user(&inventory, "lone"), "anyone", "{name}");
+            assert_eq!(user(&inventory, "web02.example.com"), "deploy", "{name}");
+            assert_eq!(user(&inventory, "db-a"), "dba", "{name}: a child group wins over its parent");
+            assert_eq!(inventory.target("lone", &Settings::default()).unwrap().settings.port, Some(2022));
+            let vars = inventory.variables("web01.example.com");
+            assert_eq!((&vars["zone"], &vars["note"]), (&"eu west".into(), &"a # b".into()), "{name}");
+            assert_eq!(inventory.groups_of("db-b"), ["db", "site"], "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_then_the_command_line_then_the_inventory_say_how_a_host_is_reached() {
+        let text = "web1 ansible_host=10.0.0.7 ansible_port=22 ansible_user=a ansible_python_interpreter=/opt/py\n\
+                    app ansible_connection=docker ansible_host=app_1\nbox ansible_connection=local\n\
+                    root1 ansible_become=yes ansible_become_method=su ansible_become_user=admin econtext_via=bastion,inner\n";
+        let inventory = Inventory::parse("hosts", text).unwrap();
+        let line = |name: &str, settings: &Settings| {
+            inventory.target(name, settings).unwrap().commands(&[]).join("|")
+        };
+        let none = Settings::default();
+        let plain = line("web1", &none);
+        assert!(plain.starts_with("ssh -l a -p 22 ") && plain.contains(" -- 10.0.0.7 "), "{plain}");
+        assert!(plain.contains("/opt/py"), "{plain}");
+        let flags = Settings { user: Some("b".into()), ..Settings::default() };
+        assert!(line("web1", &flags).starts_with("ssh -l b -p 22 "));
+        let named = line("c@web1:99", &flags);
+        assert!(named.starts_with("ssh -l c -p 99 ") && named.contains(" -- 10.0.0.7 "), "{named}");
+        assert!(line("app", &none).starts_with("docker exec --interactive app_1 "), "{}", line("app", &none));
+        assert!(inventory.target("box", &none).unwrap().is_local());
+        let root = inventory.target("root1", &none).unwrap();
+        assert_eq!(root.settings.becoming(), Some((crate::Become::Su, "admin")));
+        assert_eq!(root.settings.via, ["bastion", "inner"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, text, why) in [
+            ("h", "[web\n", "line 1"),
+            ("h", "[web:nothing]\n", "line 1"),
+            ("h", "[a:children]\nb\n[b:children]\na\n", "within itself"),
+            ("h", "a b=1 'c\n", "line 1"),
+            ("h", "a ansible_port=x\n", "ansible_port"),
+            ("h", "a ansible_connection=winrm\n", "winrm"),
+            ("h", "a ansible_host='{{ x }}'\n", "template"),
+            ("h.toml", "[hosts.a]\nusr = 'x'\n", "user"),
+            ("h.toml", "[hosts.a]\nport = 'x'\n", "port"),
+            ("h.yml", "all: [a\n", "h.yml"),
+            ("h.yml", "all: {host: {a: }}\n", "hosts"),
+            ("h.json", "{", "h.json"),
+            ("id_rsa", "-----BEGIN OPENSSH PRIVATE KEY-----\n", "--identity"),
+            ("id.pub", "ssh-ed25519 AAAAC3 me@here\n", "--identity"),
+        ] {
+            let error = Inventory::parse(name, text)
+                .and_then(|i| i.target("a", &Settings::default()).map(drop))
+                .expect_err(text);
+            assert!(error.0.contains(why), "{text}: {error}");
+        }
+        let inventory = Inventory::parse("h", "[web]\nweb01\n").unwrap();
+        assert!(inventory.members("wbe").is_err_and(|e| e.0.contains("@web")));
+        assert_eq!(inventory.closest("web1"), Some("web01"));
+    }
+
+    #[test]
+    fn secrets_are_used_and_never_shown() {
+        let text = "a ansible_password=hunter2 ansible_become_pass=hunter3\n";
+        let inventory = Inventory::parse("h", text).unwrap();
+        let target = inventory.target("a", &Settings::default()).unwrap();
+        assert!(target.settings.passwords.ssh.is_some() && target.settings.passwords.r#become.is_some());
+        let shown = format!("{inventory:?} {target:?} {:?}", inventory.variables("a"));
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn plain_lists_are_inventories_too() {
+        let inventory = Inventory::parse("h", "# mine\nn[1-3] n7\n\nm1,m2\n").unwrap();
+        assert_eq!(inventory.members("*").unwrap(), ["n1", "n2", "n3", "n7", "m1", "m2"]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_hosts_are_no_trouble() {
+        let mut text = String::from("[a]\n");
+        for n in 0..100_000u32 {
+            text += &format!("h{}x{n} k={n}\n", n * 7919 % 10_007);
+        }
+        let inventory = Inventory::parse("h", &text).unwrap();
+        let settings = Settings::default();
+        let selection = crate::Selection { specs: vec!["@a".into()], ..Default::default() };
+        assert_eq!(selection.targets(&inventory, &settings).unwrap().len(), 100_000);
+    }
+}

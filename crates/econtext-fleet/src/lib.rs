@@ -1,0 +1,42 @@
+//! Many hosts at a time: which ones, how each is reached, and in what order and at what rate.
+//!
+//! A [`Selection`] of host sets and groups names hosts; an [`Inventory`] knows more about some of them; a [`Target`] is
+//! how one is reached; a [`Rollout`] does something with all of them.
+//!
+//! ```
+//! use econtext_fleet::{Inventory, Selection, Settings};
+//!
+//! let inventory = Inventory::default();
+//! let selection = Selection { specs: vec!["web[01-03]!web02".into()], ..Selection::default() };
+//! let targets = selection.targets(&inventory, &Settings::default())?;
+//! assert_eq!(targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["web01", "web03"]);
+//! # Ok::<(), econtext_fleet::SpecError>(())
+//! ```
+
+mod gate;
+mod hostset;
+mod inventory;
+mod rollout;
+mod select;
+mod settings;
+mod similar;
+mod target;
+
+pub use gate::{Gates, Handshake, Retry, is_refused_handshake};
+pub use hostset::{expand, fold};
+pub use inventory::Inventory;
+pub use rollout::{FailOn, Reason, Rollout, Share, Stop};
+pub use select::Selection;
+pub use settings::{Become, Passwords, Settings};
+pub use similar::closest;
+pub use target::{SCHEMES, Target};
+
+/// A set of hosts, an inventory or a limit that makes no sense. Nothing was contacted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SpecError(pub String);
+
+/// The content of a mutex. Nothing here is left half changed by a thread that panics.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,190 @@
+//! Generators there, as iterators here.
+
+use crate::context::{Call, CallBuilder, Context, check_thread};
+use crate::error::Error;
+use crate::remote::STREAM;
+use econtext_proto::{CallSpec, Handle, Value, from_value};
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Items that may be under way before any is taken.
+const WINDOW: i64 = 16;
+
+/// How long a generator whose reader went away may take to end by itself before it is interrupted.
+const GRACE: Duration = Duration::from_millis(100);
+
+impl CallBuilder<'_> {
+    /// Makes the call; if the function is a generator, the iterator has what it yields. It is asked for no more than 16
+    /// items that nobody has taken. Of a function that is no generator there are no items.
+    ///
+    /// ```no_run
+    /// # fn f(child: &econtext::Context) -> Result<(), econtext::Error> {
+    /// let mut lines = child.prepare("diag:follow").args(("/var/log/syslog",)).stream::<String>();
+    /// for line in lines.by_ref().take(10) {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn stream<T: DeserializeOwned>(self) -> Items<T> {
+        let context = self.context().clone();
+        let (sender, items) = channel();
+        // Nobody takes any more once the iterator is dropped.
+        let (handle, call) = self.begin(move |item| drop(sender.send(item)));
+        Items { context, handle, items, call: Some(call), ended: false, item: PhantomData }
+    }
+
+    /// Makes the call; if the function is a generator, `on_item` is called with each of its items, on the broker's
+    /// thread, between what it prints. The next is asked for when it returns. The result is what the generator returns.
+    pub fn start_streaming(self, on_item: impl Fn(Value) + Send + Sync + 'static) -> Call<Value> {
+        let give = self.context().giver();
+        self.begin(move |item| {
+            if let Some((item, handle)) = item {
+                on_item(item);
+                give(handle);
+            }
+        })
+        .1
+    }
+
+    /// Makes the call with a handle for items.
+    fn begin(
+        self,
+        on_item: impl Fn(Option<(Value, Handle)>) + Send + Sync + 'static,
+    ) -> (Handle, Call<Value>) {
+        let context = self.context().clone();
+        let handle = context.item_handle(on_item);
+        let call = self.wrapped(|spec: CallSpec| {
+            let whole = (spec.module.clone(), spec.class.clone(), spec.function.clone());
+            let function = match &spec.class {
+                Some(class) => format!("{class}.{}", spec.function),
+                None => spec.function.clone(),
+            };
+            let inner = Value::Tuple(vec![
+                Value::Bool(spec.with_context),
+                whole.0.into(),
+                whole.1.map_or(Value::None, Value::from),
+                whole.2.into(),
+                Value::Tuple(spec.args.clone()),
+                Value::Dict(spec.kwargs.clone()),
+            ]);
+            let outer = CallSpec {
+                module: STREAM.into(),
+                class: None,
+                function: "call".into(),
+                args: vec![Value::Channel(handle), Value::Int(WINDOW), inner],
+                kwargs: Vec::new(),
+                with_context: false,
+                ..spec.clone()
+            };
+            (outer, (spec.module, function))
+        });
+        (handle, call)
+    }
+}
+
+impl Context {
+    /// A handle for the items of a generator; the callback is told its number with each.
+    pub(crate) fn item_handle(
+        &self,
+        on_item: impl Fn(Option<(Value, Handle)>) + Send + Sync + 'static,
+    ) -> Handle {
+        let number = Arc::new(std::sync::OnceLock::new());
+        let own: Arc<std::sync::OnceLock<Handle>> = number.clone();
+        let handle = self.add_handle(move |item| {
+            on_item(item.and_then(|item| Some((item, *own.get()?))));
+        });
+        // It is set only here.
+        let _ = number.set(handle);
+        handle
+    }
+
+    /// Asks the generator behind a handle for one more item.
+    pub(crate) fn giver(&self) -> impl Fn(Handle) + Send + Sync + use<> {
+        let inner = Arc::downgrade(&self.0);
+        move |handle| {
+            if let Some(inner) = inner.upgrade() {
+                // If the child is gone, it will yield no more.
+                let _ = inner.link.send(handle, &Value::Int(1));
+            }
+        }
+    }
+}
+
+/// Where a program's items go, as [`WINDOW`] and a channel.
+pub(crate) fn items_argument(handle: Handle) -> (Value, i64) {
+    (Value::Channel(handle), WINDOW)
+}
+
+/// What a generator yields, as it comes; see [`CallBuilder::stream`]. Dropping it closes the generator there.
+#[derive(Debug)]
+pub struct Items<T> {
+    context: Context,
+    handle: Handle,
+    items: Receiver<Option<(Value, Handle)>>,
+    call: Option<Call<Value>>,
+    ended: bool,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T> Items<T> {
+    /// Waits for the end; what the generator returned, or the function if it is none. Items that were not taken are lost.
+    ///
+    /// # Errors
+    /// As [`Call::wait`].
+    pub fn finish<R: DeserializeOwned>(mut self) -> Result<R, Error> {
+        self.close();
+        let call = self.call.take();
+        let value = call.map_or(Ok(Value::None), Call::wait)?;
+        from_value(value).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+    }
+
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            // If the child is gone, it knows.
+            let _ = self.context.0.link.send(self.handle, &Value::Dead);
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Items<T> {
+    type Item = Result<T, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        if let Err(error) = check_thread() {
+            return Some(Err(error));
+        }
+        match self.items.recv() {
+            Ok(Some((item, handle))) => {
+                self.context.giver()(handle);
+                let host = self.context.name().to_owned();
+                Some(from_value(item).map_err(|error| Error::Convert { host, error }))
+            }
+            Ok(None) | Err(_) => {
+                self.ended = true;
+                // What it raised is the last there is to see. What it returned is for `finish`.
+                let result = self.call.as_ref()?.wait_timeout(Duration::from_secs(3600))?;
+                self.call = None;
+                result.err().map(Err)
+            }
+        }
+    }
+}
+
+impl<T> Drop for Items<T> {
+    fn drop(&mut self) {
+        self.close();
+        self.context.remove_handle(self.handle);
+        // A generator that waits for something else does not see that nobody reads.
+        if let Some(call) = &self.call
+            && call.wait_timeout(GRACE).is_none()
+        {
+            call.cancel();
+        }
+    }
+}
