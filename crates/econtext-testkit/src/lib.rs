@@ -6,6 +6,7 @@ pub mod files;
 pub mod processes;
 pub mod pythons;
 pub mod sshd;
+pub mod terminal;
 
 use std::path::{Path, PathBuf};
 

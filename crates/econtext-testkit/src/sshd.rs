@@ -35,6 +35,14 @@ impl Sshd {
     /// # Panics
     /// If it is installed and does not come up.
     pub fn start_in(namespace: Option<&str>, address: &str) -> Option<Self> {
+        Self::start_with(namespace, address, "MaxStartups 200")
+    }
+
+    /// Starts one with further lines of configuration.
+    ///
+    /// # Panics
+    /// If it is installed and does not come up.
+    pub fn start_with(namespace: Option<&str>, address: &str, more: &str) -> Option<Self> {
         let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"]
             .into_iter()
             .find(|p| Path::new(p).exists());
@@ -63,7 +71,7 @@ impl Sshd {
         let config = format!(
             "Port {port}\nListenAddress {address}\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
              PermitRootLogin yes\nPasswordAuthentication yes\nKbdInteractiveAuthentication no\nUsePAM no\n\
-             MaxStartups 200\nMaxSessions 100\nPrintMotd no\nLogLevel INFO\n",
+             {more}\nMaxSessions 100\nPrintMotd no\nLogLevel INFO\n",
             at("host_key"),
             at("authorized_keys"),
         );
@@ -100,7 +108,9 @@ impl Sshd {
     /// Makes `known_hosts` say that this host has that key.
     pub fn know_host(&self, public_key: &Path) {
         let key = fs::read_to_string(public_key).expect("a public key");
-        let line = format!("[{}]:{} {key}", self.address, self.port);
+        // Where it listens on every address, it has the key on every address.
+        let name = if self.address == "0.0.0.0" { "127.*" } else { &self.address };
+        let line = format!("[{name}]:{} {key}", self.port);
         fs::write(self.path("known_hosts"), line).expect("written");
     }
 

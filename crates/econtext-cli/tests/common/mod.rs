@@ -1,6 +1,7 @@
 //! Running the command under test.
 #![allow(dead_code, missing_docs)] // each test binary uses a part
 
+use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value as Json;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -31,11 +32,14 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// The events of `--jsonl`.
+    /// The events of `--jsonl`, each of which is as its schema says.
     pub(crate) fn events(&self) -> Vec<Json> {
-        let parse =
-            |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{}", self.stderr));
-        self.stdout.lines().map(parse).collect()
+        self.stdout.lines().map(|line| checked(line, "event", &self.stderr)).collect()
+    }
+
+    /// The document of `--json`, which is as its schema says.
+    pub(crate) fn document(&self) -> Json {
+        checked(&self.stdout, "document", &self.stderr)
     }
 
     pub(crate) fn event(&self, kind: &str) -> Json {
@@ -82,4 +86,22 @@ pub(crate) fn run_with_input<S: AsRef<std::ffi::OsStr>>(
     let output = child.wait_with_output().expect("it ends");
     writer.join().expect("written");
     output.into()
+}
+
+/// JSON that is what docs/output.schema.json says of it.
+pub(crate) fn checked(text: &str, what: &str, more: &str) -> Json {
+    let json: Json = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}\n{more}"));
+    thread_local! {
+        static SCHEMAS: std::cell::RefCell<(Schemas, Compiler)> = std::cell::RefCell::default();
+    }
+    SCHEMAS.with_borrow_mut(|(schemas, compiler)| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/output.schema.json");
+        let index: SchemaIndex = compiler
+            .compile(&format!("{path}#/$defs/{what}"), schemas)
+            .unwrap_or_else(|e| panic!("the schema: {e:#}"));
+        if let Err(error) = schemas.validate(&json, index) {
+            panic!("{error:#}\n{text}\n{more}");
+        }
+    });
+    json
 }
