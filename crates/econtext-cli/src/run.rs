@@ -151,8 +151,8 @@ fn watch_signals(stop: &Arc<Stop>, seen: &Arc<AtomicI32>) -> anyhow::Result<()> 
             if seen.swap(signal, Ordering::AcqRel) != 0 {
                 std::process::exit(128 + signal);
             }
-            stop.stop(Reason::Interrupted);
             complain("stopping");
+            stop.stop(Reason::Interrupted);
         }
     });
     Ok(())

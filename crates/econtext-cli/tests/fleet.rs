@@ -116,7 +116,8 @@ fn batches_pauses_and_failures_stop_a_rollout() {
         event["value"].as_f64().unwrap()
     };
     let gap = |before: [&str; 2], behind: [&str; 2]| {
-        behind.map(time).into_iter().fold(f64::MAX, f64::min) - before.map(time).into_iter().fold(0.0, f64::max)
+        behind.map(time).into_iter().fold(f64::MAX, f64::min)
+            - before.map(time).into_iter().fold(0.0, f64::max)
     };
     assert!(gap(["local:n1", "local:n2"], ["local:n3", "local:n4"]) >= 0.5, "{ran:?}");
     assert!(gap(["local:n3", "local:n4"], ["local:n5", "local:n6"]) >= 0.5, "{ran:?}");
@@ -206,7 +207,8 @@ fn two_hundred_logins_at_an_sshd_that_refuses_most_all_come_through() {
     let document = ran.document();
     assert_eq!((ran.status, &document["summary"]["ok"]), (0, &200.into()), "{}", ran.stderr);
     let log = fs::read_to_string(sshd.path("log")).unwrap();
-    let refused = log.matches("drop connection").count() + log.matches("beginning MaxStartups throttling").count();
+    let refused =
+        log.matches("drop connection").count() + log.matches("beginning MaxStartups throttling").count();
     assert!(refused > 0, "it refused none, and so this shows nothing");
     eprintln!("200 logins; {refused} lines of the log are about refusals");
 }
@@ -266,7 +268,10 @@ fn a_rerun_needs_a_run_and_does_only_what_is_undone() {
     assert_eq!(first.status, 5, "{first:?}");
     let second = go(&["--rerun=failed", "-f", "1", "--fail-on", "any"], "x");
     assert_eq!(second.status, 0, "{second:?}");
-    assert!(second.stderr.contains("2 ok"), "both: the one that failed, and the one that was not begun: {second:?}");
+    assert!(
+        second.stderr.contains("2 ok"),
+        "both: the one that failed, and the one that was not begun: {second:?}"
+    );
     let third = go(&["--rerun", "failed", "-f", "1", "--fail-on", "any"], "x");
     assert!(third.status == 2 && third.stderr.contains("no such host"), "{third:?}");
     let other = go(&["--rerun", "failed"], "another word is another command");
@@ -346,7 +351,8 @@ fn twenty_hosts_behind_a_bastion_that_refuses_logins_all_connect() {
     );
     fs::write(sshd.path("config"), config).unwrap();
     let config = sshd.path("config").display().to_string();
-    let args = ["call", "--jsonl", "-t", "120", "-F", &config, "-J", "127.0.0.1", "a[1-8]@127.0.0.1", "os:getuid"];
+    let args =
+        ["call", "--jsonl", "-t", "120", "-F", &config, "-J", "127.0.0.1", "a[1-8]@127.0.0.1", "os:getuid"];
     let args: Vec<String> = args.iter().map(|a| a.replace("a[1-8]@", "root@")).collect();
     let ran = run(args);
     assert_eq!(ran.status, 0, "{ran:?}");
