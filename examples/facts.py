@@ -39,3 +39,30 @@ def largest(channel, top):
             if this > size:
                 size = this
                 channel.send((path, size))
+
+
+def everything():
+    """A row of a table."""
+    total, used, _ = disk()
+    return {
+        'node': platform.node(),
+        'kernel': platform.release(),
+        'python': platform.python_version(),
+        'cpus': os.sysconf('SC_NPROCESSORS_ONLN'),
+        'load': load()[0],
+        'disk_gib': total >> 30,
+        'disk_used': used * 100 // max(total, 1),
+    }
+
+
+def follow(path, lines=10):
+    """Yields lines of a file as they are written, up to a number of them."""
+    import time
+    with open(path) as log:
+        while lines:
+            line = log.readline()
+            if line:
+                lines -= 1
+                yield line.rstrip()
+            else:
+                time.sleep(.1)

@@ -13,7 +13,7 @@ use collected::Collected;
 use econtext::{Error, Hello, LogRecord, Value};
 use events::{Event, unfinished};
 use files::Files;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,8 @@ struct State {
     partial: HashMap<(usize, u8), Vec<u8>>,
     collected: Collected,
     files: Option<Files>,
+    /// Hosts that have yielded, and so need not return anything.
+    yielded: HashSet<usize>,
 }
 
 /// How many hosts ended how.
@@ -92,6 +94,7 @@ impl Report {
             partial: HashMap::new(),
             collected: Collected::default(),
             files: common.outdir.as_deref().map(Files::create).transpose()?,
+            yielded: HashSet::new(),
         };
         Ok(Report { mode, quiet: common.quiet, many, show_none, progress, state: Mutex::new(state) })
     }
@@ -166,6 +169,7 @@ impl Report {
     /// One of many values, as it comes.
     pub(crate) fn item(&self, index: usize, host: &str, item: &Value) {
         let mut state = self.lock();
+        state.yielded.insert(index);
         if let Some(files) = &mut state.files {
             files.output(host, 1, format!("{}\n", plain(item)).as_bytes());
         }
@@ -202,8 +206,9 @@ impl Report {
             }
             Mode::Lines | Mode::Raw | Mode::None => {
                 state.console.end(index, host);
+                let show_none = self.show_none && !state.yielded.contains(&index);
                 match outcome {
-                    Outcome::Value(Value::None) if !self.show_none => {}
+                    Outcome::Value(Value::None) if !show_none => {}
                     Outcome::Value(_) if self.mode == Mode::None => {}
                     Outcome::Value(value) if self.mode == Mode::Raw => state.raw(value),
                     Outcome::Value(value) => state.console.text(index, host, 1, &plain(value)),

@@ -4,26 +4,13 @@
 mod common;
 
 use common::{Ran, econtext, run};
+use econtext_testkit::containers::{Podman, root_for};
 use econtext_testkit::sshd::{Sshd, User};
 use econtext_testkit::{processes, pythons, skip};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-/// The root file system with Python 3.14, and the tool, or a word about what is missing.
-fn root_for(tool: &str) -> Option<String> {
-    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        skip(tool);
-        return None;
-    }
-    let Some(root) = pythons::forky() else {
-        skip("target/roots/forky");
-        return None;
-    };
-    Some(root.display().to_string())
-}
 
 fn sh(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
@@ -82,50 +69,6 @@ fn nsenter_has_children_in_the_namespaces_of_a_process() {
     assert_eq!(ran.stdout, "ectinside\n", "{ran:?}");
 }
 
-/// A podman container with a Python, and the configuration that podman needs here.
-struct Podman {
-    directory: tempfile::TempDir,
-    name: String,
-}
-
-impl Podman {
-    fn start(root: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let name = format!("econtext-test-{}", std::process::id());
-        fs::write(
-            directory.path().join("containers.conf"),
-            "[engine]\ncgroup_manager = \"cgroupfs\"\nruntime = \"runc\"\n[containers]\nnetns = \"none\"\n\
-             default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n",
-        )
-        .unwrap();
-        let podman = Podman { directory, name };
-        podman.run(&format!(
-            "tar -C {root} --exclude=./proc/* --exclude=./sys/* -c . | podman import -q - {}",
-            podman.name
-        ));
-        podman.run(&format!("podman run -d --name {0} {0} sleep 3600", podman.name));
-        podman
-    }
-
-    fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command
-            .env("CONTAINERS_CONF", self.directory.path().join("containers.conf"))
-            .env("DOCKER_HOST", format!("unix://{}", self.directory.path().join("socket").display()))
-    }
-
-    fn run(&self, line: &str) {
-        let output = self.configure(Command::new("sh").args(["-c", line])).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        let line = format!("podman rm -f -t 0 {0}; podman rmi -f {0}", self.name);
-        let _ = self.configure(Command::new("sh").args(["-c", &line])).output();
-    }
-}
-
 #[test]
 fn podman_and_a_docker_client_have_children() {
     let Some(root) = root_for("podman").and_then(|_| root_for("docker")) else { return };
@@ -133,7 +76,7 @@ fn podman_and_a_docker_client_have_children() {
     let with = |args: &[&str]| Ran::from(podman.configure(econtext().args(args)).output().unwrap());
     works(with, &format!("podman:{}", podman.name));
     let mut service = Command::new("podman");
-    let socket = podman.directory.path().join("socket");
+    let socket = podman.path("socket");
     let _service = podman
         .configure(service.args(["system", "service", "--time=0", &format!("unix://{}", socket.display())]))
         .stdout(Stdio::null())

@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{Ran, run};
+use common::{Ran, econtext, run};
 use econtext_testkit::pythons;
 use econtext_testkit::sshd::{Sshd, User, free_port};
+use econtext_testkit::terminal::Terminal;
 use std::fs;
 
 fn call(options: &[String], target: &str, more: &[&str]) -> Ran {
@@ -148,4 +149,38 @@ fn many_hosts_make_the_highest_exit_status() {
     assert_eq!(ran.status, 4, "{ran:?}");
     let summary = ran.event("summary");
     assert_eq!((&summary["ok"], &summary["unreachable"]), (&2.into(), &1.into()), "{ran:?}");
+}
+
+#[test]
+fn passwords_are_asked_for_on_the_terminal_and_not_shown() {
+    let Some(sshd) = Sshd::start() else { return };
+    let Some(user) = User::create("econtext-ask", "/bin/sh", "correct horse") else { return };
+    let rule = "/etc/sudoers.d/econtext-ask";
+    fs::write(rule, "econtext-ask ALL=(ALL) ALL\n").unwrap();
+    let target = format!("{}@127.0.0.1", user.name);
+    let start = |flags: &[&str], options: Vec<String>| {
+        let mut command = econtext();
+        command.arg("call").args(flags).args(options).args([&target, "os:getuid"]);
+        Terminal::start(&command, 200, 30)
+    };
+    let mut options = sshd.options();
+    options.extend(["-o", "PubkeyAuthentication=no"].map(String::from));
+    for (word, status) in [("correct horse", 0), ("wrong", 4)] {
+        let mut terminal = start(&["-k"], options.clone());
+        terminal.wait_for("ssh password: ", 0);
+        terminal.type_keys(&format!("{word}\r"));
+        let (ended, text) = terminal.finish();
+        assert_eq!(ended.code(), Some(status), "{text}");
+        assert!(!text.contains(word), "it is shown: {text}");
+    }
+    for (word, status) in [("correct horse", 0), ("wrong", 4)] {
+        let mut terminal = start(&["-b", "-K"], sshd.key_options());
+        terminal.wait_for("become password: ", 0);
+        terminal.type_keys(&format!("{word}\r"));
+        let (ended, text) = terminal.finish();
+        assert_eq!(ended.code(), Some(status), "{text}");
+        assert!(!text.contains(word), "it is shown: {text}");
+        assert!(status != 0 || text.contains("\r\n0\r\n"), "{text}");
+    }
+    fs::remove_file(rule).unwrap();
 }

@@ -2,6 +2,7 @@
 //!
 //! A test whose component is missing says so and passes, unless `ECONTEXT_TEST_ALL` is set: then it fails.
 
+pub mod containers;
 pub mod files;
 pub mod processes;
 pub mod pythons;

@@ -6,7 +6,9 @@ is gone on with the next time. All paths are bytes.
 """
 from __future__ import absolute_import
 
+import binascii
 import errno
+import fcntl
 import os
 import stat
 
@@ -80,6 +82,12 @@ def digest(path, size):
 def put(channel, destination, into, preserve):
     """Takes in what the channel brings; the number of files that were written."""
     written, later, target = 0, [], None
+    if destination.endswith(b'/') and not os.path.isdir(destination):
+        try:
+            os.makedirs(destination)
+        except OSError:
+            if not os.path.isdir(destination):  # somebody else was faster
+                raise
     try:
         for message in channel:
             kind, values = message[0], message[1:]
@@ -120,9 +128,8 @@ class Target(object):
         self.path, self.size, self.metadata = os.path.realpath(path), size, metadata
         if os.path.lexists(self.path) and not os.path.isfile(self.path):
             raise EnvironmentError(errno.EINVAL, 'what is there is no file', self.path)  # a device, a directory
-        self.part = part_of(self.path)
         self.sha = sha1()
-        self.fd = open_part(self.part)
+        self.part, self.fd = open_part(self.path, offset)
         left = offset
         while left:
             data = os.read(self.fd, min(CHUNK, left))
@@ -165,8 +172,8 @@ class Target(object):
                 except OSError:
                     mode &= 0o777  # it is another user's now
             os.fchmod(self.fd, mode)
+        os.rename(self.part, self.path)  # before it is closed: then others may have it
         os.close(self.fd)
-        os.rename(self.part, self.path)
 
     def remove(self):
         try:
@@ -176,7 +183,51 @@ class Target(object):
             pass
 
 
-def open_part(path):
+def open_part(final, offset):
+    """The path and the descriptor of a file that nobody else writes, with the `offset` bytes that were seen here of it.
+
+    Hosts may have a disk in common, and be given the same file at the same time: who comes second has another name, and
+    finds what was seen in the file of the first, or in what has become of that.
+    """
+    path = part_of(final)
+    fd = open_own(path)
+    others = [final]
+    if not is_mine(fd, path):
+        os.close(fd)
+        others.insert(0, path)
+        path += b'.' + binascii.hexlify(os.urandom(8))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    have = os.lseek(fd, 0, 2)
+    for other in others:
+        try:
+            with open(other, 'rb') as f:
+                f.seek(have)
+                while have < offset:
+                    data = f.read(min(CHUNK, offset - have))
+                    if not data:
+                        break
+                    core.write_all(fd, data)
+                    have += len(data)
+        except EnvironmentError:
+            pass  # it has gone; the next may be it
+    os.lseek(fd, 0, 0)
+    return path, fd
+
+
+def is_mine(fd, path):
+    """Whether the file could be locked, and has still this name. Where there are no locks nobody has one."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except EnvironmentError as e:
+        if e.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
+
+
+def open_own(path):
     """A file of our own, new or what is left of one: where others may write too, they may have put something there."""
     flags = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_CLOEXEC', 0)
     try:

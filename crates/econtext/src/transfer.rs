@@ -82,7 +82,7 @@ struct Entry {
 }
 
 impl Context {
-    /// Copies files and directories to `destination` there: into it if it is a directory, ends in a slash, or there are
+    /// Copies files and directories to `destination` there: into it if it is a directory, ends in a slash (then it is made if it is missing), or there are
     /// several sources; else as it. `~` is the home directory there.
     ///
     /// ```no_run

@@ -310,3 +310,24 @@ fn links_that_lie_where_files_go_lead_nowhere() {
     let error = child.get(&[looped.path().join("d")], here.path(), &options, |_| {}).unwrap_err();
     assert!(error.to_string().contains("in itself"), "{error}");
 }
+
+#[test]
+fn hosts_with_a_disk_in_common_may_get_the_same_file_at_the_same_time() {
+    let data = noise(3 << 20);
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("file"), &data).unwrap();
+    let there = tempfile::tempdir().unwrap();
+    let broker = Broker::new().unwrap();
+    for python in pythons::some() {
+        let children: Vec<_> = (0..6).map(|_| connect(&broker, &python)).collect();
+        std::thread::scope(|scope| {
+            for child in &children {
+                scope.spawn(|| put(child, &here.path().join("file"), there.path()));
+            }
+        });
+        assert!(fs::read(there.path().join("file")).unwrap() == data);
+        let left: Vec<_> = fs::read_dir(there.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["file"], "nothing else is left");
+        fs::remove_file(there.path().join("file")).unwrap();
+    }
+}

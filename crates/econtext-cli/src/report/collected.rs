@@ -201,7 +201,7 @@ impl Host {
         };
         self.items.iter().for_each(&mut line);
         match &self.outcome {
-            Some((Outcome::Value(Value::None), _)) if !show_none => {}
+            Some((Outcome::Value(Value::None), _)) if !show_none || !self.items.is_empty() => {}
             Some((Outcome::Value(value), _)) => line(value),
             _ => {}
         }
