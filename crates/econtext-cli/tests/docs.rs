@@ -153,11 +153,10 @@ fn normal(line: &str) -> String {
     let mut number = false;
     for c in line.trim_end().chars() {
         let of_number = c.is_ascii_digit() || number && c == '.';
-        if of_number && !number {
-            out.push('0');
-        }
-        if !of_number && !(c == ' ' && out.ends_with(' ')) {
-            out.push(c);
+        match (of_number, number) {
+            (true, false) => out.push('0'),
+            (false, _) if c != ' ' || !out.ends_with(' ') => out.push(c),
+            _ => {}
         }
         number = of_number;
     }
