@@ -5,8 +5,8 @@ mod common;
 
 use common::{Ran, econtext, run};
 use econtext_testkit::containers::{Podman, root_for};
+use econtext_testkit::processes;
 use econtext_testkit::sshd::{Sshd, User};
-use econtext_testkit::{processes, pythons, skip};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
