@@ -1,15 +1,52 @@
-"""What the benchmarks share: where things are, and the rivals in an environment of their own."""
+"""What the benchmarks share: where things are, the rivals in an environment of their own, CPU and memory."""
 import os
+import resource
+import shutil
 import subprocess
+import tempfile
 import venv
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.path.join(HERE, '..', 'target')
+MITOGEN, EXECNET = '0.3.54', '2.1.2'
 
 
 def rivals():
-    python = os.path.join(TARGET, 'bench-venv', 'bin', 'python')
-    if not os.path.exists(python):
-        venv.create(os.path.dirname(os.path.dirname(python)), with_pip=True)
-        subprocess.check_call([python, '-m', 'pip', 'install', '-q', 'mitogen', 'execnet'])
+    """A Python that has the rivals, of the versions that the figures are of. It is outside the repository."""
+    place = os.path.join(os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache')), 'econtext-bench')
+    place = os.path.join(place, '%s-%s' % (MITOGEN, EXECNET))
+    python = os.path.join(place, 'bin', 'python')
+    if not os.path.exists(os.path.join(place, 'complete')):
+        shutil.rmtree(place, ignore_errors=True)
+        venv.create(place, with_pip=True)
+        subprocess.check_call([python, '-m', 'pip', 'install', '-q', 'mitogen==' + MITOGEN, 'execnet==' + EXECNET])
+        open(os.path.join(place, 'complete'), 'w').close()
     return python
+
+
+def system_python():
+    return shutil.which('python3', path='/usr/local/bin:/usr/bin:/bin')
+
+
+def build():
+    """The programs to be measured: the library's bench, and the command."""
+    subprocess.check_call(['cargo', 'build', '-q', '--release', '-p', 'econtext', '--example', 'bench'])
+    subprocess.check_call(['cargo', 'build', '-q', '--release', '-p', 'econtext-cli'])
+    return os.path.join(TARGET, 'release', 'examples', 'bench'), os.path.join(TARGET, 'release', 'econtext')
+
+
+def cpu():
+    """Seconds of CPU of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def resident(pid='self'):
+    """KiB of a process."""
+    with open('/proc/%s/status' % pid) as status:
+        return int(next(line for line in status if line.startswith('VmRSS')).split()[1])
+
+
+def scratch():
+    """A directory in memory, if there is one."""
+    return tempfile.mkdtemp(dir='/dev/shm' if os.path.isdir('/dev/shm') else None)

@@ -222,10 +222,6 @@ impl<'a> Hops<'a> {
         target.settings.via.iter().map(|name| hop(name).map_err(|e| Error::Usage(e.0))).collect()
     }
 
-    /// Those that are gone will be connected anew.
-    fn forget_gone(&self) {
-        lock(&self.connected).retain(|_, context| !context.is_closed());
-    }
 }
 
 fn via(builder: ContextBuilder, hop: Option<&Context>) -> ContextBuilder {
@@ -267,6 +263,8 @@ impl<'a> Children<'a> {
     fn hop(&self, target: &Target, timeout: Duration) -> Result<Option<Context>, Error> {
         let hops = self.hops.of(target)?;
         let mut connected = lock(&self.hops.connected);
+        // Those that are gone are connected anew.
+        connected.retain(|_, context| !context.is_closed());
         let mut hop: Option<Context> = None;
         let mut way = Vec::new();
         for target in &hops {
@@ -286,20 +284,31 @@ impl<'a> Children<'a> {
         Ok(hop)
     }
 
-    /// Starts a child, and if another user is to be become, one for that first.
-    fn connect(&self, builder: ContextBuilder, target: &Target, timeout: Duration) -> Result<Context, Error> {
+    /// Starts a child, and if another user is to be become, one for that first; both.
+    fn connect(&self, builder: ContextBuilder, target: &Target, timeout: Duration) -> Result<(Context, Option<Context>), Error> {
         let hop = self.hop(target, timeout)?;
+        let mut login_child = None;
         let context = match target.settings.become_transport() {
             None => via(builder, hop.as_ref()).connect(&self.broker, target.transport())?,
             Some(other) => {
                 let login = via(self.builder(target, timeout), hop.as_ref());
                 let login = login.connect(&self.broker, target.transport())?;
                 self.job.stop.add(&login);
-                builder.via(&login).connect(&self.broker, other)?
+                let context = builder.via(&login).connect(&self.broker, other);
+                login_child = Some(login);
+                context.inspect_err(|_| self.let_go(login_child.as_ref()))?
             }
         };
         self.job.stop.add(&context);
-        Ok(context)
+        Ok((context, login_child))
+    }
+
+    /// A child that is not needed any more.
+    fn let_go(&self, child: Option<&Context>) {
+        if let Some(child) = child {
+            self.job.stop.remove(child);
+            child.shutdown(Duration::from_secs(2));
+        }
     }
 
     /// What a child of a run is like, whatever is done in it.
@@ -332,11 +341,11 @@ impl<'a> Children<'a> {
         if self.job.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder }
     }
 
-    /// Where a target's handshakes are counted: its last hop, or the one ssh jumps over.
+    /// Waits where a target's handshakes are counted: at the host that ssh jumps over, at its last hop, or here.
     fn enter(&self, target: &Target) -> Arc<Handshake> {
-        let place =
-            [target.settings.via.join(" "), target.settings.jump.clone().unwrap_or_default()].join(" ");
-        Arc::new(self.gates.enter(&place, &self.job.stop))
+        let settings = &target.settings;
+        let place = settings.jump.as_ref().or(settings.via.last()).map_or("", |place| place);
+        Arc::new(self.gates.enter(place, &self.job.stop))
     }
 
     /// Tries until there is a result, or an error that trying again does not mend.
@@ -347,18 +356,21 @@ impl<'a> Children<'a> {
         work: &(impl Fn(&Host<'_>) -> Outcome + Sync),
     ) -> Outcome {
         let common = self.job.common;
-        let started = Instant::now();
         let mut retry = Retry::new(common.retries);
-        // With retries each try has its time; without, refusals are part of the one.
+        let mut refusals = 0;
+        // Waiting for a turn is not the host's time. With retries each try has its own; without, refusals are part of the one.
+        let mut handshake = self.enter(target);
+        let started = Instant::now();
         let mut connect_until = started + common.connect_timeout;
         loop {
             let left = connect_until.saturating_duration_since(Instant::now());
             let left = common.timeout.map_or(left, |t| t.saturating_sub(started.elapsed()).min(left));
-            let handshake = self.enter(target);
             let outcome = self.attempt((index, target), started, (left, handshake.clone()), work);
             let Outcome::Failed(error) = &outcome else { return outcome };
             let refused = is_refused_handshake(error);
-            if refused {
+            // Who refuses again and again says nothing about the others.
+            refusals += u32::from(refused);
+            if refused && refusals <= 2 {
                 handshake.refused();
             }
             drop(handshake);
@@ -372,7 +384,9 @@ impl<'a> Children<'a> {
             }
             tracing::info!(host = target.name, %error, "trying again in {:.1} s", wait.as_secs_f64());
             self.job.stop.sleep(wait);
-            self.hops.forget_gone();
+            let turn = Instant::now();
+            handshake = self.enter(target);
+            connect_until += turn.elapsed();
         }
     }
 
@@ -385,8 +399,8 @@ impl<'a> Children<'a> {
     ) -> Outcome {
         let common = self.job.common;
         let builder = self.child(index, target, timeout, handshake);
-        let context = match self.connect(builder, target, timeout) {
-            Ok(context) => context,
+        let (context, login) = match self.connect(builder, target, timeout) {
+            Ok(both) => both,
             Err(error) => return Outcome::Failed(error),
         };
         // Nobody waits for it: it runs before what follows.
@@ -404,9 +418,9 @@ impl<'a> Children<'a> {
         if self.keep && outcome.is_ok() {
             return outcome;
         }
-        self.job.stop.remove(&context);
         // Whoever still feeds it input must not keep it.
-        context.shutdown(Duration::from_secs(2));
+        self.let_go(Some(&context));
+        self.let_go(login.as_ref());
         match spool {
             Some(Err(error)) => Outcome::Failed(error),
             _ => outcome,

@@ -1,5 +1,7 @@
 //! The `econtext` command: data on stdout, all else on stderr, and exit statuses that scripts can use.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod calls;
 mod config;

@@ -1,7 +1,7 @@
 //! How fast connections are begun: a rate, and no more handshakes at a time than the other side bears.
 //!
 //! An sshd refuses handshakes beyond its `MaxStartups`. It does not say what it would bear, so that is found out as TCP
-//! does: each refusal halves the number of handshakes that may be under way, each success adds a bit.
+//! does: each refusal halves the number of handshakes that may be under way, each success adds to it.
 
 use crate::{Stop, lock};
 use econtext::{Error, ErrorKind};
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 /// One gate for each place that connections are begun from: this machine, or a hop.
 #[derive(Debug, Default)]
 pub struct Gates {
-    /// Time between two starts.
+    /// Time between two starts, wherever from.
     interval: Duration,
+    next_start: Mutex<Option<Instant>>,
     gates: Mutex<HashMap<String, Arc<Gate>>>,
 }
 
@@ -28,7 +29,6 @@ struct State {
     under_way: usize,
     /// How many may be; without a bound until the first refusal.
     window: f64,
-    next_start: Instant,
     last_refusal: Option<Instant>,
 }
 
@@ -42,7 +42,7 @@ impl Gates {
     /// Gates that let at most `rate` connections a second begin, if there is one.
     pub fn new(rate: Option<f64>) -> Self {
         let interval = rate.and_then(|r| Duration::try_from_secs_f64(1.0 / r).ok()).unwrap_or_default();
-        Gates { interval, gates: Mutex::default() }
+        Gates { interval, next_start: Mutex::default(), gates: Mutex::default() }
     }
 
     /// Waits until a handshake may begin from this place, or the run is stopped.
@@ -50,12 +50,7 @@ impl Gates {
         let gate = lock(&self.gates)
             .entry(place.to_owned())
             .or_insert_with(|| {
-                let state = State {
-                    under_way: 0,
-                    window: f64::INFINITY,
-                    next_start: Instant::now(),
-                    last_refusal: None,
-                };
+                let state = State { under_way: 0, window: f64::INFINITY, last_refusal: None };
                 Arc::new(Gate { state: Mutex::new(state), changed: Condvar::new() })
             })
             .clone();
@@ -66,10 +61,15 @@ impl Gates {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.under_way += 1;
-        let start = state.next_start.max(Instant::now());
-        state.next_start = start + self.interval;
         drop(state);
-        stop.sleep(start.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let start = {
+            let mut next = lock(&self.next_start);
+            let start = next.map_or(now, |next| next.max(now));
+            *next = start.checked_add(self.interval);
+            start
+        };
+        stop.sleep(start.saturating_duration_since(now));
         Handshake { gate, open: Mutex::new(true) }
     }
 }
@@ -84,8 +84,8 @@ pub struct Handshake {
 impl Handshake {
     /// The other side is there.
     pub fn succeeded(&self) {
-        // A window of n grows by one after n successes: what was lost in a moment comes back over some.
-        self.end(|state| state.window += 1.0 / state.window);
+        // Slower than it was lost.
+        self.end(|state| state.window += 0.5);
     }
 
     /// The other side had too many.
@@ -188,7 +188,7 @@ mod tests {
         for handshake in &many[10..] {
             handshake.succeeded();
         }
-        assert!((21.0..22.0).contains(&window(&gates)), "{}", window(&gates));
+        assert_eq!(window(&gates), 35.0);
         drop(many);
         assert_eq!(lock(&lock(&gates.gates)[""].state).under_way, 0);
         assert_eq!(lock(&gates.enter("other", &stop).gate.state).window, f64::INFINITY, "a place of its own");

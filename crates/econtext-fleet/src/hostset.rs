@@ -7,6 +7,7 @@ use crate::{Inventory, SpecError};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::path::PathBuf;
 
 /// Names that one spec may expand to.
 const MAX_NAMES: usize = 1_000_000;
@@ -22,10 +23,19 @@ const MAX_NAMES: usize = 1_000_000;
 /// # Ok::<(), econtext_fleet::SpecError>(())
 /// ```
 pub fn expand(spec: &str, inventory: &Inventory) -> Result<Vec<String>, SpecError> {
+    expand_within(spec, inventory, &mut Vec::new())
+}
+
+/// Expands what may stand in files that are being read.
+fn expand_within(
+    spec: &str,
+    inventory: &Inventory,
+    reading: &mut Vec<PathBuf>,
+) -> Result<Vec<String>, SpecError> {
     let mut found: Vec<String> = Vec::new();
     let mut known: HashSet<String> = HashSet::new();
     for (operator, element) in elements(spec)? {
-        let names = names_of(&element, inventory)?;
+        let names = names_of(&element, inventory, reading)?;
         if operator != ',' {
             let right: HashSet<&String> = names.iter().collect();
             found.retain(|name| right.contains(name) == (operator == '&'));
@@ -94,13 +104,17 @@ pub(crate) fn elements_of_union(list: &str) -> Result<Vec<String>, SpecError> {
         .collect()
 }
 
-fn names_of(element: &str, inventory: &Inventory) -> Result<Vec<String>, SpecError> {
-    let list = |text: String| -> Result<Vec<String>, SpecError> {
+fn names_of(
+    element: &str,
+    inventory: &Inventory,
+    reading: &mut Vec<PathBuf>,
+) -> Result<Vec<String>, SpecError> {
+    let list = |text: String, reading: &mut Vec<PathBuf>| -> Result<Vec<String>, SpecError> {
         let mut found = Vec::new();
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
             for word in line.split_whitespace() {
-                found.extend(expand(word, inventory)?);
+                found.extend(expand_within(word, inventory, reading)?);
             }
         }
         Ok(found)
@@ -110,10 +124,18 @@ fn names_of(element: &str, inventory: &Inventory) -> Result<Vec<String>, SpecErr
         std::io::stdin()
             .read_to_string(&mut text)
             .map_err(|e| SpecError(format!("hosts from stdin: {e}")))?;
-        return list(text);
+        return list(text, reading);
     }
     if let Some(file) = element.strip_prefix('^') {
-        return list(std::fs::read_to_string(file).map_err(|e| SpecError(format!("{file}: {e}")))?);
+        let text = std::fs::read_to_string(file).map_err(|e| SpecError(format!("{file}: {e}")))?;
+        let path = std::fs::canonicalize(file).unwrap_or_else(|_| PathBuf::from(file));
+        if reading.contains(&path) {
+            return Err(SpecError(format!("{file}: it is within itself")));
+        }
+        reading.push(path);
+        let names = list(text, reading);
+        reading.pop();
+        return names;
     }
     if let Some(group) = element.strip_prefix('@') {
         let mut found = Vec::new();
@@ -219,8 +241,17 @@ fn cut(name: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {
+        // The numbers of an address in brackets are no numbers of hosts.
+        let address = rest.strip_prefix('[').and_then(|inside| Some(inside.find(']')? + 2));
+        if let Some(end) = address {
+            let (address, behind) = rest.split_at(end);
+            parts.push(Part::Text(address.to_owned()));
+            rest = behind;
+            continue;
+        }
         let digits = rest.starts_with(|c: char| c.is_ascii_digit());
-        let end = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
+        let ends = |(at, c): &(usize, char)| c.is_ascii_digit() != digits || *c == '[' && *at > 0;
+        let end = rest.char_indices().find(ends).map_or(rest.len(), |(at, _)| at);
         let (part, behind) = rest.split_at(end);
         parts.push(match part.parse() {
             Ok(value) if digits && part.len() <= 18 => {
@@ -376,6 +407,8 @@ mod tests {
             "rack[1-2]-node[001-010].example.com",
             "local:n[1-50]",
             "n[08-12]",
+            "[fe80::1],[fe80::2]",
+            "me@[fe80::1%eth0]:22",
         ] {
             assert_eq!(fold(&expand(spec).unwrap()), spec);
         }

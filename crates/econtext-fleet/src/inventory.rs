@@ -40,10 +40,15 @@ struct Group {
     children: Vec<String>,
     parents: Vec<String>,
     vars: Vars,
+    /// Of `group_vars`, which win over those of the inventory itself.
+    beside: Vars,
 }
 
 /// The group that every host is in.
 const ALL: &str = "all";
+
+/// That of hosts that are in no other.
+const UNGROUPED: &str = "ungrouped";
 
 impl Inventory {
     /// Reads a file, a directory of such, or a script that prints JSON when it is given `--list`. Files may be our TOML,
@@ -89,7 +94,7 @@ impl Inventory {
         if group == "*" || group == ALL {
             return Ok(self.names.clone());
         }
-        if group == "ungrouped" && !self.groups.contains_key(group) {
+        if group == UNGROUPED {
             let alone = |name: &&String| self.hosts.get(*name).is_some_and(|host| host.groups.is_empty());
             return Ok(self.names.iter().filter(alone).cloned().collect());
         }
@@ -125,8 +130,9 @@ impl Inventory {
         let Some(known) = self.hosts.get(host) else { return Vec::new() };
         let mut found: Vec<String> = Vec::new();
         let mut next = known.groups.clone();
+        let mut seen = HashSet::new();
         while !next.is_empty() {
-            next.retain(|group| !found.contains(group));
+            next.retain(|group| seen.insert(group.clone()));
             found.extend(next.iter().cloned());
             next = next
                 .iter()
@@ -160,7 +166,9 @@ impl Inventory {
     /// What is wrong with the name or a variable.
     pub fn target(&self, name: &str, settings: &Settings) -> Result<Target, SpecError> {
         let mut target = Target::parse(name)?;
-        let known = [name, target.host()].into_iter().find(|name| self.knows(name));
+        // A name with a scheme says itself what it is: docker:web1 is not the host web1.
+        let bare = target.is_ssh().then(|| target.host());
+        let known = [Some(name), bare].into_iter().flatten().find(|name| self.knows(name));
         let Some(known) = known else {
             target.settings = settings.clone();
             return Ok(target);
@@ -176,23 +184,31 @@ impl Inventory {
 
     fn vars(&self, host: &str) -> Vars {
         let Some(known) = self.hosts.get(host) else { return Vars::new() };
-        let mut merged = self.groups.get(ALL).map(|all| all.vars.clone()).unwrap_or_default();
+        let mut depths = HashMap::new();
         let mut groups: Vec<(usize, String)> =
-            self.groups_of(host).into_iter().map(|g| (self.depth(&g), g)).collect();
+            self.groups_of(host).into_iter().map(|g| (self.depth(&g, &mut depths), g)).collect();
         groups.sort();
-        for (_, name) in groups.iter().filter(|(_, name)| name != ALL) {
-            if let Some(group) = self.groups.get(name) {
-                vars::merge(&mut merged, &group.vars);
-            }
+        let names = || std::iter::once(ALL).chain(groups.iter().map(|(_, g)| g.as_str()).filter(|g| *g != ALL));
+        let mut merged = Vars::new();
+        for group in names().filter_map(|name| self.groups.get(name)) {
+            vars::merge(&mut merged, &group.vars);
+        }
+        for group in names().filter_map(|name| self.groups.get(name)) {
+            vars::merge(&mut merged, &group.beside);
         }
         vars::merge(&mut merged, &known.vars);
         merged
     }
 
-    /// How many groups a group is within, at most.
-    fn depth(&self, group: &str) -> usize {
+    /// How many groups a group is within, at most; what was found out is in `depths`.
+    fn depth(&self, group: &str, depths: &mut HashMap<String, usize>) -> usize {
+        if let Some(depth) = depths.get(group) {
+            return *depth;
+        }
         let parents = self.groups.get(group).map_or(&[][..], |g| g.parents.as_slice());
-        parents.iter().map(|parent| self.depth(parent) + 1).max().unwrap_or(0)
+        let depth = parents.iter().map(|parent| self.depth(parent, depths) + 1).max().unwrap_or(0);
+        depths.insert(group.to_owned(), depth);
+        depth
     }
 
     fn host(&mut self, name: &str) -> &mut Host {
@@ -210,7 +226,7 @@ impl Inventory {
     fn add(&mut self, group: Option<&str>, spec: &str, vars: &Vars) -> Result<(), SpecError> {
         for name in spelled_out(spec)? {
             self.host(&name).vars.extend(vars.clone());
-            let Some(group) = group.filter(|group| !matches!(*group, ALL | "ungrouped")) else { continue };
+            let Some(group) = group.filter(|group| !matches!(*group, ALL | UNGROUPED)) else { continue };
             let host = self.host(&name);
             if !host.groups.iter().any(|g| g == group) {
                 host.groups.push(group.to_owned());
@@ -417,6 +433,44 @@ user = 'dba'
         assert!(target.settings.passwords.ssh.is_some() && target.settings.passwords.r#become.is_some());
         let shown = format!("{inventory:?} {target:?} {:?}", inventory.variables("a"));
         assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn names_are_those_that_ansible_reads() {
+        let text = "web2:2222 ansible_user=bob\nweb[3:4]:22\n[fe80::1]:7\n";
+        let inventory = Inventory::parse("h", text).unwrap();
+        assert_eq!(inventory.members("*").unwrap(), ["web2", "web3", "web4", "[fe80::1]"]);
+        let target = |name: &str| inventory.target(name, &Settings::default()).unwrap();
+        assert_eq!(target("web2").settings.port, Some(2222));
+        assert!(target("local:web2").is_local() && target("local:web2").settings.user.is_none());
+        let text = r#"{"all":{"hosts":{"h1":{"ansible_user":"bob"}},"children":{"web":{"hosts":{"w1":{}}},"ungrouped":{"hosts":{"h1":{}}}}}}"#;
+        let inventory = Inventory::parse("h.json", text).unwrap();
+        assert_eq!(user(&inventory, "h1"), "bob");
+        assert_eq!(inventory.members("ungrouped").unwrap(), ["h1"]);
+        // Groups within groups by many ways are looked at once.
+        let mut text = String::from("[g0]\nh\n");
+        for i in 0..40 {
+            text += &format!("[a{i}:children]\ng{i}\n[b{i}:children]\ng{i}\n[g{}:children]\na{i}\nb{i}\n", i + 1);
+        }
+        let inventory = Inventory::parse("h", &text).unwrap();
+        assert_eq!(inventory.groups_of("h").len(), 121);
+        assert_eq!(inventory.variables("h").len(), 0);
+    }
+
+    #[test]
+    fn errors_show_no_secret() {
+        for (name, text) in [
+            ("h", "web1 ansible_password=it'shunter2\n"),
+            ("h", "[web:vars]\nansible_password hunter2\n"),
+            ("h.yml", "all:\n  vars:\n    ansible_password: hunter2\n    x: [\n"),
+            ("h.toml", "[hosts.a]\nvars = { ansible_password = 'hunter2' }\nport = \n"),
+        ] {
+            let error = Inventory::parse(name, text).unwrap_err();
+            assert!(!error.0.contains("hunter2"), "{error}");
+        }
+        let inventory =
+            Inventory::parse("h", "a ansible_ssh_password=hunter2 ansible_ssh_private_key_passphrase=hunter2\n");
+        assert!(inventory.unwrap().variables("a").is_empty());
     }
 
     #[test]

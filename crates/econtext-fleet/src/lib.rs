@@ -13,6 +13,8 @@
 //! # Ok::<(), econtext_fleet::SpecError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod gate;
 mod hostset;
 mod inventory;

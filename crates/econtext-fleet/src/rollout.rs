@@ -2,7 +2,7 @@
 
 use crate::{SpecError, lock};
 use econtext::Context;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -84,7 +84,7 @@ pub enum Reason {
 pub struct Stop {
     reason: Mutex<Option<Reason>>,
     changed: Condvar,
-    running: Mutex<Vec<Context>>,
+    running: Mutex<HashMap<usize, Context>>,
 }
 
 impl Stop {
@@ -92,7 +92,7 @@ impl Stop {
     pub fn stop(&self, reason: Reason) {
         lock(&self.reason).get_or_insert(reason);
         self.changed.notify_all();
-        for context in lock(&self.running).iter() {
+        for context in lock(&self.running).values() {
             context.shutdown(Duration::ZERO);
         }
     }
@@ -109,10 +109,10 @@ impl Stop {
 
     /// Waits, but not beyond the stop.
     pub fn sleep(&self, time: Duration) {
-        let until = Instant::now() + time;
+        let begun = Instant::now();
         let mut reason = lock(&self.reason);
         while reason.is_none() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = time.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 return;
             }
@@ -122,7 +122,7 @@ impl Stop {
 
     /// Makes a child one of those to end.
     pub fn add(&self, context: &Context) {
-        lock(&self.running).push(context.clone());
+        lock(&self.running).insert(context.id(), context.clone());
         if self.is_stopped() {
             context.shutdown(Duration::ZERO);
         }
@@ -130,7 +130,7 @@ impl Stop {
 
     /// A child that ended by itself.
     pub fn remove(&self, context: &Context) {
-        lock(&self.running).retain(|other| !other.same(context));
+        lock(&self.running).remove(&context.id());
     }
 }
 
@@ -173,28 +173,33 @@ impl Rollout {
             let end = hosts.min(at + size);
             let before = failures.load(Ordering::Acquire);
             let queue: Mutex<VecDeque<usize>> = Mutex::new((at..end).collect());
-            std::thread::scope(|scope| {
-                for _ in 0..self.forks.clamp(1, end - at) {
-                    scope.spawn(|| {
-                        loop {
-                            let next = lock(&queue).pop_front();
-                            let Some(index) = next else { return };
-                            let so_far = failures.load(Ordering::Acquire);
-                            let result = if given_up || too_many(so_far) {
-                                skip(index, Some(so_far))
-                            } else if stop.is_stopped() {
-                                skip(index, None)
-                            } else {
-                                let result = one(index);
-                                if failed(&result) {
-                                    failures.fetch_add(1, Ordering::AcqRel);
-                                }
-                                result
-                            };
-                            lock(&results)[index] = Some(result);
+            let work = || {
+                loop {
+                    let next = lock(&queue).pop_front();
+                    let Some(index) = next else { return };
+                    let so_far = failures.load(Ordering::Acquire);
+                    let result = if given_up || too_many(so_far) {
+                        skip(index, Some(so_far))
+                    } else if stop.is_stopped() {
+                        skip(index, None)
+                    } else {
+                        let result = one(index);
+                        if failed(&result) {
+                            failures.fetch_add(1, Ordering::AcqRel);
                         }
-                    });
+                        result
+                    };
+                    lock(&results)[index] = Some(result);
                 }
+            };
+            std::thread::scope(|scope| {
+                for _ in 1..self.forks.clamp(1, end - at) {
+                    // Where the system has no more threads, those that there are do the work.
+                    if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                        break;
+                    }
+                }
+                work();
             });
             let of_batch = failures.load(Ordering::Acquire) - before;
             given_up |= self.fail_on == Some(FailOn::All) && of_batch == end - at;

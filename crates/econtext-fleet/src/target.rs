@@ -123,6 +123,11 @@ impl Target {
         }
     }
 
+    /// Whether it is a host of ssh.
+    pub(crate) fn is_ssh(&self) -> bool {
+        matches!(self.kind, Kind::Ssh { .. })
+    }
+
     /// Whether this is a child on this machine, without a login.
     pub fn is_local(&self) -> bool {
         self.kind == Kind::Local
@@ -140,8 +145,14 @@ impl Target {
             Kind::Inside(_, which) => which,
         };
         match &self.kind {
-            Kind::Inside("docker", _) => Box::new(Docker::new(which)),
-            Kind::Inside("podman", _) => Box::new(Podman::new(which)),
+            Kind::Inside("docker", _) => match &self.settings.user {
+                Some(user) => Box::new(Docker::new(which).user(user)),
+                None => Box::new(Docker::new(which)),
+            },
+            Kind::Inside("podman", _) => match &self.settings.user {
+                Some(user) => Box::new(Podman::new(which).user(user)),
+                None => Box::new(Podman::new(which)),
+            },
             Kind::Inside("kubectl", _) => Box::new(Kubectl::new(which)),
             Kind::Inside("lxc", _) => Box::new(Lxc::new(which)),
             Kind::Inside("incus", _) => Box::new(Incus::new(which)),

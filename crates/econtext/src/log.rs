@@ -53,6 +53,10 @@ pub(crate) fn forward(name: &str, record: &LogRecord) {
         return;
     }
     let metadata = metadata_for(name, level);
+    // `dispatch` asks no filter by itself.
+    if !tracing::dispatcher::get_default(|subscriber| subscriber.enabled(metadata)) {
+        return;
+    }
     let fields = metadata.fields();
     if let (Some(message), Some(logger)) = (fields.field("message"), fields.field("logger")) {
         let text = format_args!("{}", record.message);

@@ -342,9 +342,12 @@ impl RerunKind {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+    // A century is for ever, and can be added to any time.
+    let century = 3.2e9;
+    Duration::try_from_secs_f64(seconds.min(century)).map_err(|e| e.to_string())
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0).ok_or_else(|| "no rate".to_owned())
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate >= 1e-6);
+    rate.ok_or_else(|| "no number of connections a second".to_owned())
 }

@@ -40,7 +40,7 @@ pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), String> 
             }
             Section::Vars(group) => {
                 let (name, value) =
-                    line.split_once('=').ok_or_else(|| at(format!("{line:?} is no NAME=VALUE")))?;
+                    line.split_once('=').ok_or_else(|| at("no NAME=VALUE".to_owned()))?;
                 let value = value.trim();
                 // The value is the rest of the line; quotes around all of it do not belong to it.
                 let words =
@@ -75,24 +75,42 @@ fn header(name: &str) -> Result<Section, String> {
 }
 
 fn hosts(inventory: &mut Inventory, group: Option<&str>, line: &str) -> Result<(), String> {
+    // What is wrong is named without its value: that may be a secret.
+    let first = line.split_whitespace().next().unwrap_or_default();
     if line.starts_with('[') && !line.contains(']') {
-        return Err(format!("{line:?}: a [ without its ]"));
+        return Err(format!("{first}: a [ without its ]"));
     }
-    let mut words = shlex::split(line).ok_or_else(|| format!("{line:?}: the quotes do not match"))?;
+    let mut words = shlex::split(line).ok_or_else(|| format!("{first}: the quotes do not match"))?;
     if words.is_empty() {
         return Ok(());
     }
     let variables = words.split_off(words.iter().position(|w| w.contains('=')).unwrap_or(words.len()));
     let mut vars = Vars::new();
     for word in variables {
-        let (name, value) = word.split_once('=').ok_or_else(|| format!("{word:?} is no NAME=VALUE"))?;
+        let (name, value) = word.split_once('=').ok_or_else(|| format!("{first}: a word that is no NAME=VALUE"))?;
         vars.insert(name.to_owned(), Json::String(value.to_owned()));
     }
     // Several on a line, as in lists of other tools.
     for word in words {
         for name in crate::hostset::elements_of_union(&word).map_err(|e| e.0)? {
-            inventory.add(group, &name, &vars).map_err(|e| e.0)?;
+            let (name, port) = split_port(&name);
+            let mut vars = vars.clone();
+            if let Some(port) = port {
+                vars.entry("ansible_port").or_insert_with(|| Json::String(port.to_owned()));
+            }
+            inventory.add(group, name, &vars).map_err(|e| e.0)?;
         }
     }
     Ok(())
+}
+
+/// `host:port`, as ansible reads it. Neither a range nor an address of IPv6 ends so.
+fn split_port(name: &str) -> (&str, Option<&str>) {
+    let bare = |host: &str| !host.is_empty() && !host.rsplit(']').next().unwrap_or_default().contains(':');
+    match name.rsplit_once(':') {
+        Some((host, port)) if bare(host) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, Some(port))
+        }
+        _ => (name, None),
+    }
 }

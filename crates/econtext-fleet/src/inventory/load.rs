@@ -20,10 +20,8 @@ pub(super) fn load(inventory: &mut Inventory, path: &Path) -> Result<(), SpecErr
     let metadata = std::fs::metadata(path).map_err(|e| error(path, e))?;
     if metadata.is_dir() {
         for entry in entries(path)? {
-            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let ignored = entry.extension().is_some_and(|e| IGNORED.iter().any(|i| e == *i));
-            let vars = matches!(name.as_str(), "group_vars" | "host_vars");
-            if !ignored && !vars && !name.starts_with('.') && !name.ends_with('~') {
+            let vars = entry.file_name().is_some_and(|name| name == "group_vars" || name == "host_vars");
+            if !is_ignored(&entry) && !vars {
                 load(inventory, &entry)?;
             }
         }
@@ -38,6 +36,13 @@ pub(super) fn load(inventory: &mut Inventory, path: &Path) -> Result<(), SpecErr
         read(inventory, path, &text)?;
     }
     beside(inventory, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+/// Whether a file in a directory is none of it: hidden, a copy that an editor left, a text about it.
+fn is_ignored(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ignored = path.extension().is_some_and(|e| IGNORED.iter().any(|i| e == *i));
+    ignored || name.starts_with('.') || name.ends_with('~')
 }
 
 /// Whether the extension says that it is no script, whatever its mode.
@@ -64,8 +69,8 @@ pub(super) fn read(inventory: &mut Inventory, path: &Path, text: &str) -> Result
     match &*extension {
         "toml" => native::read(inventory, text).map_err(|e| error(path, e)),
         "yml" | "yaml" => tree::yaml(inventory, text).map_err(|e| error(path, e)),
-        "json" => tree::script(inventory, text).map_err(|e| error(path, e)).map(drop),
-        _ if begins.starts_with('{') => tree::script(inventory, text).map_err(|e| error(path, e)).map(drop),
+        "json" => tree::json(inventory, text).map_err(|e| error(path, e)),
+        _ if begins.starts_with('{') => tree::json(inventory, text).map_err(|e| error(path, e)),
         _ if begins == "---" || begins.starts_with("all:") => {
             tree::yaml(inventory, text).map_err(|e| error(path, e))
         }
@@ -90,17 +95,24 @@ fn beside(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> 
         if !within.is_dir() {
             continue;
         }
-        for entry in entries(&within)? {
+        for entry in entries(&within)?.into_iter().filter(|entry| !is_ignored(entry)) {
             let name = match entry.extension() {
                 Some(e) if ["yml", "yaml", "json"].iter().any(|known| e == *known) => entry.file_stem(),
                 _ => entry.file_name(),
             };
             let name = name.unwrap_or_default().to_string_lossy().into_owned();
             let vars = variables(&entry)?;
-            if of_groups {
-                inventory.group(&name).vars.extend(vars);
-            } else if let Some(host) = inventory.hosts.get_mut(&name) {
-                host.vars.extend(vars);
+            // What is said of groups and hosts that are not there may be for another inventory.
+            let known = if of_groups {
+                if name == super::ALL {
+                    inventory.group(&name);
+                }
+                inventory.groups.get_mut(&name).map(|group| &mut group.beside)
+            } else {
+                inventory.hosts.get_mut(&name).map(|host| &mut host.vars)
+            };
+            if let Some(known) = known {
+                known.extend(vars);
             }
         }
     }
@@ -110,7 +122,7 @@ fn beside(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> 
 fn variables(path: &Path) -> Result<Vars, SpecError> {
     if path.is_dir() {
         let mut vars = Vars::new();
-        for entry in entries(path)? {
+        for entry in entries(path)?.into_iter().filter(|entry| !is_ignored(entry)) {
             vars.extend(variables(&entry)?);
         }
         return Ok(vars);
@@ -171,6 +183,9 @@ mod tests {
         write("notes.md", "no inventory\n");
         write(".hidden", "[\n");
         write("group_vars/web.yml", "ansible_user: deploy\n");
+        write("group_vars/README.md", "Not variables.\n");
+        write("group_vars/web~", "not variables\n");
+        write("group_vars/typo.yml", "ansible_user: nobody\n");
         write("group_vars/all/main.yml", "ansible_user: anyone\n");
         write("host_vars/w2", "ansible_user: special\nsecret: !vault |\n  $ANSIBLE_VAULT;1.1\n  6162\n");
         let script = write(
@@ -181,6 +196,7 @@ mod tests {
         let mut inventory = Inventory::default();
         inventory.load(directory.path()).unwrap();
         assert_eq!(inventory.members("*").unwrap(), ["w1", "w2", "d1", "s1"]);
+        assert!(inventory.members("typo").is_err());
         let target = |name: &str| inventory.target(name, &crate::Settings::default()).unwrap().settings;
         assert_eq!(target("w1").user.as_deref(), Some("deploy"));
         assert_eq!(target("w2").user.as_deref(), Some("special"));

@@ -22,7 +22,7 @@ const SETTINGS: [&str; 13] = [
 ];
 
 pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), String> {
-    let Json::Object(tables) = toml::from_str(text).map_err(|e: toml::de::Error| e.to_string())? else {
+    let Json::Object(tables) = toml::from_str(text).map_err(|e| located(text, &e))? else {
         return Ok(());
     };
     for (table, entries) in tables {
@@ -55,6 +55,12 @@ pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), String> 
         }
     }
     Ok(())
+}
+
+/// Where it is wrong, without the line: that may have a secret.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
+    format!("line {}: {}", line.max(1), error.message())
 }
 
 /// The items of an entry's lists, and all else as variables.

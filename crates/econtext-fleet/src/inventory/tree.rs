@@ -8,7 +8,13 @@ pub(super) fn value(text: &str) -> Result<Json, String> {
     if text.trim().is_empty() {
         return Ok(Json::Null);
     }
-    serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    // Errors show no lines: those nearby may have passwords. A file of ours may be as long as it is.
+    let options = serde_saphyr::options! {
+        budget: None,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 
 /// Groups by name, each with `hosts`, `children` and `vars`.
@@ -57,6 +63,21 @@ fn add(inventory: &mut Inventory, name: &str, group: Json) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// A file: as a script would print it, or as YAML would have it.
+pub(super) fn json(inventory: &mut Inventory, text: &str) -> Result<(), String> {
+    let Json::Object(groups) = serde_json::from_str(text).map_err(|e: serde_json::Error| e.to_string())? else {
+        return Err("no JSON object".to_owned());
+    };
+    let of_script = |group: &Json| match group {
+        Json::Object(parts) => ["hosts", "children"].iter().any(|p| parts.get(*p).is_some_and(Json::is_array)),
+        other => other.is_array(),
+    };
+    if groups.contains_key("_meta") || groups.values().any(of_script) {
+        return script(inventory, text).map(drop);
+    }
+    groups.into_iter().try_for_each(|(name, group)| add(inventory, &name, group))
 }
 
 /// What a script prints. Returns the hosts whose variables it must be asked for one by one.

@@ -14,7 +14,7 @@ const IDENTITY: [&str; 3] = ["econtext_identity", "ansible_ssh_private_key_file"
 const PROGRAM: [&str; 2] = ["econtext_ssh", "ansible_ssh_executable"];
 const BECOME: [&str; 2] = ["econtext_become", "ansible_become"];
 const BECOME_USER: [&str; 2] = ["econtext_become_user", "ansible_become_user"];
-const SSH_PASSWORD: [&str; 2] = ["ansible_password", "ansible_ssh_pass"];
+const SSH_PASSWORD: [&str; 3] = ["ansible_password", "ansible_ssh_password", "ansible_ssh_pass"];
 const BECOME_PASSWORD: [&str; 3] = ["ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"];
 
 const SYNONYMS: [&[&str]; 10] = [
@@ -41,7 +41,8 @@ pub(super) fn merge(vars: &mut Vars, nearer: &Vars) {
 }
 
 pub(super) fn is_secret(name: &str) -> bool {
-    SSH_PASSWORD.contains(&name) || BECOME_PASSWORD.contains(&name)
+    let ours = ["ansible_", "econtext_"].iter().any(|prefix| name.starts_with(prefix));
+    ours && ["pass", "password", "passphrase"].iter().any(|kind| name.ends_with(kind))
 }
 
 /// The address, as a target of its own, and the rest.
@@ -138,7 +139,8 @@ impl Lookup<'_> {
     }
 
     fn secret(&self, names: &[&str]) -> Result<Option<SecretString>, SpecError> {
-        Ok(self.text(names)?.map(SecretString::from))
+        // One that only ansible can make out may not be needed: another may be asked for, or nobody be become.
+        Ok(self.text(names).ok().flatten().map(SecretString::from))
     }
 
     fn truth(&self, name: &str, word: &str) -> Result<bool, SpecError> {
