@@ -106,10 +106,8 @@ impl Bench {
     }
 
     fn payload(&self, mebibytes: usize) -> Result<Value, Failure> {
-        let finder = PathFinder::new().source(
-            "sizes",
-            "def length(b):\n    return len(b)\n\ndef make(n):\n    return b'x' * n\n",
-        );
+        let finder = PathFinder::new()
+            .source("sizes", "def length(b):\n    return len(b)\n\ndef make(n):\n    return b'x' * n\n");
         let child = Context::builder("bench")
             .python(Python::Path(self.python.clone()))
             .finder(Arc::new(finder))

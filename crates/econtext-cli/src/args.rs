@@ -4,7 +4,7 @@ mod flags;
 mod words;
 
 pub(crate) use flags::{Choice, Color, Common, Mode, RerunKind};
-pub(crate) use words::{end_of_ours, without_rerun};
+pub(crate) use words::{end_of_ours, same_command};
 
 use crate::config::Config;
 use clap::error::ErrorKind;

@@ -46,6 +46,12 @@ struct Entry {
     origin: String,
 }
 
+impl Entry {
+    fn of_environment(&self) -> bool {
+        self.origin.starts_with("ECONTEXT_")
+    }
+}
+
 /// `$XDG_CONFIG_HOME`, `$XDG_STATE_HOME`: where files of the user's own are.
 pub(crate) fn base_directories() -> Option<etcetera::base_strategy::Xdg> {
     etcetera::base_strategy::Xdg::new().ok()
@@ -72,6 +78,12 @@ impl Config {
             let values =
                 values.into_iter().map(|v| words(&arg, v).map_err(|e| Usage(format!("{variable}: {e}"))));
             let values = values.collect::<Result<Vec<_>, _>>()?.concat();
+            // Of flags that exclude each other, those nearer to the command line are meant.
+            if MODES.contains(&flag.as_str()) {
+                config
+                    .entries
+                    .retain(|known, entry| !MODES.contains(&known.as_str()) || entry.of_environment());
+            }
             config.entries.insert(flag, Entry { values, origin: variable });
         }
         Ok(config)
@@ -140,7 +152,13 @@ impl Config {
         let mode_given = MODES.iter().any(|flag| on_line(flag));
         for (flag, entry) in &self.entries {
             let takes = verb.get_arguments().any(|a| a.get_long() == Some(flag));
-            if takes && !on_line(flag) && !(mode_given && MODES.contains(&flag.as_str())) {
+            let beside_the_point = match flag.as_str() {
+                "password-cmd" => on_line("ask-pass"),
+                "ask-pass" => on_line("password-cmd"),
+                "spool-dir" => !on_line("spool") && !self.entries.contains_key("spool"),
+                mode => mode_given && MODES.contains(&mode),
+            };
+            if takes && !on_line(flag) && !beside_the_point {
                 let at = 2.min(argv.len());
                 argv.splice(at..at, entry.values.iter().map(OsString::from));
             }

@@ -22,14 +22,18 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 #[derive(Debug)]
 pub(crate) struct Console {
     prefix: bool,
+    /// Whether lines are kept whole: there are several hosts.
+    whole_lines: bool,
+    /// Whether what was last written ends in the first byte of a control character.
+    half_control: [bool; 2],
     /// Whether stdout and stderr are terminals, on which control characters would do something.
     terminal: [bool; 2],
     color: [bool; 2],
     /// Lines whose end has not come, by host and file descriptor.
     open: HashMap<(usize, u8), Vec<u8>>,
     progress: Arc<Progress>,
-    /// Whether stdout did not take what it was given.
-    pub(crate) broken: bool,
+    /// Why stdout did not take what it was given.
+    pub(crate) broken: Option<io::Error>,
 }
 
 /// Says something on stderr. With stderr gone there is nobody to tell, and no reason to die.
@@ -41,15 +45,29 @@ pub(crate) fn complain(text: &str) {
 const MAX_LINE: usize = 1 << 20;
 
 impl Console {
-    pub(crate) fn new(prefix: bool, color: Color, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(prefix: bool, whole_lines: bool, color: Color, progress: Arc<Progress>) -> Self {
         let terminal = [io::stdout().is_terminal(), io::stderr().is_terminal()];
         let color = terminal.map(|is_terminal| wants_color(color, is_terminal, |name| env::var(name).ok()));
-        Console { prefix, terminal, color, open: HashMap::new(), progress, broken: false }
+        Console {
+            prefix,
+            whole_lines,
+            half_control: [false; 2],
+            terminal,
+            color,
+            open: HashMap::new(),
+            progress,
+            broken: None,
+        }
     }
 
     /// Writes output of a program.
     pub(crate) fn output(&mut self, index: usize, host: &str, fd: u8, data: &[u8]) {
-        if !self.prefix {
+        if !self.whole_lines {
+            // What is cut between two writes is not to pass.
+            let half = &mut self.half_control[usize::from(fd == 2)];
+            let cut = std::mem::replace(half, data.last() == Some(&0xc2));
+            let control = cut && data.first().is_some_and(|b| (0x80..0xa0).contains(b));
+            let data = if control { &data[1..] } else { data };
             let clean = self.clean(fd, data).into_owned();
             return self.write(fd, &clean);
         }
@@ -73,8 +91,7 @@ impl Console {
         self.end(index, host);
         let mut line = text.strip_suffix('\n').unwrap_or(text).as_bytes().to_vec();
         line.push(b'\n');
-        let line =
-            if self.prefix { self.prefixed(fd, host, &line) } else { self.clean(fd, &line).into_owned() };
+        let line = self.prefixed(fd, host, &line);
         self.write(fd, &line);
     }
 
@@ -106,12 +123,14 @@ impl Console {
     }
 
     fn prefixed(&self, fd: u8, host: &str, lines: &[u8]) -> Vec<u8> {
-        let host = self.styled(fd, if fd == 2 { HOST_ERROR } else { HOST }, host);
+        let host = match self.prefix {
+            true => self.styled(fd, if fd == 2 { HOST_ERROR } else { HOST }, host) + ": ",
+            false => String::new(),
+        };
         let lines = self.clean(fd, lines);
         let mut out = Vec::with_capacity(lines.len() + host.len() + 2);
         for line in lines.split_inclusive(|&b| b == b'\n') {
             out.extend_from_slice(host.as_bytes());
-            out.extend_from_slice(b": ");
             out.extend_from_slice(line);
         }
         if !out.is_empty() && !out.ends_with(b"\n") {
@@ -141,16 +160,18 @@ impl Console {
         if data.is_empty() {
             return;
         }
-        let broken = self.progress.aside(|| {
+        let written = self.progress.aside(|| {
             if fd == 2 {
                 // With stderr gone there is nobody to tell.
                 let _ = io::stderr().write_all(data);
-                return false;
+                return Ok(());
             }
             let mut stdout = io::stdout().lock();
-            stdout.write_all(data).and_then(|()| stdout.flush()).is_err()
+            stdout.write_all(data).and_then(|()| stdout.flush())
         });
-        self.broken |= broken;
+        if let Err(error) = written {
+            self.broken.get_or_insert(error);
+        }
     }
 }
 

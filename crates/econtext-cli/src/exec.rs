@@ -8,6 +8,8 @@ use econtext_fleet::Target;
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 impl From<Status> for Outcome {
@@ -110,12 +112,18 @@ pub(crate) fn raw(
     if let Some(stdin) = child.stdin.take() {
         inputs.feed(None, stdin);
     }
+    // How much was read, and how many readers wait for somebody to take it.
+    let (read, showing) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let copy = |fd: u8, mut from: Box<dyn Read + Send>| {
         let (report, name) = (job.report.clone(), target.name.clone());
+        let (read, showing) = (read.clone(), showing.clone());
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             while let Ok(n @ 1..) = from.read(&mut buffer) {
+                showing.fetch_add(1, Ordering::AcqRel);
+                read.fetch_add(1, Ordering::AcqRel);
                 report.output(index, &name, fd, &buffer[..n]);
+                showing.fetch_sub(1, Ordering::AcqRel);
             }
         })
     };
@@ -145,8 +153,15 @@ pub(crate) fn raw(
         }
     };
     // What it left behind may hold the pipes; what it wrote itself is there by now.
-    let patience = Instant::now() + Duration::from_secs(1);
-    while outputs.iter().flatten().any(|output| !output.is_finished()) && Instant::now() < patience {
+    let (mut quiet, mut before) = (Instant::now(), 0);
+    while outputs.iter().flatten().any(|output| !output.is_finished()) && !job.stop.is_stopped() {
+        let now = read.load(Ordering::Acquire);
+        if now != before || showing.load(Ordering::Acquire) > 0 {
+            (quiet, before) = (Instant::now(), now);
+        }
+        if quiet.elapsed() > Duration::from_secs(1) {
+            break;
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
     Outcome::from(Status::from(status))

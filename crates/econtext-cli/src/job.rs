@@ -83,6 +83,8 @@ pub(crate) struct Job<'a> {
     pub(crate) stop: Arc<Stop>,
     /// Hosts at a time.
     pub(crate) forks: usize,
+    /// Whether a host that is connected is no result.
+    pub(crate) connects_only: bool,
 }
 
 /// What children need beside that.
@@ -149,7 +151,9 @@ impl Job<'_> {
         let rollout =
             Rollout { forks: self.forks, batch: common.batch, pause: common.pause, fail_on: common.fail_on };
         let done = |index: usize, outcome: Outcome, elapsed| {
-            self.report.result(index, &targets[index].name, &outcome, elapsed);
+            if !(self.connects_only && outcome.is_ok()) {
+                self.report.result(index, &targets[index].name, &outcome, elapsed);
+            }
             if self.report.broken() {
                 self.stop.stop(Reason::Interrupted);
             }
@@ -221,7 +225,6 @@ impl<'a> Hops<'a> {
         let hop = |name: &String| self.inventory.target(name, &self.settings);
         target.settings.via.iter().map(|name| hop(name).map_err(|e| Error::Usage(e.0))).collect()
     }
-
 }
 
 fn via(builder: ContextBuilder, hop: Option<&Context>) -> ContextBuilder {
@@ -285,7 +288,12 @@ impl<'a> Children<'a> {
     }
 
     /// Starts a child, and if another user is to be become, one for that first; both.
-    fn connect(&self, builder: ContextBuilder, target: &Target, timeout: Duration) -> Result<(Context, Option<Context>), Error> {
+    fn connect(
+        &self,
+        builder: ContextBuilder,
+        target: &Target,
+        timeout: Duration,
+    ) -> Result<(Context, Option<Context>), Error> {
         let hop = self.hop(target, timeout)?;
         let mut login_child = None;
         let context = match target.settings.become_transport() {

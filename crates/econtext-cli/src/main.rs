@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     if argv.get(1..) == Some(&["explain".into(), "config".into()]) {
-        return verbs::print(&config.explain());
+        return ExitCode::from(verbs::print(config.explain().as_bytes()));
     }
     let cli = match args::parse(&argv, &config) {
         Ok(cli) => cli,

@@ -1,16 +1,17 @@
 //! The verbs `completions` and `man`.
 
 use crate::args::Cli;
+use crate::verbs::print;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 /// Prints a script for a shell.
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<u8> {
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "econtext", &mut out);
-    show(&out)
+    Ok(print(&out))
 }
 
 /// Prints one page on all verbs.
@@ -39,7 +40,7 @@ pub(crate) fn page() -> anyhow::Result<u8> {
         }
     }
     out.extend_from_slice(STATUSES.as_bytes());
-    show(&out)
+    Ok(print(&out))
 }
 
 fn verb_name(man: &Man) -> String {
@@ -49,12 +50,6 @@ fn verb_name(man: &Man) -> String {
     let text = String::from_utf8_lossy(&name).into_owned();
     let title = text.lines().find(|line| line.starts_with(".TH")).unwrap_or_default().to_owned();
     title.split_whitespace().nth(1).unwrap_or_default().trim_matches('"').replace("econtext-", "")
-}
-
-fn show(text: &[u8]) -> anyhow::Result<u8> {
-    // A reader that has seen enough is no error.
-    let _ = io::stdout().write_all(text);
-    Ok(0)
 }
 
 const STATUSES: &str = ".SH \"EXIT STATUS\"

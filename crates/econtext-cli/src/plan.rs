@@ -1,11 +1,12 @@
 //! What a command line asks for, before anything is contacted: which hosts, how each is reached, with which passwords.
 
-use crate::args::{Choice, Common, Usage, command, without_rerun};
+use crate::args::{Choice, Common, Usage, command, same_command};
 use crate::job::{Hops, with_passwords};
 use crate::last::Last;
 use anyhow::{Context as _, anyhow};
 use econtext_fleet::{Inventory, Passwords, Selection, Settings, SpecError, Target, expand};
 use secrecy::SecretString;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -50,13 +51,13 @@ impl<'a> Plan<'a> {
                 "{word:?} stands where the hosts go: TARGETS come first, local: is this machine"
             )));
         }
-        let argv = without_rerun(argv, &command(true));
+        let argv = same_command(argv, &command(true));
         let last = Last::of(&argv);
         let selection = selection(&common.choice, specs);
         let targets = if common.rerun.is_empty() {
             selection.targets(&inventory, &settings)?
         } else {
-            let undone = last.hosts(&common.rerun)?;
+            let undone: HashSet<String> = last.hosts(&common.rerun)?.into_iter().collect();
             if undone.is_empty() {
                 return Err(Usage("--rerun: the last run left no such host".into()));
             }

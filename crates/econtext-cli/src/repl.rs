@@ -4,14 +4,17 @@ mod editor;
 
 use crate::calls::finder;
 use crate::console::complain;
-use crate::job::{Children, Outcome, exit_status, lock};
+use crate::descriptors;
+use crate::job::{Children, Job, Outcome, exit_status, lock};
 use crate::plan::Plan;
+use crate::report::Counts;
 use crate::run::{Run, log_level, takes_no_words};
 use econtext::{Call, Context, Error, Value};
 use econtext_fleet::{Reason, Target, expand, fold};
 use editor::{Editor, Read};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,26 +54,36 @@ pub(crate) fn run(plan: Plan<'_>) -> anyhow::Result<u8> {
     let finder = Arc::new(finder(plan.common, Some(Path::new(".")))?);
     let level = log_level(plan.common, true);
     let run = Run::start_repl(plan)?;
-    let job = run.job()?;
+    // Every connection stays.
+    let job = Job { connects_only: true, ..run.job_for(run.plan.targets.len())? };
     let mut children = Children::new(&job, finder, level, run.plan.hops())?;
     children.keep = true;
+    let editor = Editor::new();
     let mut repl = Repl { children, run: &run, seats: Vec::new(), next: 0, calls: Calls::default() };
-    repl.watch_signals()?;
+    repl.watch_signals(editor.is_terminal())?;
     repl.connect(run.plan.targets.clone());
     run.report.end_progress();
-    let outcomes = repl.read()?;
+    let outcomes = repl.read(editor.open()?)?;
     for seat in &repl.seats {
         if let Ok(child) = &seat.child {
             child.shutdown(Duration::from_secs(2));
         }
     }
-    Ok(exit_status(&outcomes))
+    run.report.end_rounds(Counts::of(&outcomes), run.started.elapsed());
+    if let Some(lost) = run.report.lost() {
+        run.report.note(&lost);
+        return Ok(1);
+    }
+    match run.signal.load(Ordering::Acquire) {
+        0 => Ok(exit_status(&outcomes)),
+        signal => Ok(u8::try_from(128 + signal).unwrap_or(1)),
+    }
 }
 
 impl Repl<'_> {
     /// Reads to the end; what came of it all if nobody typed it, for a script wants to know.
-    fn read(&mut self) -> anyhow::Result<Vec<Outcome>> {
-        let mut editor = Editor::new()?;
+    fn read(&mut self, editor: Editor) -> anyhow::Result<Vec<Outcome>> {
+        let mut editor = editor;
         let mut outcomes = Vec::new();
         if editor.is_terminal() {
             let up = self.up().count();
@@ -240,7 +253,17 @@ impl Repl<'_> {
             fresh.map(|name| plan.inventory.target(&name, &plan.settings)).collect::<Result<Vec<_>, _>>()
         });
         match targets {
-            Ok(targets) => self.connect(targets),
+            Ok(targets) => {
+                let all = self.seats.len() + targets.len();
+                match descriptors::provide(all) {
+                    Ok(room) if room >= all => {}
+                    _ => return self.run.report.note("no more files may be open here (ulimit -n)"),
+                }
+                if all > 1 {
+                    self.run.report.now_many();
+                }
+                self.connect(targets);
+            }
             Err(error) => self.run.report.note(&error.to_string()),
         }
     }
@@ -251,24 +274,25 @@ impl Repl<'_> {
         self.connect(down.into_iter().map(|seat| seat.target).collect());
     }
 
-    /// Ctrl-C interrupts the calls that run; a termination ends it all.
-    fn watch_signals(&self) -> anyhow::Result<()> {
+    /// Typed at a terminal, Ctrl-C interrupts the calls that run. Otherwise, and by a termination, all ends.
+    fn watch_signals(&self, is_terminal: bool) -> anyhow::Result<()> {
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let (calls, stop) = (self.calls.clone(), self.run.stop.clone());
+        let (calls, stop, seen) = (self.calls.clone(), self.run.stop.clone(), self.run.signal.clone());
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 let running = lock(&calls).clone();
-                if signal == SIGTERM {
+                if signal == SIGINT && is_terminal && !running.is_empty() {
+                    running.iter().for_each(|call| call.cancel());
+                    continue;
+                }
+                if seen.swap(signal, Ordering::AcqRel) == 0 {
+                    complain("stopping");
                     stop.stop(Reason::Interrupted);
-                    // Whoever reads the terminal does not look.
-                    std::process::exit(143);
+                    running.iter().for_each(|call| call.cancel());
+                    // What waits for input does not see it.
+                    std::thread::sleep(Duration::from_secs(3));
                 }
-                if running.is_empty() {
-                    complain("Ctrl-D or :quit ends");
-                }
-                for call in running {
-                    call.cancel();
-                }
+                std::process::exit(128 + signal);
             }
         });
         Ok(())

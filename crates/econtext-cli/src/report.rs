@@ -22,9 +22,7 @@ use std::time::Duration;
 /// Shows events of all hosts, from any thread.
 #[derive(Debug)]
 pub(crate) struct Report {
-    mode: Mode,
     quiet: bool,
-    many: bool,
     /// Whether a result of `None` is shown.
     show_none: bool,
     progress: Arc<Progress>,
@@ -33,6 +31,8 @@ pub(crate) struct Report {
 
 #[derive(Debug)]
 struct State {
+    mode: Mode,
+    many: bool,
     console: Console,
     /// The start of a character whose end has not come yet, by host and file descriptor.
     partial: HashMap<(usize, u8), Vec<u8>>,
@@ -79,6 +79,8 @@ impl Report {
     pub(crate) fn for_rounds(common: &Common, hosts: usize) -> std::io::Result<Self> {
         let mode = match common.mode() {
             Mode::Lines if hosts > 1 => Mode::Fold,
+            // There is no end at which a document would come.
+            Mode::Json => Mode::Jsonl,
             mode => mode,
         };
         Self::in_mode(mode, common, hosts, false)
@@ -90,13 +92,15 @@ impl Report {
         let progress = Progress::start(hosts, !common.quiet && mode != Mode::Raw, common.progress);
         let prefix = many && !common.no_prefix && mode != Mode::Raw;
         let state = State {
-            console: Console::new(prefix, common.color, progress.clone()),
+            mode,
+            many,
+            console: Console::new(prefix, many && mode != Mode::Raw, common.color, progress.clone()),
             partial: HashMap::new(),
             collected: Collected::default(),
             files: common.outdir.as_deref().map(Files::create).transpose()?,
             yielded: HashSet::new(),
         };
-        Ok(Report { mode, quiet: common.quiet, many, show_none, progress, state: Mutex::new(state) })
+        Ok(Report { quiet: common.quiet, show_none, progress, state: Mutex::new(state) })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -105,12 +109,20 @@ impl Report {
 
     /// Whether nobody reads stdout any more.
     pub(crate) fn broken(&self) -> bool {
-        self.lock().console.broken
+        self.lock().console.broken.is_some()
+    }
+
+    /// What of the output was lost, and why. A reader that has seen enough loses nothing.
+    pub(crate) fn lost(&self) -> Option<String> {
+        let state = self.lock();
+        let stdout = state.console.broken.as_ref().filter(|e| e.kind() != std::io::ErrorKind::BrokenPipe);
+        let files = state.files.as_ref().and_then(Files::error);
+        stdout.map(|e| format!("stdout: {e}")).or(files.map(|e| format!("--outdir: {e}")))
     }
 
     /// Whether results are for people, and not for programs.
     pub(crate) fn for_people(&self) -> bool {
-        !matches!(self.mode, Mode::Json | Mode::Jsonl | Mode::Table)
+        !matches!(self.lock().mode, Mode::Json | Mode::Jsonl | Mode::Table)
     }
 
     pub(crate) fn begun(&self, index: usize, host: &str) {
@@ -121,7 +133,7 @@ impl Report {
         self.progress.connected(index);
         let event = || Event::started(host, hello, connected);
         let mut state = self.lock();
-        match self.mode {
+        match state.mode {
             Mode::Jsonl => state.line(event()),
             Mode::Json => state.collected.started(index, host, hello, connected),
             _ => {}
@@ -133,7 +145,7 @@ impl Report {
         if let Some(files) = &mut state.files {
             files.output(host, fd, data);
         }
-        match self.mode {
+        match state.mode {
             Mode::Lines | Mode::Raw => state.console.output(index, host, fd, data),
             Mode::None => {}
             Mode::Fold | Mode::Diff | Mode::Table | Mode::Json => {
@@ -155,7 +167,7 @@ impl Report {
         let level = events::level(record.level);
         let text = format!("{level} {}: {}", record.logger, record.message);
         let mut state = self.lock();
-        match self.mode {
+        match state.mode {
             Mode::Lines | Mode::Raw => state.console.text(index, host, 2, &text),
             Mode::None => {}
             Mode::Fold | Mode::Diff | Mode::Table => {
@@ -173,7 +185,7 @@ impl Report {
         if let Some(files) = &mut state.files {
             files.output(host, 1, format!("{}\n", plain(item)).as_bytes());
         }
-        match self.mode {
+        match state.mode {
             Mode::Lines => state.console.text(index, host, 1, &plain(item)),
             Mode::Raw => state.raw(item),
             Mode::None => {}
@@ -188,7 +200,7 @@ impl Report {
         if let Some(files) = &mut state.files {
             files.result(host, &Event::result(host, outcome, elapsed));
         }
-        match self.mode {
+        match state.mode {
             Mode::Jsonl => {
                 for fd in [1, 2] {
                     if let Some(rest) = state.partial.remove(&(index, fd)) {
@@ -199,7 +211,7 @@ impl Report {
             }
             Mode::Json => state.collected.result(index, host, outcome, elapsed),
             Mode::Fold | Mode::Diff | Mode::Table => {
-                if let Some(text) = self.error_text(host, outcome) {
+                if let Some(text) = Self::error_text(state.many, host, outcome) {
                     state.collected.output(index, host, 2, format!("{text}\n").as_bytes());
                 }
                 state.collected.result(index, host, outcome, elapsed);
@@ -209,11 +221,11 @@ impl Report {
                 let show_none = self.show_none && !state.yielded.contains(&index);
                 match outcome {
                     Outcome::Value(Value::None) if !show_none => {}
-                    Outcome::Value(_) if self.mode == Mode::None => {}
-                    Outcome::Value(value) if self.mode == Mode::Raw => state.raw(value),
+                    Outcome::Value(_) if state.mode == Mode::None => {}
+                    Outcome::Value(value) if state.mode == Mode::Raw => state.raw(value),
                     Outcome::Value(value) => state.console.text(index, host, 1, &plain(value)),
                     outcome => {
-                        if let Some(text) = self.error_text(host, outcome) {
+                        if let Some(text) = Self::error_text(state.many, host, outcome) {
                             state.console.text(index, host, 2, &text);
                         }
                     }
@@ -223,12 +235,12 @@ impl Report {
     }
 
     /// What people are told of a failure, if there is anything to tell.
-    fn error_text(&self, host: &str, outcome: &Outcome) -> Option<String> {
+    fn error_text(many: bool, host: &str, outcome: &Outcome) -> Option<String> {
         match outcome {
             Outcome::Value(_) | Outcome::Exit(0) => None,
-            Outcome::Exit(status) => self.many.then(|| format!("exit status {status}")),
+            Outcome::Exit(status) => many.then(|| format!("exit status {status}")),
             Outcome::Signal(signal) => Some(format!("ended by signal {signal}")),
-            Outcome::Failed(error) => Some(describe(error, self.many, host)),
+            Outcome::Failed(error) => Some(describe(error, many, host)),
             Outcome::NotBegun(why) => Some(why.clone()),
         }
     }
@@ -236,12 +248,29 @@ impl Report {
     /// The end of a round.
     pub(crate) fn round(&self) {
         let mut state = self.lock();
-        let State { console, collected, .. } = &mut *state;
-        match self.mode {
+        let State { mode, console, collected, .. } = &mut *state;
+        match *mode {
             Mode::Fold => std::mem::take(collected).fold(console, false),
             Mode::Diff => std::mem::take(collected).diff(console, false),
             Mode::Table => std::mem::take(collected).table(console),
             _ => {}
+        }
+    }
+
+    /// There are more hosts than there were.
+    pub(crate) fn now_many(&self) {
+        let mut state = self.lock();
+        state.many = true;
+        if state.mode == Mode::Lines {
+            state.mode = Mode::Fold;
+        }
+    }
+
+    /// The end of rounds: what programs are told.
+    pub(crate) fn end_rounds(&self, counts: Counts, elapsed: Duration) {
+        let mut state = self.lock();
+        if state.mode == Mode::Jsonl {
+            state.line(Event::summary(counts, elapsed));
         }
     }
 
@@ -254,8 +283,8 @@ impl Report {
     pub(crate) fn summary(&self, counts: Counts, elapsed: Duration, again: Option<&str>) {
         self.progress.end();
         let mut state = self.lock();
-        let State { console, collected, .. } = &mut *state;
-        match self.mode {
+        let State { mode, console, collected, .. } = &mut *state;
+        match *mode {
             Mode::Fold => collected.fold(console, self.show_none),
             Mode::Diff => collected.diff(console, self.show_none),
             Mode::Table => collected.table(console),
@@ -263,11 +292,9 @@ impl Report {
             Mode::Jsonl => state.line(Event::summary(counts, elapsed)),
             Mode::Lines | Mode::Raw | Mode::None => {}
         }
-        let State { console, files: opened, .. } = &mut *state;
-        if let Some(error) = opened.as_ref().and_then(Files::error) {
-            console.write(2, format!("econtext: --outdir: {error}\n").as_bytes());
-        }
-        if self.many && !self.quiet {
+        let many = state.many;
+        let console = &mut state.console;
+        if many && !self.quiet {
             let mut text = console.styled(2, GOOD, &format!("{} ok", counts.ok));
             let bad = [
                 (counts.failed, "failed"),

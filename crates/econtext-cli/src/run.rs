@@ -19,8 +19,8 @@ pub(crate) struct Run<'a> {
     pub(crate) plan: Plan<'a>,
     pub(crate) report: Arc<Report>,
     pub(crate) stop: Arc<Stop>,
-    signal: Arc<AtomicI32>,
-    started: Instant,
+    pub(crate) signal: Arc<AtomicI32>,
+    pub(crate) started: Instant,
 }
 
 /// What the verbs differ in.
@@ -68,15 +68,20 @@ impl<'a> Run<'a> {
 
     /// What all hosts share.
     pub(crate) fn job(&self) -> anyhow::Result<Job<'_>> {
+        self.job_for(self.plan.common.forks.get().min(self.plan.targets.len()))
+    }
+
+    /// What all hosts share, of which `wanted` have a connection at a time.
+    pub(crate) fn job_for(&self, wanted: usize) -> anyhow::Result<Job<'_>> {
         let common = self.plan.common;
-        let wanted = common.forks.get().min(self.plan.targets.len());
         let forks = descriptors::provide(wanted).context("cannot ask how many files may be open")?;
         if forks < wanted {
             self.report.note(&format!(
                 "{forks} hosts at a time in place of {wanted}: no more files may be open here (ulimit -n)"
             ));
         }
-        Ok(Job { common, report: self.report.clone(), stop: self.stop.clone(), forks })
+        let forks = forks.min(common.forks.get());
+        Ok(Job { common, report: self.report.clone(), stop: self.stop.clone(), forks, connects_only: false })
     }
 
     /// Sums up; the exit status.
@@ -93,9 +98,16 @@ impl<'a> Run<'a> {
         if !plan.common.quiet {
             self.hint(outcomes);
         }
+        let lost = self.report.lost();
+        if let Some(lost) = &lost {
+            self.report.note(lost);
+        }
         let signal = self.signal.load(Ordering::Acquire);
         if signal != 0 {
             return u8::try_from(128 + signal).unwrap_or(1);
+        }
+        if lost.is_some() {
+            return 1;
         }
         match outcomes {
             [Outcome::Exit(status)] if plan.common.status => *status,
@@ -107,6 +119,8 @@ impl<'a> Run<'a> {
     /// Names hosts of the inventory that were probably meant.
     fn hint(&self, outcomes: &[Outcome]) {
         let unreachable = self.plan.targets.iter().zip(outcomes).filter(|(_, o)| o.class() == "unreachable");
+        // Looking for what was meant takes time; who has many such hosts knows it after a few.
+        let unreachable = unreachable.take(20);
         let meant =
             unreachable.filter_map(|(target, _)| Some((target, self.plan.inventory.closest(target.host())?)));
         for (target, meant) in meant.take(3) {

@@ -1,6 +1,7 @@
 //! From a command line to the verb that it names.
 
 use crate::args::{Cli, Exec, Hosts, Usage, Verb};
+use crate::console::complain;
 use crate::input::Inputs;
 use crate::plan::{Plan, inventory, selection};
 use crate::run::{Manner, Run, everywhere};
@@ -9,7 +10,6 @@ use econtext::{Foresight, PathFinder};
 use econtext_fleet::fold;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::process::ExitCode;
 
 /// Runs the command and says what the exit status is.
 pub(crate) fn run(cli: &Cli, argv: &[OsString]) -> anyhow::Result<u8> {
@@ -23,8 +23,7 @@ pub(crate) fn run(cli: &Cli, argv: &[OsString]) -> anyhow::Result<u8> {
     let plan = Plan::make(common, argv)?;
     if common.list_hosts {
         let names: String = plan.targets.iter().map(|target| format!("{}\n", target.name)).collect();
-        print(&names);
-        return Ok(0);
+        return Ok(print(names.as_bytes()));
     }
     let explained = cli.explain || common.dry_run;
     match &cli.verb {
@@ -70,20 +69,25 @@ fn show_hosts(wanted: &Hosts) -> anyhow::Result<u8> {
             .collect(),
         _ => names.iter().map(|name| format!("{name}\n")).collect(),
     };
-    print(&text);
-    Ok(if names.is_empty() { 2 } else { 0 })
+    let status = print(text.as_bytes());
+    Ok(if names.is_empty() { 2 } else { status })
 }
 
-/// Prints. A reader that has seen enough is no error.
-pub(crate) fn print(text: &str) -> ExitCode {
-    let _ = io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+/// Prints; the exit status. A reader that has seen enough is no error.
+pub(crate) fn print(text: &[u8]) -> u8 {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("stdout: {error}"));
+            1
+        }
+        _ => 0,
+    }
 }
 
 /// Shows what would happen.
 pub(crate) fn explain(plan: &Plan<'_>, foresight: &Foresight) -> anyhow::Result<u8> {
-    print(&crate::explain::text(&plan.targets, &plan.hops(), foresight)?);
-    Ok(0)
+    Ok(print(crate::explain::text(&plan.targets, &plan.hops(), foresight)?.as_bytes()))
 }
 
 fn run_command(exec: &Exec, plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {

@@ -274,6 +274,8 @@ fn a_rerun_needs_a_run_and_does_only_what_is_undone() {
     );
     let third = go(&["--rerun", "failed", "-f", "1", "--fail-on", "any"], "x");
     assert!(third.status == 2 && third.stderr.contains("no such host"), "{third:?}");
+    let listed = go(&["--rerun", "failed", "--list-hosts", "-f", "1", "--fail-on", "any"], "x");
+    assert!(listed.stderr.contains("no such host"), "what only looks is the same command: {listed:?}");
     let other = go(&["--rerun", "failed"], "another word is another command");
     assert!(other.stderr.contains("no earlier run"), "{other:?}");
     let kept: Vec<_> = fs::read_dir(state.path().join("econtext/last")).unwrap().collect();
@@ -357,4 +359,28 @@ fn twenty_hosts_behind_a_bastion_that_refuses_logins_all_connect() {
     let ran = run(args);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(Path::new(&config).exists());
+}
+
+#[test]
+fn children_of_hosts_that_are_done_are_gone_and_so_are_the_logins_they_became_another_from() {
+    // Eight at a time, each with a login and a child behind it, within a hundred files for sixty hosts.
+    let args = ["exec", "-q", "-b", "-f", "4", "local:n[1-60]", "--", "true"];
+    let ran: Ran = limited(100, 100, &args).output().unwrap().into();
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{ran:?}");
+}
+
+#[test]
+fn times_without_end_and_rates_of_nothing_are_no_trouble() {
+    let ran = run(["call", "-t", "1e19", "--pause", "1e19", "--deadline", "1e300", "local:", "os:getuid"]);
+    assert_eq!(ran.stdout, "0\n", "{ran:?}");
+    let ran = run(["call", "--connect-rate", "1e-19", "local:", "os:getuid"]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x").display().to_string();
+    fs::write(&path, format!("a\n^{path}\n")).unwrap();
+    let ran = run(["hosts", &format!("^{path}")]);
+    assert!(ran.status == 2 && ran.stderr.contains("within itself"), "{ran:?}");
+    // Waiting for a turn is not a host's time.
+    let ran = run(["ping", "--connect-rate", "4", "--timeout", "2", "local:n[1-12]"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
 }

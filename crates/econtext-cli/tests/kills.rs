@@ -63,14 +63,19 @@ fn a_thousand_kills_leave_no_process_no_zombie_and_no_descriptor() {
                         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                     }
                     // An answer or an error, and soon.
-                    for came in [first.wait_timeout(Duration::from_secs(20)).map(|r| r.map(drop)), second.wait_timeout(Duration::from_secs(20))] {
+                    for came in [
+                        first.wait_timeout(Duration::from_secs(20)).map(|r| r.map(drop)),
+                        second.wait_timeout(Duration::from_secs(20)),
+                    ] {
                         assert!(came.is_some(), "round {round}: a call hangs");
                     }
                 }
             });
         }
     });
-    processes::wait_until(Duration::from_secs(20), "no child is left", || processes::with_text(&mark).is_empty());
+    processes::wait_until(Duration::from_secs(20), "no child is left", || {
+        processes::with_text(&mark).is_empty()
+    });
     processes::wait_until(Duration::from_secs(20), "no zombie is left", || zombies() == 0);
     processes::wait_until(Duration::from_secs(20), "no descriptor is left", || descriptors() <= before);
 
@@ -83,7 +88,15 @@ fn a_thousand_kills_leave_no_process_no_zombie_and_no_descriptor() {
                     let code = "import subprocess, sys; subprocess.call(['sleep', '600', sys.argv[1]])";
                     let code = code.replace("'600', sys.argv[1]", "'600'");
                     let mut controller = econtext()
-                        .args(["run", "--python", &python, &format!("local:{mark}-{round}"), "-c", &code, &mark])
+                        .args([
+                            "run",
+                            "--python",
+                            &python,
+                            &format!("local:{mark}-{round}"),
+                            "-c",
+                            &code,
+                            &mark,
+                        ])
                         .env("KILLS_MARK", &mark)
                         .stdout(Stdio::null())
                         .stderr(Stdio::null())

@@ -435,3 +435,64 @@ fn the_configuration_is_below_the_environment_below_the_command_line() {
         assert!(ran.status == 2 && ran.stderr.contains(why), "{text} {ran:?}");
     }
 }
+
+#[test]
+fn output_that_is_lost_is_a_failure() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for args in [
+        &["call", "local:", "os:getpid"][..],
+        &["exec", "local:n[1-2]", "--json", "--", "echo", "hi"],
+        &["exec", "--json", "local:n[1-2]", "--", "echo", "hi"],
+        &["hosts", "n[1-3]"],
+        &["ping", "--dry-run", "local:"],
+        &["man"],
+    ] {
+        let ran: Ran = econtext().args(args).stdout(full()).output().unwrap().into();
+        assert!(ran.status == 1 && ran.stderr.contains("No space left"), "{args:?} {ran:?}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("local:n1.stdout")).unwrap();
+    let path = directory.path().display().to_string();
+    let ran = run(["exec", "--outdir", &path, "local:n[1-2]", "--", "true"]);
+    assert!(ran.status == 1 && ran.stderr.contains("--outdir: "), "{ran:?}");
+    // A slow reader gets all.
+    let line = format!(
+        "{} exec --raw local: -- head -c 300000 /dev/zero | (sleep 2; wc -c)",
+        env!("CARGO_BIN_EXE_econtext")
+    );
+    let count = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&count.stdout).trim(), "300000");
+}
+
+#[test]
+fn lines_of_several_hosts_are_whole_without_names_too() {
+    let ran = run(["exec", "-N", "local:n[1-3]", "--", "sh", "-c", "printf aaa; sleep .3; echo bbb"]);
+    assert_eq!(ran.stdout, "aaabbb\naaabbb\naaabbb\n", "{ran:?}");
+}
+
+#[test]
+fn a_record_of_logging_is_shown_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let code = "import logging\ndef f():\n    logging.getLogger('app').warning('disk low')\n    logging.getLogger('app').handle(logging.makeLogRecord({'levelno': 40, 'msg': 'odd', 'name': None, 'created': float('nan')}))\n";
+    fs::write(directory.path().join("warns.py"), code).unwrap();
+    let path = directory.path().display().to_string();
+    let ran = run(["call", "--path", &path, "local:", "warns:f"]);
+    assert_eq!(ran.stderr.matches("disk low").count(), 1, "{ran:?}");
+    let ran = run(["call", "--path", &path, "--jsonl", "local:", "warns:f"]);
+    assert_eq!(ran.events().iter().filter(|e| e["event"] == "log").count(), 2, "{ran:?}");
+    assert!(!ran.stderr.contains("disk low"), "{ran:?}");
+}
+
+#[test]
+fn keys_of_a_table_cannot_drive_a_terminal() {
+    let (_, text) =
+        on_terminal(&["run", "--output", "table", "local:n[1-2]", "-c", "{'a\\x1b]0;pwn\\x07': 1}"]).finish();
+    assert!(!text.contains("\x1b]0") && text.contains("a^[]0;pwn^G"), "{text:?}");
+    let code = "import sys, time\nout = getattr(sys.stdout, 'buffer', sys.stdout)\nout.write(b'x\\xc2'); out.flush(); time.sleep(.3); out.write(b'\\x9b31mred\\n'); out.flush()";
+    let mut command = econtext();
+    command.args(["run", "local:", "-c", code]).env("TERM", "xterm");
+    let terminal = Terminal::start(&command, 80, 24);
+    terminal.wait_for("31mred", 0);
+    let (_, text) = terminal.finish();
+    assert!(!text.contains('\u{9b}'), "{text:?}");
+}

@@ -133,3 +133,39 @@ fn on_a_terminal_there_are_completion_history_and_an_interrupt() {
     let (status, text) = terminal.finish();
     assert!(status.success(), "{text}");
 }
+
+#[test]
+fn an_interrupt_ends_a_script_and_what_has_not_run_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("input");
+    fs::write(&input, "import time\nprint('begun')\ntime.sleep(60)\nprint('SECOND')\n").unwrap();
+    let mut command = econtext();
+    command.args(["repl", "local:"]).stdin(fs::File::open(&input).unwrap());
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+    assert_eq!((child.wait().unwrap().code(), rest.as_str()), (Some(130), ""));
+}
+
+#[test]
+fn hosts_that_are_added_have_names_and_programs_get_events() {
+    let ran = run_with_input(["repl", "local:a"], b":add local:b,local:c\n7\n");
+    assert_eq!(ran.stdout, "local:a,local:b,local:c (3):\n  7\n", "{ran:?}");
+    let ran = run_with_input(["repl", "--json", "local:"], b"1+1\n");
+    assert_eq!(
+        (&ran.event("result")["value"], &ran.event("summary")["ok"]),
+        (&"2".into(), &1.into()),
+        "{ran:?}"
+    );
+    for python in pythons::some() {
+        let code = "raise ValueError(u'\u{e9}')\n";
+        let ran = run_with_input(["repl", "--python", &python.to_arg(), "local:"], code.as_bytes());
+        assert!(ran.stderr.contains("Traceback") && ran.stderr.contains("raise ValueError"), "{ran:?}");
+    }
+}

@@ -188,7 +188,8 @@ impl Inventory {
         let mut groups: Vec<(usize, String)> =
             self.groups_of(host).into_iter().map(|g| (self.depth(&g, &mut depths), g)).collect();
         groups.sort();
-        let names = || std::iter::once(ALL).chain(groups.iter().map(|(_, g)| g.as_str()).filter(|g| *g != ALL));
+        let names =
+            || std::iter::once(ALL).chain(groups.iter().map(|(_, g)| g.as_str()).filter(|g| *g != ALL));
         let mut merged = Vars::new();
         for group in names().filter_map(|name| self.groups.get(name)) {
             vars::merge(&mut merged, &group.vars);
@@ -450,7 +451,8 @@ user = 'dba'
         // Groups within groups by many ways are looked at once.
         let mut text = String::from("[g0]\nh\n");
         for i in 0..40 {
-            text += &format!("[a{i}:children]\ng{i}\n[b{i}:children]\ng{i}\n[g{}:children]\na{i}\nb{i}\n", i + 1);
+            text +=
+                &format!("[a{i}:children]\ng{i}\n[b{i}:children]\ng{i}\n[g{}:children]\na{i}\nb{i}\n", i + 1);
         }
         let inventory = Inventory::parse("h", &text).unwrap();
         assert_eq!(inventory.groups_of("h").len(), 121);
@@ -468,8 +470,10 @@ user = 'dba'
             let error = Inventory::parse(name, text).unwrap_err();
             assert!(!error.0.contains("hunter2"), "{error}");
         }
-        let inventory =
-            Inventory::parse("h", "a ansible_ssh_password=hunter2 ansible_ssh_private_key_passphrase=hunter2\n");
+        let inventory = Inventory::parse(
+            "h",
+            "a ansible_ssh_password=hunter2 ansible_ssh_private_key_passphrase=hunter2\n",
+        );
         assert!(inventory.unwrap().variables("a").is_empty());
     }
 

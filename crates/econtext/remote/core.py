@@ -622,7 +622,7 @@ class LogHandler(object):
             message = record.getMessage()
             if record.exc_info:
                 message += '\n' + self.exception.formatException(record.exc_info)
-            core.stream.send(FORWARD_LOG, (record.name, record.levelno, message, record.created))
+            core.stream.send(FORWARD_LOG, (text(record.name), int(record.levelno), text(message), float(record.created)))
         except Exception:
             self.handleError(record)
 

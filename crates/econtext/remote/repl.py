@@ -33,7 +33,8 @@ def run(source):
     count += 1
     name = '<console %d>' % count
     # Tracebacks and inspect find the text there.
-    linecache.cache[name] = len(source), None, source.splitlines(True), name
+    lines = source if core.PY3 else source.encode('utf-8')
+    linecache.cache[name] = len(source), None, lines.splitlines(True), name
     tree = compile(native(source), name, 'exec', ast.PyCF_ONLY_AST, True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, name, 'exec', 0, True), main.__dict__)

@@ -72,12 +72,8 @@ fn main() -> ExitCode {
 
 fn relay(args: &[String]) {
     let (direction, fault, position) = (args[0].as_str(), named(&args[1]), args[2].parse().unwrap());
-    let mut child = Command::new(&args[4])
-        .args(&args[5..])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(&args[4]).args(&args[5..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut up = Direction::new(if direction == "up" { fault } else { Fault::None }, position, true);
     let mut down = Direction::new(if direction == "down" { fault } else { Fault::None }, position, false);
@@ -251,13 +247,15 @@ fn session(case: &Case, python: &str, mark: &str, stats: &str) -> Came {
     let (fault, position) = (format!("{:?}", case.fault), case.position.to_string());
     let argv = [relay.as_str(), "relay", direction, &fault, &position, stats];
     let broker = Broker::new().unwrap();
+    // What is broken need not be waited for as long as what only takes time.
+    let slow = matches!(case.fault, Fault::None | Fault::Split | Fault::Delay | Fault::Reorder);
+    let timeout = Duration::from_millis(if slow { 15_000 } else { 900 });
     let go = || -> Result<(), Error> {
         let child = Context::builder(format!("{mark}-{direction}-{fault}-{position}"))
             .python(Python::Path(python.to_owned()))
             .finder(Arc::new(PathFinder::new().source("served", MODULE)))
-            .connect_timeout(Duration::from_secs(4))
+            .connect_timeout(timeout)
             .connect(&broker, Argv(argv.map(str::to_owned).to_vec()))?;
-        let timeout = Duration::from_secs(4);
         let call = |function: &str| child.prepare(function).timeout(timeout);
         let pid = call("os:getpid").start::<i64>();
         let echoes: Vec<_> =
@@ -337,7 +335,11 @@ fn every_fault_at_every_position() {
             });
         }
     });
-    println!("{} cases of faults in {:.0} s, none wrong, none hung:", cases.len(), started.elapsed().as_secs_f64());
+    println!(
+        "{} cases of faults in {:.0} s, none wrong, none hung:",
+        cases.len(),
+        started.elapsed().as_secs_f64()
+    );
     for ((fault, came), n) in outcomes.lock().unwrap().iter() {
         let came = match came {
             Came::Right => "right".to_owned(),

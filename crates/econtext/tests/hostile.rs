@@ -130,7 +130,11 @@ fn whatever_a_child_sends_is_bounded_and_hurts_nobody_else() {
             let kind = came.as_ref().err().map(econtext::Error::kind);
             assert!(case.allowed.contains(&kind), "{what}: {came:?}");
             if let Err(error) = &came {
-                assert!(error.to_string().len() < 10_000, "{what}: {} bytes of error", error.to_string().len());
+                assert!(
+                    error.to_string().len() < 10_000,
+                    "{what}: {} bytes of error",
+                    error.to_string().len()
+                );
                 assert!(error.host() == Some("hostile"), "{what}: the host is named");
             }
             assert!(started.elapsed() < Duration::from_secs(60), "{what}");
@@ -155,7 +159,8 @@ fn a_reply_that_is_a_bomb_is_refused_by_name() {
             .connect(&broker, Local)
             .unwrap();
         let _ = child.call::<Value>("hostile:doubled_reply", (200,)).wait();
-        let error = child.prepare("os:getpid").timeout(Duration::from_secs(10)).start::<Value>().wait().unwrap_err();
+        let error =
+            child.prepare("os:getpid").timeout(Duration::from_secs(10)).start::<Value>().wait().unwrap_err();
         assert!(!matches!(error.kind(), ErrorKind::Timeout), "{error}");
     }
 }
@@ -172,10 +177,15 @@ fn frames_that_are_no_pickles_or_name_classes_are_said_so() {
     let one = child("one");
     let error = one.call::<String>("hostile:not_a_pickle", ()).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-    assert_eq!(one.call::<i64>("os:getpid", ()).wait().unwrap_err().kind(), ErrorKind::Protocol, "it stays so");
+    assert_eq!(
+        one.call::<i64>("os:getpid", ()).wait().unwrap_err().kind(),
+        ErrorKind::Protocol,
+        "it stays so"
+    );
     // The first handle that the controller gives out is the call's own: its reply is a class that would run a command.
     let two = child("two");
-    let error = two.prepare("hostile:global_of").args(("x",)).timeout(Duration::from_secs(5)).start::<Value>().wait();
+    let error =
+        two.prepare("hostile:global_of").args(("x",)).timeout(Duration::from_secs(5)).start::<Value>().wait();
     let text = format!("{error:?}");
     assert!(text.contains("posix.system") || error.is_ok(), "{text}");
 }

@@ -23,9 +23,11 @@ fn memory() -> u64 {
 fn memory_and_descriptors_stay_flat() {
     let seconds = std::env::var("ECONTEXT_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
     let broker = Broker::new().unwrap();
-    let mut finder = PathFinder::new().source("work", "def numbers(n):\n    for i in range(n):\n        yield i\n");
+    let mut finder =
+        PathFinder::new().source("work", "def numbers(n):\n    for i in range(n):\n        yield i\n");
     for i in 0..20 {
-        finder = finder.source(&*format!("part{i}"), format!("VALUE = {i}\n\ndef get():\n    return VALUE\n"));
+        finder =
+            finder.source(&*format!("part{i}"), format!("VALUE = {i}\n\ndef get():\n    return VALUE\n"));
     }
     let finder = Arc::new(finder);
     let pythons = pythons::some();
@@ -43,7 +45,8 @@ fn memory_and_descriptors_stay_flat() {
         for worker in 0..4usize {
             let (connect, rounds) = (&connect, &rounds);
             scope.spawn(move || {
-                let mut children: Vec<Context> = (0..CHILDREN / 4 + 1).map(|i| connect(worker * 13 + i)).collect();
+                let mut children: Vec<Context> =
+                    (0..CHILDREN / 4 + 1).map(|i| connect(worker * 13 + i)).collect();
                 let mut round = 0;
                 while Instant::now() < until {
                     let which = round % children.len();

@@ -86,20 +86,25 @@ pub(super) fn gather_flags_of_call(argv: &mut Vec<OsString>, command: &clap::Com
     argv.extend(behind);
 }
 
-/// The command line without `--rerun`, and whether it had it: what makes two runs the same.
-pub(crate) fn without_rerun(argv: &[OsString], command: &clap::Command) -> Vec<OsString> {
-    let end = end_of_ours(argv, command).unwrap_or(argv.len());
+/// What makes two runs the same: the command line without `--rerun`, and without what only looks at it.
+pub(crate) fn same_command(argv: &[OsString], command: &clap::Command) -> Vec<OsString> {
+    let mut argv = argv.to_vec();
+    if argv.get(1).is_some_and(|word| word == "explain") {
+        argv.remove(1);
+    }
+    gather_flags_of_call(&mut argv, command);
+    let separator = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
+    let end = end_of_ours(&argv, command).unwrap_or(separator);
     let mut kept = Vec::new();
-    let mut at = 0;
-    while at < argv.len() {
-        if at < end && argv[at] == "--rerun" {
-            at += 2;
-            continue;
+    let mut words = argv.into_iter().enumerate();
+    while let Some((at, word)) = words.next() {
+        let text = word.to_string_lossy();
+        match &*text {
+            "--rerun" if at < end => drop(words.next()),
+            "--list-hosts" | "--dry-run" if at < end => {}
+            text if at < end && text.starts_with("--rerun=") => {}
+            _ => kept.push(word),
         }
-        if at >= end || !argv[at].to_string_lossy().starts_with("--rerun=") {
-            kept.push(argv[at].clone());
-        }
-        at += 1;
     }
     kept
 }

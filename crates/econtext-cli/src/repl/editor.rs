@@ -28,13 +28,25 @@ pub(super) enum Read {
 }
 
 pub(super) enum Editor {
-    Terminal { editor: Box<rustyline::Editor<Help, FileHistory>>, history: Option<PathBuf> },
+    /// Not opened yet: nothing was read.
+    Closed {
+        is_terminal: bool,
+    },
+    Terminal {
+        editor: Box<rustyline::Editor<Help, FileHistory>>,
+        history: Option<PathBuf>,
+    },
     File(VecDeque<String>),
 }
 
 impl Editor {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        if !io::stdin().is_terminal() {
+    pub(super) fn new() -> Self {
+        Editor::Closed { is_terminal: io::stdin().is_terminal() }
+    }
+
+    /// Begins to read.
+    pub(super) fn open(self) -> anyhow::Result<Self> {
+        if !self.is_terminal() {
             let mut text = String::new();
             io::stdin().read_to_string(&mut text)?;
             return Ok(Editor::File(text.lines().map(str::to_owned).collect()));
@@ -53,7 +65,7 @@ impl Editor {
     }
 
     pub(super) fn is_terminal(&self) -> bool {
-        matches!(self, Editor::Terminal { .. })
+        matches!(self, Editor::Terminal { .. } | Editor::Closed { is_terminal: true })
     }
 
     /// Reads a whole piece of code; `child` is who knows what is whole.
@@ -73,6 +85,7 @@ impl Editor {
                 }
                 Ok(read)
             }
+            Editor::Closed { .. } => Ok(Read::End),
             Editor::File(lines) => Ok(piece(lines, child.as_ref()).map_or(Read::End, Read::Text)),
         }
     }

@@ -9,7 +9,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use econtext::{Hello, LogRecord, Value};
 use econtext_fleet::fold;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 /// What hosts said, in their order.
@@ -110,6 +110,7 @@ impl Collected {
     /// A row a host: the keys of a dict are columns, and so is what was printed.
     pub(super) fn table(&self, console: &mut Console) {
         let mut columns: Vec<String> = vec!["host".into()];
+        let mut known: HashSet<String> = columns.iter().cloned().collect();
         let mut rows: Vec<HashMap<String, String>> = Vec::new();
         for host in self.0.values() {
             let cells = host.cells();
@@ -118,7 +119,8 @@ impl Collected {
             }
             let mut row = HashMap::from([("host".to_owned(), host.name.clone())]);
             for (column, cell) in cells {
-                if !columns.contains(&column) {
+                let column = String::from_utf8_lossy(&console.clean(1, column.as_bytes())).into_owned();
+                if known.insert(column.clone()) {
                     columns.push(column.clone());
                 }
                 let cell = String::from_utf8_lossy(&console.clean(1, cell.as_bytes())).into_owned();

@@ -47,7 +47,10 @@ impl Event {
             .text("level", level(record.level))
             .text("logger", &record.logger)
             .text("message", &record.message)
-            .number("time", format_args!("{:.3}", record.time))
+            .number(
+                "time",
+                if record.time.is_finite() { format!("{:.3}", record.time) } else { "null".to_owned() },
+            )
     }
 
     pub(super) fn item(host: &str, item: &Value) -> Self {

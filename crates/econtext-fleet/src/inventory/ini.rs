@@ -39,8 +39,7 @@ pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), String> 
                 inventory.add_child(parent, child);
             }
             Section::Vars(group) => {
-                let (name, value) =
-                    line.split_once('=').ok_or_else(|| at("no NAME=VALUE".to_owned()))?;
+                let (name, value) = line.split_once('=').ok_or_else(|| at("no NAME=VALUE".to_owned()))?;
                 let value = value.trim();
                 // The value is the rest of the line; quotes around all of it do not belong to it.
                 let words =
@@ -87,7 +86,8 @@ fn hosts(inventory: &mut Inventory, group: Option<&str>, line: &str) -> Result<(
     let variables = words.split_off(words.iter().position(|w| w.contains('=')).unwrap_or(words.len()));
     let mut vars = Vars::new();
     for word in variables {
-        let (name, value) = word.split_once('=').ok_or_else(|| format!("{first}: a word that is no NAME=VALUE"))?;
+        let (name, value) =
+            word.split_once('=').ok_or_else(|| format!("{first}: a word that is no NAME=VALUE"))?;
         vars.insert(name.to_owned(), Json::String(value.to_owned()));
     }
     // Several on a line, as in lists of other tools.

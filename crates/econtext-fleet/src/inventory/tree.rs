@@ -67,11 +67,14 @@ fn add(inventory: &mut Inventory, name: &str, group: Json) -> Result<(), String>
 
 /// A file: as a script would print it, or as YAML would have it.
 pub(super) fn json(inventory: &mut Inventory, text: &str) -> Result<(), String> {
-    let Json::Object(groups) = serde_json::from_str(text).map_err(|e: serde_json::Error| e.to_string())? else {
+    let Json::Object(groups) = serde_json::from_str(text).map_err(|e: serde_json::Error| e.to_string())?
+    else {
         return Err("no JSON object".to_owned());
     };
     let of_script = |group: &Json| match group {
-        Json::Object(parts) => ["hosts", "children"].iter().any(|p| parts.get(*p).is_some_and(Json::is_array)),
+        Json::Object(parts) => {
+            ["hosts", "children"].iter().any(|p| parts.get(*p).is_some_and(Json::is_array))
+        }
         other => other.is_array(),
     };
     if groups.contains_key("_meta") || groups.values().any(of_script) {
