@@ -3,8 +3,8 @@
 
 use econtext::{Broker, Context, ErrorKind, Event, Local, PathFinder, Python, Value};
 use econtext_testkit::{processes, pythons};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Ways to misuse the stream, which user code in a child can reach.
@@ -74,6 +74,13 @@ def questions(n):
     return 'sent'
 "#;
 
+/// Memory is of the whole process, so one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 struct Case {
     function: &'static str,
     argument: Value,
@@ -105,6 +112,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn whatever_a_child_sends_is_bounded_and_hurts_nobody_else() {
+    let _alone = alone();
     let broker = Broker::new().unwrap();
     let bystander = broker.local("bystander").unwrap();
     for python in pythons::some() {
@@ -151,6 +159,7 @@ fn whatever_a_child_sends_is_bounded_and_hurts_nobody_else() {
 
 #[test]
 fn a_reply_that_is_a_bomb_is_refused_by_name() {
+    let _alone = alone();
     let broker = Broker::new().unwrap();
     for python in pythons::some() {
         let child = Context::builder("hostile")
@@ -167,6 +176,7 @@ fn a_reply_that_is_a_bomb_is_refused_by_name() {
 
 #[test]
 fn frames_that_are_no_pickles_or_name_classes_are_said_so() {
+    let _alone = alone();
     let broker = Broker::new().unwrap();
     let child = |name: &str| {
         Context::builder(name)
