@@ -5,8 +5,17 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Python files under `remote/` that are sent on first use, beside the two that always are.
-const MODULES: [&str; 8] =
-    ["files.py", "process.py", "repl.py", "runner.py", "spawn.py", "spool.py", "stream.py", "transfer.py"];
+const MODULES: [&str; 9] = [
+    "bulk.py",
+    "files.py",
+    "process.py",
+    "repl.py",
+    "runner.py",
+    "spawn.py",
+    "spool.py",
+    "stream.py",
+    "transfer.py",
+];
 
 fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("no OUT_DIR"))?);

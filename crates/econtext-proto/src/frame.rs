@@ -2,7 +2,7 @@
 //!
 //! The layout is the seed's. The 64-bit counter is implicit: a frame that is dropped, repeated or moved fails its MAC.
 
-use crate::mac::{FrameMac, MAC_LEN, Secret, Sender};
+use crate::mac::{FrameMac, PartialMac, MAC_LEN, Secret, Sender};
 
 /// Bytes in front of a frame's data: MAC and length.
 pub const HEADER_LEN: usize = MAC_LEN + 4;
@@ -85,8 +85,13 @@ pub struct FrameDecoder {
     buffer: Vec<u8>,
     /// Start of what is not consumed yet.
     at: usize,
+    /// The MAC of a long frame that is coming, and how much of its data is in it: what was read is looked at while more comes.
+    partial: Option<(PartialMac, usize)>,
     error: Option<FrameError>,
 }
+
+/// Frames of this many bytes are worth looking at before they are whole.
+const LONG: usize = 1 << 18;
 
 impl FrameDecoder {
     /// The decoder for what `sender` sends, at its first frame. `limit` is in bytes of data.
@@ -96,7 +101,7 @@ impl FrameDecoder {
 
     pub(crate) fn from_counter(secret: &Secret, sender: Sender, limit: usize, counter: u64) -> Self {
         let mac = secret.direction(sender);
-        FrameDecoder { mac, counter, limit, buffer: Vec::new(), at: 0, error: None }
+        FrameDecoder { mac, counter, limit, buffer: Vec::new(), at: 0, partial: None, error: None }
     }
 
     /// Takes in what was read. Nothing more is buffered once an error was seen.
@@ -105,6 +110,10 @@ impl FrameDecoder {
             if self.at > 0 {
                 self.buffer.drain(..self.at);
                 self.at = 0;
+                // What a long frame took is not kept for ever.
+                if self.buffer.capacity() > 4 << 20 && self.buffer.len() < LONG {
+                    self.buffer.shrink_to(LONG);
+                }
             }
             self.buffer.extend_from_slice(bytes);
         }
@@ -130,11 +139,25 @@ impl FrameDecoder {
             return self.fail(error);
         }
         let Some(data) = ready.get(HEADER_LEN..HEADER_LEN + length) else {
+            if length >= LONG {
+                let data = &ready[HEADER_LEN..];
+                let (mac, done) =
+                    self.partial.get_or_insert_with(|| (self.mac.begin(self.counter, length), 0));
+                mac.update(&data[*done..]);
+                *done = data.len();
+            }
             // The length is not authenticated yet: reserve what is plausible, not what is claimed.
             self.buffer.reserve(length.min(1 << 20));
             return Ok(None);
         };
-        if !self.mac.verify(self.counter, data, &header[..MAC_LEN]) {
+        let good = match self.partial.take() {
+            Some((mut mac, done)) => {
+                mac.update(&data[done..]);
+                mac.verify(&header[..MAC_LEN])
+            }
+            None => self.mac.verify(self.counter, data, &header[..MAC_LEN]),
+        };
+        if !good {
             let error = self.bad_mac(ready);
             return self.fail(error);
         }

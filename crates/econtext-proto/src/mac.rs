@@ -66,11 +66,17 @@ pub(crate) struct FrameMac {
 
 impl FrameMac {
     fn over(&self, counter: u64, data: &[u8]) -> Hmac<Sha1> {
+        let mut mac = self.begin(counter, data.len());
+        mac.0.update(data);
+        mac.0
+    }
+
+    /// Begins the MAC of a frame of which not all is there.
+    pub(crate) fn begin(&self, counter: u64, length: usize) -> PartialMac {
         let mut mac = self.keyed.clone();
         mac.update(&counter.to_be_bytes());
-        mac.update(&(data.len() as u32).to_be_bytes());
-        mac.update(data);
-        mac
+        mac.update(&(length as u32).to_be_bytes());
+        PartialMac(mac)
     }
 
     pub(crate) fn sign(&self, counter: u64, data: &[u8]) -> [u8; MAC_LEN] {
@@ -80,6 +86,27 @@ impl FrameMac {
     /// Compares in constant time.
     pub(crate) fn verify(&self, counter: u64, data: &[u8], mac: &[u8]) -> bool {
         self.over(counter, data).verify_slice(mac).is_ok()
+    }
+}
+
+/// The MAC of a frame, as far as it has come.
+#[derive(Clone)]
+pub(crate) struct PartialMac(Hmac<Sha1>);
+
+impl PartialMac {
+    pub(crate) fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    /// Compares in constant time.
+    pub(crate) fn verify(self, mac: &[u8]) -> bool {
+        self.0.verify_slice(mac).is_ok()
+    }
+}
+
+impl std::fmt::Debug for PartialMac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PartialMac(..)")
     }
 }
 

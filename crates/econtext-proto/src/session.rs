@@ -2,7 +2,7 @@
 
 use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HEADER_LEN};
 use crate::mac::{Secret, Sender};
-use crate::message::{
+use crate::message::{LOAD, 
     CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE,
     HAVE, Handle, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
@@ -135,8 +135,13 @@ pub struct Session {
     calls: HashMap<Handle, Call>,
     receivers: HashSet<Handle>,
     events: VecDeque<Event>,
+    /// What the child is to run before a frame of megabytes comes.
+    before_long: Option<ModuleRecord>,
     error: Option<SessionError>,
 }
+
+/// Frames of this many bytes are long.
+const LONG: usize = 1 << 20;
 
 impl Session {
     /// A session whose first output is `payload`. `core` is the part of it that is the same for every child.
@@ -154,6 +159,7 @@ impl Session {
             calls: HashMap::new(),
             receivers: HashSet::new(),
             events: VecDeque::new(),
+            before_long: None,
             error: None,
         }
     }
@@ -276,8 +282,20 @@ impl Session {
         if data.len() > self.limits.frame {
             return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
         }
+        if data.len() > LONG
+            && let Some(module) = self.before_long.take()
+        {
+            self.push_modules([&module], &[])?;
+            self.send(LOAD, &Value::from(module.name.as_str()))?;
+        }
         let header = self.encoder.header(&data);
         self.queued += HEADER_LEN + data.len();
+        if data.len() >= 65536 {
+            // What is large is not copied again.
+            self.out.push_back(Chunk { bytes: header.to_vec(), large: VecDeque::new() });
+            self.out.push_back(Chunk { bytes: data, large: large.into() });
+            return Ok(());
+        }
         let mut chunk = match self.out.pop_back() {
             Some(last) if last.bytes.len() + data.len() < 65536 => last,
             other => {
@@ -291,6 +309,11 @@ impl Session {
         chunk.bytes.extend_from_slice(&data);
         self.out.push_back(chunk);
         Ok(())
+    }
+
+    /// Names a module of ours that the child is to run before the first frame of more than a mebibyte.
+    pub fn load_before_long_frames(&mut self, module: ModuleRecord) {
+        self.before_long = Some(module);
     }
 
     /// Makes a receiver: messages to it become [`Event::Message`]s until it is removed or closed by the child.

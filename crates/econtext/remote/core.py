@@ -275,9 +275,26 @@ class Stream(object):
         self.interrupted = False
         self.handlers = {}
 
+    def hurry(self):
+        """Megabytes are worth OpenSSL, whose SHA-1 is up to seven times as fast, where it is there and allowed.
+
+        Python 2 has one lock for all imports; who holds it may be waiting for what the other thread reads.
+        """
+        if PY3 or thread.get_ident() == core.main_thread:
+            self.hurry = lambda: None
+            core.importer.records['_hashlib'] = None  # a question could not be answered while this thread is the reader
+            try:
+                from _hashlib import openssl_sha1
+                self.send_mac.use(openssl_sha1)
+                self.receive_mac.use(openssl_sha1)
+            except (ImportError, ValueError):
+                pass
+
     def send(self, handle, value):
         """Sends one message. Raises what dumps() raises; then nothing was sent."""
         data = dumps((handle, value))
+        if len(data) > 1 << 20:
+            self.hurry()
         if len(data) > self.limit:
             raise ValueError('%d bytes are over the limit of %d for one message' % (len(data), self.limit))
         if os.getpid() != self.pid:
@@ -323,6 +340,8 @@ class Stream(object):
                 end(9, 'frame of %d bytes' % length)
             if stop > size:
                 self.need = stop - at
+                if length > 1 << 20:
+                    self.hurry()
                 break
             data = chunk[at + 24:stop]
             if not same(self.receive_mac.digest(struct.pack('>QL', self.received, length), data), chunk[at:at + 20]):

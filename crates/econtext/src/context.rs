@@ -10,6 +10,7 @@ use crate::foresight::Start;
 use crate::link::{CallSlot, Event, EventCallback, Link};
 use crate::payload::{Python, command_line, core_range, payload};
 use crate::process::Process;
+use crate::remote;
 use crate::transport::{Launch, Local, Transport};
 use econtext_proto::{
     Bootstrap, CallSpec, Handle, Hello, Limits, Secret, Session, Value, from_value, to_value,
@@ -136,7 +137,10 @@ impl ContextBuilder {
         let secret = Secret::new(random);
         let payload = payload(log_level, &name, &secret, limits.frame);
         let bootstrap = Bootstrap::new(&secret, limits.frame);
-        let session = Session::new(&secret, limits, payload.to_vec(), core_range());
+        let mut session = Session::new(&secret, limits, payload.to_vec(), core_range());
+        if let Some(bulk) = remote::find(remote::BULK) {
+            session.load_before_long_frames(bulk);
+        }
         let mut launch = transport.launch(&command_line(&python, &name));
         tracing::debug!(target: "econtext", context = name, argv = ?launch.argv, "starting");
         let shared = broker.shared().clone();

@@ -12,10 +12,14 @@ pub(crate) const FILES: &str = "econtext.files";
 /// Processes beside the child, with handlers of their own.
 pub(crate) const PROCESS: &str = "econtext.process";
 
+/// Reads frames of megabytes.
+pub(crate) const BULK: &str = "econtext.bulk";
+
 /// Sends what generators yield.
 pub(crate) const STREAM: &str = "econtext.stream";
 
-const MODULES: [(&str, &str, &[u8]); 9] = [
+const MODULES: [(&str, &str, &[u8]); 10] = [
+    (BULK, "econtext/bulk.py", include_bytes!(concat!(env!("OUT_DIR"), "/bulk.z"))),
     ("econtext.transfer", "econtext/transfer.py", include_bytes!(concat!(env!("OUT_DIR"), "/transfer.z"))),
     (PROCESS, "econtext/process.py", include_bytes!(concat!(env!("OUT_DIR"), "/process.z"))),
     ("econtext.core", "econtext/core.py", include_bytes!(concat!(env!("OUT_DIR"), "/core.z"))),
