@@ -8,7 +8,7 @@ use crate::message::{LOAD,
 };
 use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_marked};
 use crate::value::Value;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,8 @@ pub struct Session {
     sent: u64,
     next_handle: i64,
     calls: HashMap<Handle, Call>,
+    /// Those of which something is due, by time.
+    due: BTreeSet<(Instant, i64)>,
     receivers: HashSet<Handle>,
     events: VecDeque<Event>,
     /// What the child is to run before a frame of megabytes comes.
@@ -157,6 +159,7 @@ impl Session {
             sent: 0,
             next_handle: FIRST_HANDLE.0,
             calls: HashMap::new(),
+            due: BTreeSet::new(),
             receivers: HashSet::new(),
             events: VecDeque::new(),
             before_long: None,
@@ -204,19 +207,20 @@ impl Session {
     /// Tells the time: deadlines that passed cancel their calls.
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut over = Vec::new();
-        for (&handle, call) in &mut self.calls {
-            match call {
-                Call::Running { deadline: Some(deadline), grace } if *deadline <= now => {
-                    let grace = *grace;
-                    *call = Call::Cancelled { give_up: now + grace + Duration::from_secs(2) };
+        while let Some(&(at, handle)) = self.due.first().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, handle));
+            let handle = Handle(handle);
+            match self.calls.get_mut(&handle) {
+                Some(call @ Call::Running { .. }) => {
+                    let Call::Running { grace, .. } = *call else { continue };
+                    let give_up = now + grace + Duration::from_secs(2);
+                    *call = Call::Cancelled { give_up };
+                    self.due.insert((give_up, handle.0));
                     over.push((handle, grace));
                     self.events.push_back(Event::Finished(handle, Outcome::TimedOut));
                 }
-                Call::Cancelled { give_up } if *give_up <= now => {
-                    *give_up = now + Duration::from_secs(3600);
-                    self.events.push_back(Event::Unresponsive(handle));
-                }
-                _ => {}
+                Some(Call::Cancelled { .. }) => self.events.push_back(Event::Unresponsive(handle)),
+                None => {}
             }
         }
         for (handle, grace) in over {
@@ -234,6 +238,7 @@ impl Session {
         let handle = self.allocate();
         let (deadline, grace) = (spec.deadline, spec.grace);
         self.send(CALL_FUNCTION, &spec.into_payload(handle))?;
+        self.due.extend(deadline.map(|at| (at, handle.0)));
         self.calls.insert(handle, Call::Running { deadline, grace });
         Ok(handle)
     }
@@ -241,7 +246,10 @@ impl Session {
     /// Stops a call: it ends as timed out at once, and the child interrupts it.
     pub fn cancel(&mut self, handle: Handle, now: Instant) {
         if let Some(Call::Running { deadline, .. }) = self.calls.get_mut(&handle) {
-            *deadline = Some(now);
+            if let Some(at) = deadline.replace(now) {
+                self.due.remove(&(at, handle.0));
+            }
+            self.due.insert((now, handle.0));
             self.handle_timeout(now);
         }
     }
@@ -383,11 +391,7 @@ impl Session {
 
     /// When [`handle_timeout`](Session::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = |call: &Call| match call {
-            Call::Running { deadline, .. } => *deadline,
-            Call::Cancelled { give_up } => Some(*give_up),
-        };
-        self.calls.values().filter_map(due).min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     // -- views
@@ -422,6 +426,13 @@ impl Session {
         let value = pickle.value(payload, &self.allowed);
         let malformed = SessionError::Malformed(handle.0);
         if let Some(call) = self.calls.remove(&handle) {
+            let at = match &call {
+                Call::Running { deadline, .. } => *deadline,
+                Call::Cancelled { give_up } => Some(*give_up),
+            };
+            if let Some(at) = at {
+                self.due.remove(&(at, handle.0));
+            }
             if matches!(call, Call::Running { .. }) {
                 let outcome = match value {
                     Ok(Value::CallError(error)) => Outcome::Raised(error),

@@ -162,7 +162,7 @@ impl Shared {
         match end {
             LinkEnd::Gone => drop(self.lock_links().try_remove(index)),
             LinkEnd::WakeAt(at) => timers.push(Reverse((at, index))),
-            LinkEnd::Alive => {}
+            LinkEnd::Alive | LinkEnd::Trickling => {}
         }
     }
 
@@ -206,6 +206,7 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
                 return;
             }
         }
+        let mut trickling = false;
         for event in &events {
             if event.token() == WAKER {
                 continue;
@@ -224,7 +225,15 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
                 1 => link.on_stderr(&mut buffer),
                 _ => link.on_terminal(&mut buffer, shared),
             };
+            trickling |= matches!(end, LinkEnd::Trickling);
             shared.settle(end, index, &mut timers);
+        }
+        if trickling {
+            // Waking up for each answer, and somebody else with each, costs more than the answer.
+            std::thread::sleep(PAUSE);
         }
     }
 }
+
+/// A moment in which answers to pipelined calls gather: less than a round trip takes.
+const PAUSE: Duration = Duration::from_micros(20);

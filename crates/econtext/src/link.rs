@@ -55,6 +55,15 @@ pub(crate) type CallSlot = Slot<Result<Value, Error>>;
 
 /// Bytes of stderr that are kept for errors.
 const STDERR_TAIL: usize = 16 << 10;
+/// Calls under way, beyond which further ones are written together.
+const MANY_CALLS: usize = 4;
+
+/// Calls under way, of which answers are read together.
+const TRICKLE: usize = 16;
+
+/// Bytes that wait to be written together.
+const DEFERRED: usize = 32 << 10;
+
 /// How long a child whose stream was closed may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a line that ends like a prompt may stand before it is taken for one.
@@ -65,6 +74,8 @@ const READS_IN_A_ROW: usize = 16;
 /// What the broker is to do with a link next.
 pub(crate) enum LinkEnd {
     Alive,
+    /// Answers trickle in to many calls: a moment later there will be several.
+    Trickling,
     WakeAt(Instant),
     Gone,
 }
@@ -90,6 +101,8 @@ struct State {
     callbacks: HashMap<Handle, HandleCallback>,
     /// When a shutdown was asked for, the time at which patience ends.
     closing: Option<Instant>,
+    /// Whether the broker will write what is queued.
+    deferred: bool,
     served: Served,
     kept: Kept,
 }
@@ -175,6 +188,7 @@ impl Link {
                 calls: HashMap::new(),
                 callbacks: HashMap::new(),
                 closing: None,
+                deferred: false,
                 served: Served::default(),
                 kept: Kept::default(),
             }),
@@ -237,8 +251,11 @@ impl Link {
         }
         let handle = state.session.call(spec).map_err(|e| self.unsendable(&e))?;
         state.calls.insert(handle, Running { slot: slot.clone(), started: Instant::now(), cancelled: false });
-        state.flush();
+        let wake = state.flush_or_defer();
         drop(state);
+        if wake {
+            shared.wake_at(Instant::now(), self.index());
+        }
         if let Some(deadline) = deadline {
             shared.wake_at(deadline, self.index());
         }
@@ -369,6 +386,7 @@ impl Link {
             let full = self.read_once(&mut state, buffer, &mut actions);
             state.flush();
             let ending = matches!(state.phase, Phase::Ending { .. });
+            let trickling = state.calls.len() > TRICKLE && actions.len() < TRICKLE;
             drop(state);
             self.act(actions, shared);
             if ending {
@@ -376,7 +394,7 @@ impl Link {
             }
             // What is closed is read to its end.
             if full.is_none() || full == Some(false) && !closed {
-                return LinkEnd::Alive;
+                return if trickling { LinkEnd::Trickling } else { LinkEnd::Alive };
             }
         }
         // Edge-triggered: what is left would not be announced again.
@@ -786,8 +804,20 @@ impl State {
         }
     }
 
+    /// Writes, or has the broker write this with what follows: where many calls are under way, each need not be a write of its
+    /// own. Whether the broker is to be woken.
+    fn flush_or_defer(&mut self) -> bool {
+        let many = self.calls.len() > MANY_CALLS && self.session.queued_bytes() < DEFERRED;
+        if !many || !matches!(self.phase, Phase::Up { .. }) {
+            self.flush();
+            return false;
+        }
+        !std::mem::replace(&mut self.deferred, true)
+    }
+
     /// Writes what there is room for.
     fn flush(&mut self) {
+        self.deferred = false;
         if let Phase::Starting { carrier, .. } | Phase::Up { carrier } = &self.phase {
             carrier.flush(&mut self.session);
         }
