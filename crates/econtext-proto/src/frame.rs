@@ -2,7 +2,7 @@
 //!
 //! The layout is the seed's. The 64-bit counter is implicit: a frame that is dropped, repeated or moved fails its MAC.
 
-use crate::mac::{FrameMac, PartialMac, MAC_LEN, Secret, Sender};
+use crate::mac::{FrameMac, MAC_LEN, PartialMac, Secret, Sender};
 
 /// Bytes in front of a frame's data: MAC and length.
 pub const HEADER_LEN: usize = MAC_LEN + 4;

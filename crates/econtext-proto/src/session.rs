@@ -2,9 +2,9 @@
 
 use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HEADER_LEN};
 use crate::mac::{Secret, Sender};
-use crate::message::{LOAD, 
+use crate::message::{
     CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE,
-    HAVE, Handle, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
+    HAVE, Handle, LOAD, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
 use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_marked};
 use crate::value::Value;
