@@ -26,8 +26,7 @@ fn memory_and_descriptors_stay_flat() {
     let mut finder =
         PathFinder::new().source("work", "def numbers(n):\n    for i in range(n):\n        yield i\n");
     for i in 0..20 {
-        finder =
-            finder.source(&*format!("part{i}"), format!("VALUE = {i}\n\ndef get():\n    return VALUE\n"));
+        finder = finder.source(&format!("part{i}"), format!("VALUE = {i}\n\ndef get():\n    return VALUE\n"));
     }
     let finder = Arc::new(finder);
     let pythons = pythons::some();
