@@ -11,7 +11,7 @@ fuzz_target!(|source: &[u8]| {
     let _ = reachable(source, "main");
     let small = minimize(source);
     assert!(small.len() <= source.len().max(1) + 1);
-    let lines = |text: &[u8]| text.iter().filter(|b| **b == b'\n').count();
+    let lines = |text: &[u8]| text.iter().filter(|b| matches!(**b, b'\n' | b'\r')).count();
     assert!(lines(&small) <= lines(source));
     // What is no Python may be read otherwise when it is shorter; it is not to grow again.
     assert!(minimize(&small).len() <= small.len() + 1);
