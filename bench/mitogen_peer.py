@@ -10,7 +10,7 @@ import mitogen.parent
 import mitogen.utils
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import target
+import bench_target as target
 from common import cpu, resident
 
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Python files under `remote/` that are sent on first use, beside the two that always are.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
+    "back.py",
     "bulk.py",
     "files.py",
     "process.py",

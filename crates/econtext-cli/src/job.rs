@@ -3,7 +3,7 @@
 use crate::args::Common;
 use crate::report::Report;
 use crate::surroundings::Surroundings;
-use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, ModuleFinder, Value};
+use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, Listener, ModuleFinder, Value};
 use econtext_fleet::{
     Gates, Handshake, Inventory, Passwords, Reason, Retry, Rollout, Settings, Stop, Target,
     is_refused_handshake,
@@ -97,6 +97,7 @@ pub(crate) struct Children<'a> {
     /// Whether children live on when the work is done.
     pub(crate) keep: bool,
     gates: Gates,
+    listener: Option<Listener>,
     broker: Broker,
 }
 
@@ -227,6 +228,18 @@ impl<'a> Hops<'a> {
     }
 }
 
+/// Listens for children that connect back: to an address and port, to an address, or to where their ssh came from.
+fn listen(address: &str) -> Result<Listener, Error> {
+    let (name, port) = match address.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => (name, port),
+        _ => (address, "0"),
+    };
+    let names: Vec<&str> = if name.is_empty() { Vec::new() } else { vec![name.trim_matches(['[', ']'])] };
+    // Both families where there are both.
+    Listener::bind(&format!("[::]:{port}"), &names)
+        .or_else(|_| Listener::bind(&format!("0.0.0.0:{port}"), &names))
+}
+
 fn via(builder: ContextBuilder, hop: Option<&Context>) -> ContextBuilder {
     match hop {
         Some(hop) => builder.via(hop),
@@ -249,6 +262,7 @@ impl<'a> Children<'a> {
             hops,
             keep: false,
             gates: Gates::new(job.common.connect_rate),
+            listener: job.common.connect_back.as_deref().map(listen).transpose()?,
             broker: Broker::new()?,
         })
     }
@@ -345,6 +359,10 @@ impl<'a> Children<'a> {
         };
         let builder = self.builder(target, timeout);
         let builder = builder.finder(self.finder.clone()).log_level(self.log_level).on_event(on_event);
+        let builder = match &self.listener {
+            Some(listener) => builder.connect_back(listener),
+            None => builder,
+        };
         // What will be files there need not go ahead as modules.
         if self.job.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder }
     }

@@ -4,9 +4,9 @@
 mod common;
 
 use common::{Ran, econtext, run};
-use econtext_testkit::pythons;
 use econtext_testkit::sshd::{Sshd, User, free_port};
 use econtext_testkit::terminal::Terminal;
+use econtext_testkit::{processes, pythons};
 use std::fs;
 
 fn call(options: &[String], target: &str, more: &[&str]) -> Ran {
@@ -183,4 +183,44 @@ fn passwords_are_asked_for_on_the_terminal_and_not_shown() {
         assert!(status != 0 || text.contains("\r\n0\r\n"), "{text}");
     }
     fs::remove_file(rule).unwrap();
+}
+
+#[test]
+fn a_child_that_connects_back_needs_no_ssh_any_more() {
+    let Some(sshd) = Sshd::start() else { return };
+    // How many ssh clients of this port there are after a while, and whether all still works.
+    let code = format!(
+        "import glob, time\ntime.sleep(1.5)\nlines = []\nfor path in glob.glob('/proc/[0-9]*/cmdline'):\n    \
+         try:\n        lines.append(open(path).read().split('\\0'))\n    except EnvironmentError:\n        pass\n\
+         len([l for l in lines if l[0].endswith('ssh') and '{}' in l])",
+        sshd.port
+    );
+    let go = |flags: &[&str]| {
+        let mut args: Vec<String> = vec!["run".into(), "--jsonl".into()];
+        args.extend(flags.iter().map(|f| (*f).to_owned()));
+        args.extend(sshd.key_options());
+        args.extend(["root@127.0.0.1".into(), "-c".into(), code.clone()]);
+        run(args)
+    };
+    assert_eq!(go(&[]).event("result")["value"], 1, "without, its ssh is there");
+    let back = go(&["--connect-back"]);
+    assert_eq!((back.status, &back.event("result")["value"]), (0, &0.into()), "{back:?}");
+    // Nobody is left when the controller is killed.
+    let mark = format!("back{}", std::process::id());
+    let code = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '600']); time.sleep(1.5); print('up'); sys.stdout.flush(); time.sleep(600)";
+    let mut command = econtext();
+    command.args(["run", "--connect-back", "--env", &format!("MARK={mark}")]).args(sshd.key_options());
+    command.args(["root@127.0.0.1", "-c", code, &mark]).stdout(std::process::Stdio::piped());
+    let mut controller = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(controller.stdout.as_mut().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "up\n");
+    controller.kill().unwrap();
+    controller.wait().unwrap();
+    processes::wait_until(std::time::Duration::from_secs(10), "no process is left", || {
+        processes::with_text(&mark).is_empty()
+    });
+    let nowhere = go(&["--connect-back=192.0.2.1:0"]);
+    assert_eq!((nowhere.status, &nowhere.event("result")["value"]), (0, &1.into()), "{nowhere:?}");
 }

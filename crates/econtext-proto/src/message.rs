@@ -30,6 +30,8 @@ pub const GET_FILE: Handle = Handle(107);
 pub const GET_TREE: Handle = Handle(108);
 /// Controller: the name of a top-level module that was pushed although the target has it too.
 pub const HAVE: Handle = Handle(109);
+/// Connecting back: the offer for the child; `None`, from each side, as the last on the old stream.
+pub const BACK: Handle = Handle(113);
 /// Child: the name of a module of ours with handlers of its own, which was pushed: it is run at once.
 pub const LOAD: Handle = Handle(110);
 /// Child: (handle, options): starts a process, whose messages go both ways on the handle. See `process.py`.

@@ -3,8 +3,8 @@
 use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HEADER_LEN};
 use crate::mac::{Secret, Sender};
 use crate::message::{
-    CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE,
-    HAVE, Handle, LOAD, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
+    BACK, CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE,
+    GET_TREE, HAVE, Handle, LOAD, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
 use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_marked};
 use crate::value::Value;
@@ -89,6 +89,8 @@ pub enum Event {
     },
     /// The child has this top-level module by itself, although it was sent one: no more of it is needed.
     ModulePresent(String),
+    /// The child has moved to the connection of its own: this was the last on the old stream; or why it has not.
+    MovedBack(Option<String>),
     /// A log record.
     Log(LogRecord),
     /// Output on file descriptor 1 or 2.
@@ -461,6 +463,11 @@ impl Session {
                     reply_to: Handle(*reply_to),
                     name: name.as_str().ok_or(malformed)?.to_owned(),
                 },
+                _ => return Err(malformed),
+            },
+            BACK => match value.as_ref().map(|v| (v, v.as_str())) {
+                Ok((Value::None, _)) => Event::MovedBack(None),
+                Ok((_, Some(reason))) => Event::MovedBack(Some(reason.to_owned())),
                 _ => return Err(malformed),
             },
             HAVE => match value.as_ref().map(Value::as_str) {

@@ -9,6 +9,7 @@ use crate::sync::lock;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fd::AsRawFd as _;
+use rustix::fd::OwnedFd;
 use slab::Slab;
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -143,6 +144,13 @@ impl Shared {
             self.lock_links().remove(index);
         }
         result
+    }
+
+    /// A link's stream is on another file from now on.
+    pub(crate) fn change(&self, old: &OwnedFd, new: &OwnedFd, index: usize) -> io::Result<()> {
+        let _ = self.registry.deregister(&mut SourceFd(&old.as_raw_fd()));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut SourceFd(&new.as_raw_fd()), Token(index * 3), interest)
     }
 
     /// Makes the broker look at a link's timers at `at`.

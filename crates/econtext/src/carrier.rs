@@ -32,11 +32,16 @@ impl Carrier {
         }
     }
 
-    /// Writes what there is room for. An error shows up on the reading side too.
-    pub(crate) fn flush(&self, session: &mut Session) {
+    /// Writes what there is room for, until so many bytes in all are. An error shows up on the reading side too.
+    pub(crate) fn flush(&self, session: &mut Session, until: u64) {
         loop {
+            let left = usize::try_from(until.saturating_sub(session.sent_bytes())).unwrap_or(usize::MAX);
             let written = match self {
                 Carrier::Local(process) => match session.transmit() {
+                    bytes if bytes.len() > left => match &bytes[..left] {
+                        [] => None,
+                        bytes => retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)).ok(),
+                    },
                     [] => None,
                     bytes => retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)).ok(),
                 },

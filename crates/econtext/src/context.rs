@@ -1,5 +1,6 @@
 //! The controller's handle on one child.
 
+use crate::back::Listener;
 use crate::broker::{Broker, Shared, is_broker_thread};
 use crate::carrier::{Carrier, Relay};
 use crate::channel::Channel;
@@ -47,6 +48,7 @@ pub struct ContextBuilder {
     connect_timeout: Duration,
     push_budget: usize,
     via: Option<Context>,
+    back: Option<Listener>,
 }
 
 impl ContextBuilder {
@@ -106,6 +108,13 @@ impl ContextBuilder {
         self
     }
 
+    /// Once it is up, the child may connect back to the listener, over TLS; the ssh that it began on then ends. Where it
+    /// cannot reach the listener, and behind a hop, all stays as it is.
+    pub fn connect_back(mut self, listener: &Listener) -> Self {
+        self.back = Some(listener.clone());
+        self
+    }
+
     /// How long it may take until the child is up. Default 60 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -128,6 +137,7 @@ impl ContextBuilder {
             connect_timeout,
             push_budget,
             via,
+            back,
         } = self;
         let failed =
             |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
@@ -175,6 +185,9 @@ impl ContextBuilder {
                 link.on_relay(ProcessEvent::Ended(Err(error.clone())), &shared);
                 link.error_on_hop(&hop, &error, true, String::new())
             })?;
+        }
+        if let Some(listener) = back.filter(|_| link.process_id().is_some()) {
+            link.offer_back(&listener, &shared);
         }
         link.start_writing(&shared);
         Ok(Context(Arc::new(Inner { link, shared })))
@@ -269,6 +282,7 @@ impl Context {
             connect_timeout: Duration::from_secs(60),
             push_budget: 4 << 20,
             via: None,
+            back: None,
         }
     }
 

@@ -16,6 +16,7 @@
 //! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` says how it all works.
 
 mod archive;
+mod back;
 mod broker;
 mod carrier;
 mod channel;
@@ -38,6 +39,7 @@ mod sync;
 mod transfer;
 mod transport;
 
+pub use back::Listener;
 pub use broker::Broker;
 pub use channel::Channel;
 pub use command::{Command, Output, OutputStream, ProcessEvent, RemoteProcess, Running, Status, Streams};

@@ -3,6 +3,7 @@
 mod kept;
 mod serve;
 
+use crate::back::Listener;
 use crate::broker::Shared;
 use crate::carrier::Carrier;
 use crate::command::{ProcessEvent, Status};
@@ -15,7 +16,7 @@ use crate::remote;
 use crate::slot::Slot;
 use crate::sync::lock;
 use crate::transport::{Failure, Transport};
-use econtext_proto::message::START_PROCESS;
+use econtext_proto::message::{BACK, START_PROCESS};
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
 use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
@@ -103,8 +104,21 @@ struct State {
     closing: Option<Instant>,
     /// Whether the broker will write what is queued.
     deferred: bool,
+    back: Back,
     served: Served,
     kept: Kept,
+}
+
+/// Where a link is on its way to a connection that the child makes.
+enum Back {
+    No,
+    /// It is there. Beyond so many bytes nothing is written on the old stream.
+    Ready {
+        socket: OwnedFd,
+        until: u64,
+    },
+    /// The stream is there.
+    Moved,
 }
 
 struct Running {
@@ -151,6 +165,8 @@ enum Action {
     Finish(Arc<CallSlot>, Result<Value, Error>),
     Deliver(HandleCallback, Option<Value>),
     Answer,
+    /// Read and write on the connection that the child has made.
+    Move,
     Ready(Result<Hello, Error>),
 }
 
@@ -189,6 +205,7 @@ impl Link {
                 callbacks: HashMap::new(),
                 closing: None,
                 deferred: false,
+                back: Back::No,
                 served: Served::default(),
                 kept: Kept::default(),
             }),
@@ -304,6 +321,47 @@ impl Link {
             Phase::Closed(error) => error.clone(),
             _ => self.closed("the child is gone", &state),
         }
+    }
+
+    /// Offers the child to connect back.
+    pub(crate) fn offer_back(self: &Arc<Self>, listener: &Listener, shared: &Arc<Shared>) {
+        let mut state = self.lock();
+        let Some(offer) = listener.offer(self, shared) else { return };
+        // What cannot be sent is not taken; the stream is what it was.
+        if self.load(&mut state, remote::BACK).and_then(|()| state.session.send(BACK, &offer)).is_ok() {
+            state.flush();
+        }
+    }
+
+    /// The child has connected back: ours ends on the old stream, and the child is told so.
+    pub(crate) fn on_back(&self, socket: OwnedFd, shared: &Shared) {
+        let mut state = self.lock();
+        if !matches!((&state.phase, &state.back), (Phase::Up { carrier: Carrier::Local(_) }, Back::No))
+            || state.session.send(BACK, &Value::None).is_err()
+        {
+            return; // and so hang up
+        }
+        let until = state.session.sent_bytes() + state.session.queued_bytes() as u64;
+        state.back = Back::Ready { socket, until };
+        drop(state);
+        shared.wake_at(Instant::now(), self.index());
+    }
+
+    /// The child's end on the old stream was read: what was begun over ssh goes on without it.
+    fn move_back(&self, shared: &Shared) {
+        let mut state = self.lock();
+        let Back::Ready { socket, .. } = std::mem::replace(&mut state.back, Back::Moved) else { return };
+        if let Phase::Up { carrier: Carrier::Local(process) } = &mut state.phase {
+            let old = std::mem::replace(&mut process.socket, socket);
+            if shared.change(&old, &process.socket, self.index()).is_err() {
+                state.lost();
+            } else if self.transport.is_only_a_way() {
+                process.kill();
+            }
+        }
+        state.flush();
+        drop(state);
+        shared.wake_at(Instant::now(), self.index());
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -635,6 +693,11 @@ impl Link {
                     state.served.ask(Wanted::Tree(reply_to, path, limit));
                     continue;
                 }
+                SessionEvent::MovedBack(Some(reason)) => {
+                    tracing::info!(target: "econtext", context = self.name, reason, "it cannot connect back");
+                    continue;
+                }
+                SessionEvent::MovedBack(None) => Action::Move,
                 SessionEvent::ModulePresent(name) => {
                     tracing::debug!(target: "econtext", context = self.name, module = name, "is there already");
                     state.served.is_there(name);
@@ -698,6 +761,7 @@ impl Link {
                 Action::Finish(slot, result) => slot.set(result),
                 Action::Deliver(callback, value) => callback(value),
                 Action::Answer => shared.look_up(self),
+                Action::Move => self.move_back(shared),
                 Action::Ready(result) => self.ready.set(result),
             }
         }
@@ -729,6 +793,9 @@ impl Link {
                 Error::Connect { kind, host: self.name.clone(), message, stderr }
             }
             (Why::Lost, _) if state.closing.is_some() => self.closed("disconnected", state),
+            (Why::Lost, _) if matches!(state.back, Back::Moved) => {
+                self.closed("the connection that the child had made was lost", state)
+            }
             (Why::Lost, Ok(status)) => self.closed(&format!("the child ended with {status}"), state),
         };
         state.phase = Phase::Closed(error.clone());
@@ -818,8 +885,12 @@ impl State {
     /// Writes what there is room for.
     fn flush(&mut self) {
         self.deferred = false;
+        let until = match &self.back {
+            Back::Ready { until, .. } => *until,
+            _ => u64::MAX,
+        };
         if let Phase::Starting { carrier, .. } | Phase::Up { carrier } = &self.phase {
-            carrier.flush(&mut self.session);
+            carrier.flush(&mut self.session, until);
         }
     }
 

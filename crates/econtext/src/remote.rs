@@ -12,13 +12,17 @@ pub(crate) const FILES: &str = "econtext.files";
 /// Processes beside the child, with handlers of their own.
 pub(crate) const PROCESS: &str = "econtext.process";
 
+/// Connects back.
+pub(crate) const BACK: &str = "econtext.back";
+
 /// Reads frames of megabytes.
 pub(crate) const BULK: &str = "econtext.bulk";
 
 /// Sends what generators yield.
 pub(crate) const STREAM: &str = "econtext.stream";
 
-const MODULES: [(&str, &str, &[u8]); 10] = [
+const MODULES: [(&str, &str, &[u8]); 11] = [
+    (BACK, "econtext/back.py", include_bytes!(concat!(env!("OUT_DIR"), "/back.z"))),
     (BULK, "econtext/bulk.py", include_bytes!(concat!(env!("OUT_DIR"), "/bulk.z"))),
     ("econtext.transfer", "econtext/transfer.py", include_bytes!(concat!(env!("OUT_DIR"), "/transfer.z"))),
     (PROCESS, "econtext/process.py", include_bytes!(concat!(env!("OUT_DIR"), "/process.z"))),

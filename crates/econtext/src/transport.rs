@@ -68,6 +68,11 @@ pub trait Transport: Send + Sync {
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         classify_python(failure)
     }
+
+    /// Whether a child that has a connection of its own lives on when the process that began it is ended.
+    fn is_only_a_way(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for Box<dyn Transport> {
@@ -77,6 +82,10 @@ impl Transport for Box<dyn Transport> {
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         (**self).classify(failure)
+    }
+
+    fn is_only_a_way(&self) -> bool {
+        (**self).is_only_a_way()
     }
 }
 

@@ -113,6 +113,18 @@ pub(crate) struct Common {
     #[arg(long, value_name = "CMD", help_heading = "Ssh", hide_short_help = true)]
     pub(crate) ssh: Option<String>,
 
+    /// Children connect back over TLS, and their ssh ends; with ADDRESS[:PORT], to that
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        help_heading = "Ssh",
+        hide_short_help = true
+    )]
+    pub(crate) connect_back: Option<String>,
+
     /// Start children from this target, a bastion
     ///
     /// The outermost comes first. Flags of ssh go for it too, and user@host:port for it alone.

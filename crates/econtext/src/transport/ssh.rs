@@ -105,6 +105,10 @@ impl Transport for Ssh {
         launch
     }
 
+    fn is_only_a_way(&self) -> bool {
+        true
+    }
+
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         let says = |text: &str| failure.stderr.contains(text);
         // ssh's own failures have status 255, and none of its messages is translated.
