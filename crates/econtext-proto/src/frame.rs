@@ -56,6 +56,18 @@ impl FrameEncoder {
         header
     }
 
+    /// As [`header`](FrameEncoder::header), of data in pieces.
+    pub(crate) fn header_of(&mut self, pieces: &[&[u8]]) -> [u8; HEADER_LEN] {
+        let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let mut mac = self.mac.begin(self.counter, length);
+        pieces.iter().for_each(|piece| mac.update(piece));
+        let mut header = [0; HEADER_LEN];
+        header[..MAC_LEN].copy_from_slice(&mac.sign());
+        header[MAC_LEN..].copy_from_slice(&(length as u32).to_be_bytes());
+        self.counter += 1;
+        header
+    }
+
     /// Appends the next frame to `out`.
     pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) {
         let header = self.header(data);

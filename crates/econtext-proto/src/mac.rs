@@ -98,6 +98,10 @@ impl PartialMac {
         self.0.update(data);
     }
 
+    pub(crate) fn sign(self) -> [u8; MAC_LEN] {
+        self.0.finalize().into_bytes().into()
+    }
+
     /// Compares in constant time.
     pub(crate) fn verify(self, mac: &[u8]) -> bool {
         self.0.verify_slice(mac).is_ok()

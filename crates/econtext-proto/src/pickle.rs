@@ -13,7 +13,7 @@ mod encode;
 
 pub use decode::{NodeId, Pickle};
 pub use encode::encode;
-pub(crate) use encode::encode_marked;
+pub(crate) use encode::{encode_around, encode_marked, take_long};
 
 use std::collections::HashSet;
 

@@ -6,7 +6,7 @@ use crate::message::{
     BACK, CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE,
     GET_TREE, HAVE, Handle, LOAD, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
 };
-use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_marked};
+use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_around, encode_marked, take_long};
 use crate::value::Value;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -239,7 +239,12 @@ impl Session {
     pub fn call(&mut self, spec: CallSpec) -> Result<Handle, PickleError> {
         let handle = self.allocate();
         let (deadline, grace) = (spec.deadline, spec.grace);
-        self.send(CALL_FUNCTION, &spec.into_payload(handle))?;
+        let long = |arg: &Value| matches!(arg, Value::Bytes(b) | Value::NativeStr(b) if b.len() > LONG);
+        if spec.args.iter().any(long) {
+            self.send_long(CALL_FUNCTION, spec.into_payload(handle))?;
+        } else {
+            self.send(CALL_FUNCTION, &spec.into_payload(handle))?;
+        }
         self.due.extend(deadline.map(|at| (at, handle.0)));
         self.calls.insert(handle, Call::Running { deadline, grace });
         Ok(handle)
@@ -292,11 +297,8 @@ impl Session {
         if data.len() > self.limits.frame {
             return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
         }
-        if data.len() > LONG
-            && let Some(module) = self.before_long.take()
-        {
-            self.push_modules([&module], &[])?;
-            self.send(LOAD, &Value::from(module.name.as_str()))?;
+        if data.len() > LONG {
+            self.prepare_for_long()?;
         }
         let header = self.encoder.header(&data);
         self.queued += HEADER_LEN + data.len();
@@ -319,6 +321,47 @@ impl Session {
         chunk.bytes.extend_from_slice(&data);
         self.out.push_back(chunk);
         Ok(())
+    }
+
+    /// As [`send`](Session::send), of a value with strings so long that they are not to be copied.
+    fn send_long(&mut self, handle: Handle, value: Value) -> Result<(), PickleError> {
+        let mut around = Vec::new();
+        let places = encode_around(handle.0, &value, LONG, &self.limits.pickle, &mut around)?;
+        let mut strings = Vec::with_capacity(places.len());
+        take_long(value, LONG, &mut strings);
+        let length = around.len() + strings.iter().map(Vec::len).sum::<usize>();
+        if length > self.limits.frame {
+            return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
+        }
+        self.prepare_for_long()?;
+        let mut pieces: Vec<&[u8]> = Vec::with_capacity(2 * places.len() + 1);
+        let mut at = 0;
+        for (place, string) in places.iter().zip(&strings) {
+            pieces.extend([&around[at..*place], string]);
+            at = *place;
+        }
+        pieces.push(&around[at..]);
+        let header = self.encoder.header_of(&pieces);
+        self.queued += HEADER_LEN + length;
+        let mut before = header.to_vec();
+        at = 0;
+        for (place, string) in places.into_iter().zip(strings) {
+            before.extend_from_slice(&around[at..place]);
+            at = place;
+            self.out.push_back(Chunk { bytes: std::mem::take(&mut before), large: VecDeque::new() });
+            let large = VecDeque::from([0..string.len()]);
+            self.out.push_back(Chunk { bytes: string, large });
+        }
+        before.extend_from_slice(&around[at..]);
+        self.out.push_back(Chunk { bytes: before, large: VecDeque::new() });
+        Ok(())
+    }
+
+    /// Has the child run what it is to have before the first long frame.
+    fn prepare_for_long(&mut self) -> Result<(), PickleError> {
+        let Some(module) = self.before_long.take() else { return Ok(()) };
+        self.push_modules([&module], &[])?;
+        self.send(LOAD, &Value::from(module.name.as_str()))
     }
 
     /// Names a module of ours that the child is to run before the first frame of more than a mebibyte.

@@ -26,12 +26,53 @@ pub(crate) fn encode_marked(
     limits: &PickleLimits,
     out: &mut Vec<u8>,
 ) -> Result<Vec<Range<usize>>, PickleError> {
-    let mut out = Out { bytes: out, large: Vec::new() };
-    out.bytes.extend_from_slice(b"\x80\x02");
-    encode_int(handle, &mut out);
-    encode_value(value, limits.depth, limits, &mut out)?;
-    out.bytes.extend_from_slice(b"\x86.");
+    let mut out = Out { bytes: out, large: Vec::new(), left_out: None };
+    encode_message(handle, value, limits, &mut out)?;
     Ok(out.large)
+}
+
+/// As [`encode`], but without strings of `longest` bytes and more, which [`take_long`] has; returns where each belongs.
+pub(crate) fn encode_around(
+    handle: i64,
+    value: &Value,
+    longest: usize,
+    limits: &PickleLimits,
+    out: &mut Vec<u8>,
+) -> Result<Vec<usize>, PickleError> {
+    let mut out = Out { bytes: out, large: Vec::new(), left_out: Some((longest, Vec::new())) };
+    encode_message(handle, value, limits, &mut out)?;
+    Ok(out.left_out.map(|(_, places)| places).unwrap_or_default())
+}
+
+/// The strings of `longest` bytes and more that a value has, in the order in which they are written. No deeper than what
+/// was written.
+pub(crate) fn take_long(value: Value, longest: usize, found: &mut Vec<Vec<u8>>) {
+    match value {
+        Value::Bytes(bytes) | Value::NativeStr(bytes) if bytes.len() >= longest => found.push(bytes),
+        Value::List(items) | Value::Tuple(items) | Value::Set(items) | Value::FrozenSet(items) => {
+            items.into_iter().for_each(|item| take_long(item, longest, found));
+        }
+        Value::Dict(items) => {
+            for (key, value) in items {
+                take_long(key, longest, found);
+                take_long(value, longest, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn encode_message(
+    handle: i64,
+    value: &Value,
+    limits: &PickleLimits,
+    out: &mut Out<'_>,
+) -> Result<(), PickleError> {
+    out.bytes.extend_from_slice(b"\x80\x02");
+    encode_int(handle, out);
+    encode_value(value, limits.depth, limits, out)?;
+    out.bytes.extend_from_slice(b"\x86.");
+    Ok(())
 }
 
 /// Bytes from which on a string is large.
@@ -41,6 +82,8 @@ const LARGE: usize = 1024;
 struct Out<'a> {
     bytes: &'a mut Vec<u8>,
     large: Vec<Range<usize>>,
+    /// From which length on strings are left out, if they are, and where.
+    left_out: Option<(usize, Vec<usize>)>,
 }
 
 fn encode_value(
@@ -139,6 +182,12 @@ fn encode_bytes(bytes: &[u8], out: &mut Out<'_>) -> Result<(), PickleError> {
     } else {
         out.bytes.push(b'T');
         out.bytes.extend_from_slice(&length(bytes.len())?);
+    }
+    if let Some((longest, places)) = &mut out.left_out
+        && bytes.len() >= *longest
+    {
+        places.push(out.bytes.len());
+        return Ok(());
     }
     if bytes.len() >= LARGE {
         out.large.push(out.bytes.len()..out.bytes.len() + bytes.len());
