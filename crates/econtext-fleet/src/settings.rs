@@ -55,6 +55,8 @@ pub struct Settings {
     pub ssh_args: Vec<String>,
     /// The program to run in place of ssh.
     pub ssh_program: Option<String>,
+    /// Whether ssh runs in this process, where it can.
+    pub native: bool,
     /// Targets that the child is started from, the outermost first.
     pub via: Vec<String>,
     /// Whether, and by what, another user is become; `Some(None)` says no.
@@ -88,6 +90,7 @@ impl Settings {
             ssh_options: [self.ssh_options.as_slice(), &other.ssh_options].concat(),
             ssh_args: [self.ssh_args.as_slice(), &other.ssh_args].concat(),
             ssh_program: text(&self.ssh_program, &other.ssh_program),
+            native: self.native || other.native,
             via: list(&self.via, &other.via),
             r#become: self.r#become.or(other.r#become),
             become_user: text(&self.become_user, &other.become_user),

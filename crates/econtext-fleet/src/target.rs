@@ -140,7 +140,12 @@ impl Target {
             Kind::Ssh { user, host, port } => {
                 // In the target beats what is said elsewhere: it is closer.
                 let user = user.as_ref().or(self.settings.user.as_ref());
-                return Box::new(self.settings.ssh(host, user, port.or(self.settings.port)));
+                let ssh = self.settings.ssh(host, user, port.or(self.settings.port));
+                #[cfg(feature = "native-ssh")]
+                if self.settings.native {
+                    return Box::new(econtext::NativeSsh::new(ssh));
+                }
+                return Box::new(ssh);
             }
             Kind::Inside(_, which) => which,
         };

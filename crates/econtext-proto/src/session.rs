@@ -349,7 +349,7 @@ impl Session {
             before.extend_from_slice(&around[at..place]);
             at = place;
             self.out.push_back(Chunk { bytes: std::mem::take(&mut before), large: VecDeque::new() });
-            let large = VecDeque::from([0..string.len()]);
+            let large = std::iter::once(0..string.len()).collect();
             self.out.push_back(Chunk { bytes: string, large });
         }
         before.extend_from_slice(&around[at..]);

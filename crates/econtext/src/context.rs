@@ -157,7 +157,7 @@ impl ContextBuilder {
         let relay = via.map(|hop| Beside::prepare(&hop, &launch, &shared));
         let carrier = match &relay {
             Some(beside) => Carrier::Relay(beside.relay()),
-            None => Carrier::Local(Process::spawn(&launch).map_err(|e| {
+            None => Carrier::Local(Process::spawn(&mut launch).map_err(|e| {
                 let kind = match e.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ErrorKind::NoPython,
                     _ => ErrorKind::Bootstrap,

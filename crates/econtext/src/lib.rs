@@ -58,6 +58,8 @@ pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
 pub use stream::Items;
 pub use transfer::{Progress, TransferOptions, Transferred};
+#[cfg(feature = "native-ssh")]
+pub use transport::NativeSsh;
 pub use transport::{
     Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Nsenter, Nspawn, Podman,
     Ssh, Su, Sudo, Transport,

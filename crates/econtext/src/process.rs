@@ -1,26 +1,39 @@
 //! Local processes: one socket for stdin and stdout, a pipe for stderr, and a terminal if a dialog needs one.
 
-use crate::transport::Launch;
+use crate::transport::{Done, InProcess, Launch, Running};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs::File;
 use std::io;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, OnceLock};
 
 /// A process that was started, and our ends of its files: all non-blocking.
 pub(crate) struct Process {
-    child: Child,
+    body: Body,
     pub(crate) socket: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) terminal: Option<OwnedFd>,
 }
 
+/// What runs.
+enum Body {
+    Child(Child),
+    /// Something in this process, and its exit status once it has ended.
+    InProcess(Running, Arc<OnceLock<u8>>),
+}
+
 impl Process {
-    pub(crate) fn spawn(launch: &Launch) -> io::Result<Self> {
+    pub(crate) fn spawn(launch: &mut Launch) -> io::Result<Self> {
+        if let Some(InProcess(begin)) = launch.in_process.take() {
+            return Self::begin(begin);
+        }
         let (program, args) = launch.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -61,24 +74,57 @@ impl Process {
         for fd in [Some(&ours), Some(&stderr), terminal.as_ref()].into_iter().flatten() {
             fcntl_setfl(fd, OFlags::NONBLOCK)?;
         }
-        Ok(Process { child, socket: ours, stderr, terminal })
+        Ok(Process { body: Body::Child(child), socket: ours, stderr, terminal })
+    }
+
+    /// Begins what stands for a process. It has no terminal: it is told what it needs.
+    fn begin(begin: impl FnOnce(UnixStream, File, Done) -> io::Result<Running>) -> io::Result<Self> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        for fd in [&ours, &stderr] {
+            fcntl_setfl(fd, OFlags::NONBLOCK)?;
+        }
+        let ended: Arc<OnceLock<u8>> = Arc::default();
+        let status = ended.clone();
+        let done = Box::new(move |code| {
+            // One that was ended from here has its status already.
+            let _ = status.set(code);
+        });
+        let running = begin(UnixStream::from(theirs), File::from(their_stderr), done)?;
+        Ok(Process { body: Body::InProcess(running, ended), socket: ours, stderr, terminal: None })
     }
 
     /// How it ended, if it did.
     pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        match &mut self.body {
+            Body::Child(child) => child.try_wait().ok().flatten(),
+            Body::InProcess(_, ended) => ended.get().map(|code| ExitStatus::from_raw(i32::from(*code) << 8)),
+        }
     }
 
+    /// Its process id; that of this process, if it is none of its own.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        match &self.body {
+            Body::Child(child) => child.id(),
+            Body::InProcess(..) => std::process::id(),
+        }
     }
 
     /// Ends it and what it started in its group, if it is still there.
     pub(crate) fn kill(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None))
-            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-        {
-            let _ = kill_process_group(pid, Signal::KILL);
+        match &mut self.body {
+            Body::Child(child) => {
+                if matches!(child.try_wait(), Ok(None))
+                    && let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+                {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+            }
+            Body::InProcess(running, ended) => {
+                (running.0)();
+                // What is aborted says nothing any more.
+                let _ = ended.set(255);
+            }
         }
     }
 }
@@ -86,6 +132,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.child.wait();
+        if let Body::Child(child) = &mut self.body {
+            let _ = child.wait();
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! Ways to start a child: an argument vector, a dialog, and what its failures mean.
 
 mod container;
+#[cfg(feature = "native-ssh")]
+mod native;
 mod privilege;
 mod ssh;
 
 pub use container::{Chroot, Docker, Incus, Jail, Kubectl, Lxc, Nsenter, Nspawn, Podman};
+#[cfg(feature = "native-ssh")]
+pub use native::NativeSsh;
 pub use privilege::{Doas, Su, Sudo};
 pub use ssh::Ssh;
 
@@ -25,12 +29,34 @@ pub struct Launch {
     pub dialog: Option<Dialog>,
     /// Whether it must not see the controller's terminal.
     pub detach: bool,
+    /// What does the same in this process, where there is such a thing.
+    pub(crate) in_process: Option<InProcess>,
 }
+
+/// How something that runs in this process says that it has ended, and with which status.
+pub(crate) type Done = Box<dyn FnOnce(u8) + Send>;
+
+/// Begins what stands for a process: it is given the other end of the stream, its stderr, and whom to tell.
+pub(crate) struct InProcess(
+    #[allow(clippy::type_complexity, reason = "it is called in one place")]
+    pub(crate)  Box<
+        dyn FnOnce(std::os::unix::net::UnixStream, std::fs::File, Done) -> std::io::Result<Running> + Send,
+    >,
+);
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess(..)")
+    }
+}
+
+/// What runs in this process, and how it is ended.
+pub(crate) struct Running(pub(crate) Box<dyn Fn() + Send + Sync>);
 
 impl Launch {
     /// Starts `argv` as it is.
     pub fn new(argv: Vec<String>) -> Self {
-        Launch { argv, env: Vec::new(), dialog: None, detach: false }
+        Launch { argv, env: Vec::new(), dialog: None, detach: false, in_process: None }
     }
 }
 

@@ -113,6 +113,10 @@ pub(crate) struct Common {
     #[arg(long, value_name = "CMD", help_heading = "Ssh", hide_short_help = true)]
     pub(crate) ssh: Option<String>,
 
+    /// Ssh in this process, without one a host; what it does not support of your configuration makes it refuse that host
+    #[cfg(feature = "native-ssh")]
+    #[arg(long, help_heading = "Ssh", hide_short_help = true)]
+    pub(crate) ssh_native: bool,
     /// Children connect back over TLS, and their ssh ends; with ADDRESS[:PORT], to that
     #[arg(
         long,
@@ -277,6 +281,8 @@ impl Common {
             ssh_config: self.ssh_config.clone(),
             ssh_options: self.ssh_option.clone(),
             ssh_program: self.ssh.clone(),
+            #[cfg(feature = "native-ssh")]
+            native: self.ssh_native,
             via: self.via.clone(),
             r#become: self.r#become.map(BecomeFlag::tool),
             become_user: self.become_user.clone(),

@@ -82,6 +82,7 @@ pub(super) fn settings(host: &str, vars: &Vars) -> Result<(Option<String>, Setti
         ssh_options: of.list("econtext_ssh_options")?,
         ssh_args,
         ssh_program: of.text(&PROGRAM)?,
+        native: false,
         via: of.list("econtext_via")?,
         r#become,
         become_user: of.text(&BECOME_USER)?,

@@ -79,6 +79,18 @@ impl Ssh {
         self
     }
 
+    /// The program, its options, and the host: what `ssh -G` is asked.
+    #[cfg(feature = "native-ssh")]
+    pub(crate) fn query(&self) -> Vec<String> {
+        let program = std::iter::once(&self.program);
+        program.chain(&self.options).chain([&self.host]).cloned().collect()
+    }
+
+    #[cfg(feature = "native-ssh")]
+    pub(crate) fn password_of(&self) -> Option<SecretString> {
+        self.password.clone()
+    }
+
     fn arg(mut self, arg: impl Into<String>) -> Self {
         self.options.push(arg.into());
         self
