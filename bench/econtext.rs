@@ -60,13 +60,11 @@ impl Bench {
     }
 
     fn sizes(&self) -> Result<Value, Failure> {
-        let line = command_line(&Python::Path(self.python.clone()), "bench");
-        let child = self.up()?;
-        let call = 200; // what the first call itself takes, and the configuration behind the core
-        Ok(json!({
-            "command_line": line.iter().map(|word| word.len() + 1).sum::<usize>(),
-            "payload": child.sent_bytes().saturating_sub(call),
-        }))
+        let line = command_line(&Python::Path("python3".into()), "bench");
+        let child = self.local("bench")?;
+        // Nothing but the payload has been sent when it is up.
+        child.wait_ready()?;
+        Ok(json!({ "command_line": line.join(" ").len(), "payload": child.sent_bytes() }))
     }
 
     fn connect(

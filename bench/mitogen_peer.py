@@ -29,7 +29,7 @@ def main(router):
         options = mitogen.parent.Options(max_message_size=0)
         connection = mitogen.parent.Connection(options, router)
         connection.context = mitogen.core.Context(router, 0, 'bench')
-        result = {'command_line': sum(len(word) + 1 for word in connection.get_boot_command()),
+        result = {'command_line': len(' '.join(['python3'] + connection.get_boot_command()[1:])),
                   'payload': len(connection.get_preamble())}
     elif mode == 'connect':
         times = []

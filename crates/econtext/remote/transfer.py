@@ -229,20 +229,33 @@ def is_mine(fd, path):
 def open_own(path):
     """A file of our own, new or what is left of one: where others may write too, they may have put something there."""
     flags = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_CLOEXEC', 0)
+    while 1:
+        try:
+            fd = os.open(path, flags)
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink <= 1:
+                os.fchmod(fd, 0o600)
+                return fd
+            os.close(fd)
+            remove(path)
+        except OSError as e:
+            if e.errno == errno.ELOOP:
+                remove(path)
+            elif e.errno != errno.ENOENT:
+                raise
+        try:
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as e:
+            if e.errno != errno.EEXIST:  # or somebody was faster, whose file is looked at then
+                raise
+
+
+def remove(path):
     try:
-        fd = os.open(path, flags)
-        status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1:
-            os.fchmod(fd, 0o600)
-            return fd
-        os.close(fd)
         os.unlink(path)
     except OSError as e:
-        if e.errno == errno.ELOOP:
-            os.unlink(path)
-        elif e.errno != errno.ENOENT:
+        if e.errno != errno.ENOENT:
             raise
-    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def set_metadata(path, metadata):

@@ -313,12 +313,12 @@ fn links_that_lie_where_files_go_lead_nowhere() {
 
 #[test]
 fn hosts_with_a_disk_in_common_may_get_the_same_file_at_the_same_time() {
-    let data = noise(3 << 20);
+    let data = noise(300 << 10);
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("file"), &data).unwrap();
     let there = tempfile::tempdir().unwrap();
     let broker = Broker::new().unwrap();
-    for python in pythons::some() {
+    for python in pythons::some().into_iter().flat_map(|python| std::iter::repeat_n(python, 8)) {
         let children: Vec<_> = (0..6).map(|_| connect(&broker, &python)).collect();
         std::thread::scope(|scope| {
             for child in &children {
