@@ -137,3 +137,67 @@ impl Drop for Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialog::Dialog;
+    use crate::error::ErrorKind;
+    use std::io::Read as _;
+
+    /// Runs a shell script that ends by itself; gives the process, and what the script wrote to stdout.
+    fn run(script: &str, change: impl FnOnce(&mut Launch)) -> (Process, String) {
+        let mut launch = Launch::new(vec!["sh".into(), "-c".into(), script.into()]);
+        change(&mut launch);
+        let process = Process::spawn(&mut launch).unwrap();
+        let mut socket = UnixStream::from(process.socket.try_clone().unwrap());
+        socket.set_nonblocking(false).unwrap();
+        let mut out = String::new();
+        socket.read_to_string(&mut out).unwrap();
+        (process, out)
+    }
+
+    /// Process, process group, session and terminal of the shell: fields 1, 5, 6 and 7 of proc_pid_stat(5).
+    const WHO: &str =
+        "read pid _ _ _ group session terminal _ </proc/$$/stat; echo $pid $group $session $terminal";
+
+    fn who(change: impl FnOnce(&mut Launch)) -> [i64; 4] {
+        let (process, out) = run(WHO, change);
+        let numbers: Vec<i64> = out.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(numbers[0], i64::from(process.id()));
+        numbers.try_into().unwrap()
+    }
+
+    #[test]
+    fn a_process_leads_a_group_of_its_own_in_our_session() {
+        let [pid, group, session, _] = who(|_| {});
+        assert_eq!(group, pid);
+        assert_eq!(session, i64::from(rustix::process::getsid(None).unwrap().as_raw_nonzero().get()));
+    }
+
+    #[test]
+    fn a_process_that_is_detached_leads_a_session_without_a_terminal() {
+        let [pid, group, session, terminal] = who(|launch| launch.detach = true);
+        assert_eq!((group, session, terminal), (pid, pid, 0));
+    }
+
+    #[test]
+    fn a_dialog_gives_a_session_and_a_terminal_that_we_hold_the_other_end_of() {
+        let dialog = |launch: &mut Launch| launch.dialog = Some(Dialog::new(ErrorKind::Auth, None));
+        let [pid, group, session, terminal] = who(dialog);
+        assert_eq!((group, session), (pid, pid));
+        assert_ne!(terminal, 0);
+        let (process, _) = run("echo asked >/dev/tty", dialog);
+        let mut seen = [0; 64];
+        let n = rustix::io::read(process.terminal.as_ref().unwrap(), &mut seen).unwrap();
+        assert_eq!(&seen[..n], b"asked\r\n");
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_an_error() {
+        for argv in [vec![], vec!["/no/such/program".to_owned()]] {
+            let error = Process::spawn(&mut Launch::new(argv)).err().unwrap();
+            assert!(matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound), "{error}");
+        }
+    }
+}
