@@ -1,8 +1,10 @@
 """What the benchmarks share: where things are, the rivals in an environment of their own, CPU and memory."""
 import os
 import resource
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import venv
 
@@ -26,6 +28,20 @@ def rivals():
 
 def system_python():
     return shutil.which('python3', path='/usr/local/bin:/usr/bin:/bin')
+
+
+def corpus():
+    """Where the packages are that are imported, and a Python that has none of them; .ci/setup makes both."""
+    place = os.path.realpath(os.path.join(TARGET, 'corpus'))
+    return os.path.join(place, 'site'), os.path.join(place, 'bare-3.11/bin/python3.11'), os.path.join(place, 'bare-3.11/lib')
+
+
+def behind_link(path, delay, python):
+    """Makes `path` a Python behind a link of `delay` milliseconds each way."""
+    relay = [sys.executable, os.path.join(HERE, 'relay.py'), str(delay)] if delay else []
+    with open(path, 'w') as script:
+        script.write('#!/bin/sh\nexec %s "$@"\n' % shlex.join(relay + [python]))
+    os.chmod(path, 0o755)
 
 
 def build():

@@ -14,7 +14,7 @@ def ratios(rows):
         if not ours or len(medians) < 2:
             continue
         out.append('<text x="%d" y="%d" text-anchor="end">%s</text>' % (LEFT - 12, y + BAR * len(medians) / 2 + 5, html.escape(title)))
-        for peer in ('floor', 'econtext', 'mitogen', 'execnet'):
+        for peer in COLORS:
             value = medians.get(peer)
             if not value or value <= 0:
                 continue

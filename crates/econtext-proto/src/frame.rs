@@ -49,11 +49,7 @@ impl FrameEncoder {
 
     /// The header of the next frame, whose data is `data`: both are then to be sent. At most 4 GiB.
     pub fn header(&mut self, data: &[u8]) -> [u8; HEADER_LEN] {
-        let mut header = [0; HEADER_LEN];
-        header[..MAC_LEN].copy_from_slice(&self.mac.sign(self.counter, data));
-        header[MAC_LEN..].copy_from_slice(&(data.len() as u32).to_be_bytes());
-        self.counter += 1;
-        header
+        self.header_of(&[data])
     }
 
     /// As [`header`](FrameEncoder::header), of data in pieces.
@@ -162,14 +158,10 @@ impl FrameDecoder {
             self.buffer.reserve(length.min(1 << 20));
             return Ok(None);
         };
-        let good = match self.partial.take() {
-            Some((mut mac, done)) => {
-                mac.update(&data[done..]);
-                mac.verify(&header[..MAC_LEN])
-            }
-            None => self.mac.verify(self.counter, data, &header[..MAC_LEN]),
-        };
-        if !good {
+        let (mut mac, done) =
+            self.partial.take().unwrap_or_else(|| (self.mac.begin(self.counter, length), 0));
+        mac.update(&data[done..]);
+        if !mac.verify(&header[..MAC_LEN]) {
             let error = self.bad_mac(ready);
             return self.fail(error);
         }
