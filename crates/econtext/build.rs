@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Python files under `remote/` that are sent on first use, beside the two that always are.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 12] = [
     "back.py",
     "bulk.py",
     "files.py",
     "process.py",
     "repl.py",
+    "rich.py",
     "runner.py",
     "spawn.py",
     "spool.py",
     "stream.py",
     "transfer.py",
+    "values.py",
 ];
 
 fn main() -> io::Result<()> {

@@ -7,7 +7,7 @@ use econtext::{Error, TransferOptions, Transferred, Value};
 use std::path::Path;
 
 fn options(copy: &Copy, host: &Host<'_>) -> TransferOptions {
-    TransferOptions { preserve: copy.preserve, links: copy.links, timeout: host.time_left() }
+    TransferOptions { preserve: copy.preserve, links: copy.links, timeout: host.time_left(), stop: None }
 }
 
 /// What is shown: nothing to people, as with `cp`, and numbers to programs.

@@ -165,7 +165,7 @@ impl Report {
 
     pub(crate) fn log(&self, index: usize, host: &str, record: &LogRecord) {
         let level = events::level(record.level);
-        let text = format!("{level} {}: {}", record.logger, record.message);
+        let text = format!("{level} {}: {}", record.logger, record.text());
         let mut state = self.lock();
         match state.mode {
             Mode::Lines | Mode::Raw => state.console.text(index, host, 2, &text),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Handle(pub i64);
 
-/// Controller: (logger, level, message, seconds since 1970).
+/// Controller: (logger, level, message, seconds since 1970), and the text of a traceback or `None`.
 pub const FORWARD_LOG: Handle = Handle(100);
 /// Controller: (reply handle, module name); answered with a module record or `None`.
 pub const GET_MODULE: Handle = Handle(101);
@@ -194,16 +194,26 @@ pub struct LogRecord {
     pub logger: String,
     /// Python's level: 10 debug, 20 info, 30 warning, 40 error, 50 critical.
     pub level: i64,
-    /// The formatted message, with a traceback if there was one.
+    /// The formatted message.
     pub message: String,
     /// Seconds since 1970 by the child's clock.
     pub time: f64,
+    /// The traceback that was logged with it.
+    pub traceback: Option<String>,
 }
 
 impl LogRecord {
+    /// The message, with the traceback below it if there is one.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        match &self.traceback {
+            Some(traceback) => format!("{}\n{traceback}", self.message).into(),
+            None => self.message.as_str().into(),
+        }
+    }
+
     pub(crate) fn from_value(value: &Value) -> Option<Self> {
         match value.as_seq()? {
-            [logger, level, message, time] => Some(LogRecord {
+            [logger, level, message, time, traceback @ ..] if traceback.len() < 2 => Some(LogRecord {
                 logger: lossy(logger)?,
                 level: level.as_i64()?,
                 message: lossy(message)?,
@@ -211,6 +221,7 @@ impl LogRecord {
                     Value::Float(t) => *t,
                     other => other.as_i64()? as f64,
                 },
+                traceback: traceback.first().and_then(lossy).map(|text| text.replace(MODULE_ROOT, "")),
             }),
             _ => None,
         }

@@ -11,7 +11,7 @@ from __future__ import absolute_import
 
 import sys
 
-if sys.path and not sys.path[0]:
+if __name__ == '__main__' and sys.path and not sys.path[0]:
     del sys.path[0]  # a zlib.py in the working directory is not the one that is meant
 
 import errno
@@ -101,7 +101,9 @@ def describe(exc, tb, depth=0):
     if str(getattr(exc, 'filename', None)).startswith(ROOT):
         message += ' (served from memory; econtext --spool PACKAGE makes files of a package)'
     try:
-        arguments = tuple(plain(a, '') for a in exc.args)
+        # Only there an OSError has its file names.
+        arguments = EnvironmentError.__reduce__(exc)[1] if isinstance(exc, EnvironmentError) else exc.args
+        arguments = tuple(plain(a, '') for a in arguments)
         if len(dumps(arguments)) > 65536:
             arguments = ()
     except BaseException:
@@ -142,7 +144,8 @@ PLAIN = bytes, text, bool, int, long, float, complex
 def plain(value, where, parents=()):
     """A copy of `value` in plain types only. TypeError and ValueError name the place that cannot be sent.
 
-    Instances of subclasses become their base: a namedtuple a tuple, an IntEnum an int, an OrderedDict a dict.
+    Instances of subclasses become their base: a namedtuple a tuple, an IntEnum an int, an OrderedDict a dict. A
+    controller that is a Python program gets more than that: see rich.py.
     """
     kind = type(value)
     if value is None or value is _DEAD or kind in PLAIN or kind is CallError:
@@ -152,6 +155,10 @@ def plain(value, where, parents=()):
     if len(parents) > 250:
         raise ValueError('%s is nested more than 250 deep' % where[:40])
     parents += (id(value),)
+    if core.rich:
+        rich = core.rich(value, where, parents)
+        if rich:
+            return rich
     for base in bytes, text, int, long, float:
         if isinstance(value, base):
             return base.__getnewargs__(value)[0]
@@ -638,10 +645,9 @@ class LogHandler(object):
 
     def emit(self, record):
         try:
-            message = record.getMessage()
-            if record.exc_info:
-                message += '\n' + self.exception.formatException(record.exc_info)
-            core.stream.send(FORWARD_LOG, (text(record.name), int(record.levelno), text(message), float(record.created)))
+            trace = self.exception.formatException(record.exc_info) if record.exc_info else None
+            core.stream.send(FORWARD_LOG, (text(record.name), int(record.levelno), text(record.getMessage()),
+                                           float(record.created), trace))
         except Exception:
             self.handleError(record)
 
@@ -710,7 +716,7 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'transfer'))}
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'transfer', 'values'))}
         self.names = {}
         self.pushed = []
 
@@ -744,7 +750,8 @@ class Importer(object):
                     return None
             else:
                 above = self.record(parent)
-                if not above or tail not in (above[3] or ()):
+                inside = above and above[3] or ()
+                if tail not in inside and '*' not in inside:  # a star: the controller cannot list them
                     self.records[name] = None
                     return None
         self.records[name] = self.context.ask(GET_MODULE, name)
@@ -898,6 +905,8 @@ class Entry(object):
 
 class ExternalContext(object):
     """The child process: sets it up, then runs calls until the controller closes their channel."""
+
+    rich = None  # set by rich.py
 
     def main(self, level, name, key, limit, fd, executable):
         global core

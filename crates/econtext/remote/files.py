@@ -200,7 +200,8 @@ def modules(directory, prefix):
     """(name, is a package) of the modules in a served directory, for pkgutil."""
     package = below(directory).replace('/', '.')
     if package:
-        children = (core.core.importer.record(package) or [None] * 4)[3] or {}
+        children = dict((core.core.importer.record(package) or [None] * 4)[3] or {})
+        children.pop('*', None)
         return sorted((prefix + name, kind in (core.PACKAGE, core.NAMESPACE)) for name, kind in children.items())
     found = []
     for path in Path('').iterdir():

@@ -8,8 +8,8 @@ use crate::link::{Link, LinkEnd};
 use crate::sync::lock;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::fd::AsRawFd as _;
 use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd as _, RawFd};
 use slab::Slab;
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -42,7 +42,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Broker {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the broker's thread and the callers' share.
@@ -93,7 +93,13 @@ impl Broker {
             let thread = std::thread::Builder::new().name("econtext-broker".into()).stack_size(8 << 20);
             thread.spawn(move || run(poll, &shared))?
         };
-        Ok(Broker { shared, thread: Some(thread) })
+        Ok(Broker { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// File descriptors of the streams of all children. A process that forks without an exec closes them in the copy, or
+    /// children would not see the original go.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.shared.all().iter().flat_map(|link| link.descriptors()).collect()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -103,13 +109,22 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Broker {
+    /// Ends it as dropping it does, whoever else has it: every child is asked to end, and after two seconds those that have
+    /// not are ended. Calls that are under way have an error then, and no further children come up.
+    pub fn shutdown(&self) {
         for link in self.shared.all() {
             link.disconnect(Duration::from_secs(2), &self.shared);
         }
         self.shared.stopping.store(true, Ordering::Release);
         let _ = self.shared.waker.wake();
+        let thread = lock(&self.thread).take();
         if !is_broker_thread()
-            && let Some(thread) = self.thread.take()
+            && let Some(thread) = thread
         {
             let _ = thread.join();
         }

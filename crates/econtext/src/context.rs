@@ -49,6 +49,7 @@ pub struct ContextBuilder {
     push_budget: usize,
     via: Option<Context>,
     back: Option<Listener>,
+    python_values: bool,
 }
 
 impl ContextBuilder {
@@ -115,6 +116,14 @@ impl ContextBuilder {
         self
     }
 
+    /// For controllers that are Python programs: dates, paths, dataclasses and the like come as [`Object`](crate::Object)s
+    /// called `econtext.values.Rich`, of (kind, module, class, parts), and `econtext.values:call` takes what Python's pickle
+    /// makes of functions and arguments. `remote/values.py` says how.
+    pub fn python_values(mut self, wanted: bool) -> Self {
+        self.python_values = wanted;
+        self
+    }
+
     /// How long it may take until the child is up. Default 60 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -138,6 +147,7 @@ impl ContextBuilder {
             push_budget,
             via,
             back,
+            python_values,
         } = self;
         let failed =
             |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
@@ -178,6 +188,9 @@ impl ContextBuilder {
         shared
             .adopt(&link)
             .map_err(|e| failed(ErrorKind::Bootstrap, format!("cannot wait for the child: {e}")))?;
+        if python_values {
+            link.use_python_values().map_err(|e| failed(ErrorKind::Bootstrap, e.to_string()))?;
+        }
         if let Some(beside) = relay {
             let hop = beside.hop.clone();
             beside.start(&link).map_err(|error| {
@@ -283,6 +296,7 @@ impl Context {
             push_budget: 4 << 20,
             via: None,
             back: None,
+            python_values: false,
         }
     }
 
@@ -308,6 +322,11 @@ impl Context {
     pub fn wait_ready(&self) -> Result<Hello, Error> {
         check_thread()?;
         self.0.link.ready().wait(None).unwrap_or_else(|| Err(self.taken()))
+    }
+
+    /// As [`wait_ready`](Context::wait_ready), for who does not want to block. Like there, the answer is given once.
+    pub fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
+        self.0.link.ready().poll(cx).map(|hello| hello.unwrap_or_else(|| Err(self.taken())))
     }
 
     /// Calls `module:function` or `module:Class.method` there with a tuple of arguments, or `()`.
@@ -423,6 +442,14 @@ impl CallBuilder<'_> {
         self
     }
 
+    /// The arguments as values that are there already.
+    pub fn values(mut self, args: Vec<Value>, kwargs: Vec<(Value, Value)>) -> Self {
+        if let Ok(spec) = &mut self.spec {
+            (spec.args, spec.kwargs) = (args, kwargs);
+        }
+        self
+    }
+
     /// Gives the function the child's own context as its first argument, to send to the controller with.
     pub fn with_context(mut self) -> Self {
         if let Ok(spec) = &mut self.spec {
@@ -448,6 +475,11 @@ impl CallBuilder<'_> {
     /// Makes the call.
     pub fn start<T: DeserializeOwned>(self) -> Call<T> {
         self.start_program(None)
+    }
+
+    /// Makes the call of something that will import what `start` does: that goes ahead.
+    pub fn start_ahead<T: DeserializeOwned>(self, start: Start<'_>) -> Call<T> {
+        self.start_program(Some(start))
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -192,7 +192,9 @@ impl PathFinder {
             let file = path.file_name()?.to_string_lossy().into_owned();
             return Some(record(name, ModuleKind::Module, file, Some(&source), Vec::new()));
         }
-        if !name.split('.').all(is_identifier) {
+        // A child has an `econtext` of its own, whatever is installed here.
+        if !name.split('.').all(is_identifier) || is_in(name, "econtext") && !self.sources.contains_key(name)
+        {
             return None;
         }
         if self.is_blocked(name) {
@@ -311,7 +313,9 @@ impl ModuleFinder for PathFinder {
     }
 }
 
-fn record(
+/// What a [`ModuleFinder`] of one's own answers with: `path` is that below a root, with `/`; for kinds that cannot be sent,
+/// the reason. The source is given as it is.
+pub fn record(
     name: &str,
     kind: ModuleKind,
     path: String,

@@ -51,7 +51,7 @@ pub use econtext_proto::{
     Value, from_value, is_identifier, to_value,
 };
 pub use error::{Error, ErrorKind};
-pub use finder::{FileAnswer, ModuleFinder, PathFinder};
+pub use finder::{FileAnswer, ModuleFinder, PathFinder, record as module_record};
 pub use foresight::{Foreseen, Foresight, Start};
 pub use link::Event;
 pub use payload::{Python, command_line, shell_join};

@@ -21,7 +21,7 @@ use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
 use econtext_proto::{Bootstrap, CallError, CallSpec, Handle, Hello, LogRecord, Outcome, Session, Value};
 use kept::Kept;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd as _, OwnedFd, RawFd};
 use rustix::io::{Errno, retry_on_intr};
 use serve::{LOOK_AGAIN, Served, Wanted};
 use std::collections::HashMap;
@@ -239,6 +239,14 @@ impl Link {
 
     // -- callers
 
+    /// Those of its stream and of the process that carries it.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let state = self.lock();
+        let Some(process) = state.carrier().and_then(Carrier::local) else { return Vec::new() };
+        let terminal = process.terminal.as_ref().map(|fd| fd.as_raw_fd());
+        [process.socket.as_raw_fd(), process.stderr.as_raw_fd()].into_iter().chain(terminal).collect()
+    }
+
     pub(crate) fn ready(&self) -> &Arc<Slot<Result<Hello, Error>>> {
         &self.ready
     }
@@ -299,6 +307,13 @@ impl Link {
         state.session.send(handle, value).map_err(|e| self.unsendable(&e))?;
         state.flush();
         Ok(())
+    }
+
+    /// Makes the child send more than plain values, and takes them.
+    pub(crate) fn use_python_values(&self) -> Result<(), PickleError> {
+        let mut state = self.lock();
+        state.session.allow_class("econtext.values", "Rich");
+        self.load(&mut state, remote::RICH)
     }
 
     /// Starts a process beside the child, whose messages come on `handle`.

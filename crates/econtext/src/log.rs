@@ -59,7 +59,7 @@ pub(crate) fn forward(name: &str, record: &LogRecord) {
     }
     let fields = metadata.fields();
     if let (Some(message), Some(logger)) = (fields.field("message"), fields.field("logger")) {
-        let text = format_args!("{}", record.message);
+        let text = format_args!("{}", record.text());
         Event::dispatch(
             metadata,
             &fields.value_set(&[

@@ -18,10 +18,13 @@ pub(crate) const BACK: &str = "econtext.back";
 /// Reads frames of megabytes.
 pub(crate) const BULK: &str = "econtext.bulk";
 
+/// Results for controllers that are Python programs.
+pub(crate) const RICH: &str = "econtext.rich";
+
 /// Sends what generators yield.
 pub(crate) const STREAM: &str = "econtext.stream";
 
-const MODULES: [(&str, &str, &[u8]); 11] = [
+const MODULES: [(&str, &str, &[u8]); 13] = [
     (BACK, "econtext/back.py", include_bytes!(concat!(env!("OUT_DIR"), "/back.z"))),
     (BULK, "econtext/bulk.py", include_bytes!(concat!(env!("OUT_DIR"), "/bulk.z"))),
     ("econtext.transfer", "econtext/transfer.py", include_bytes!(concat!(env!("OUT_DIR"), "/transfer.z"))),
@@ -30,6 +33,8 @@ const MODULES: [(&str, &str, &[u8]); 11] = [
     ("econtext.spawn", "econtext/spawn.py", include_bytes!(concat!(env!("OUT_DIR"), "/spawn.z"))),
     (RUNNER, "econtext/runner.py", include_bytes!(concat!(env!("OUT_DIR"), "/runner.z"))),
     ("econtext.repl", "econtext/repl.py", include_bytes!(concat!(env!("OUT_DIR"), "/repl.z"))),
+    (RICH, "econtext/rich.py", include_bytes!(concat!(env!("OUT_DIR"), "/rich.z"))),
+    ("econtext.values", "econtext/values.py", include_bytes!(concat!(env!("OUT_DIR"), "/values.z"))),
     (STREAM, "econtext/stream.py", include_bytes!(concat!(env!("OUT_DIR"), "/stream.z"))),
     (FILES, "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
     ("econtext.spool", "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),

@@ -3,11 +3,15 @@
 use crate::context::{Call, CallBuilder, Context, check_thread};
 use crate::error::Error;
 use crate::remote::STREAM;
+use crate::sync::lock;
 use econtext_proto::{CallSpec, Handle, Value, from_value};
 use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
+use std::future::Future as _;
 use std::marker::PhantomData;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 /// Items that may be under way before any is taken.
@@ -30,9 +34,9 @@ impl CallBuilder<'_> {
     /// ```
     pub fn stream<T: DeserializeOwned>(self) -> Items<T> {
         let context = self.context().clone();
-        let (sender, items) = channel();
-        // Nobody takes any more once the iterator is dropped.
-        let (handle, call) = self.begin(move |item| drop(sender.send(item)));
+        let items = Arc::new(Queue::default());
+        let into = items.clone();
+        let (handle, call) = self.begin(move |item| into.put(item));
         Items { context, handle, items, call: Some(call), ended: false, item: PhantomData }
     }
 
@@ -118,18 +122,62 @@ pub(crate) fn items_argument(handle: Handle) -> (Value, i64) {
     (Value::Channel(handle), WINDOW)
 }
 
+/// An item, and the handle by which to ask for one more; `None` at the end.
+type Arrived = Option<(Value, Handle)>;
+
+/// Items that have come and were not taken. There are no more than were asked for.
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<(VecDeque<Arrived>, Option<Waker>)>,
+    changed: Condvar,
+}
+
+impl Queue {
+    fn put(&self, item: Arrived) {
+        let mut state = lock(&self.state);
+        state.0.push_back(item);
+        let waker = state.1.take();
+        drop(state);
+        self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn wait(&self) -> Arrived {
+        let mut state = lock(&self.state);
+        loop {
+            match state.0.pop_front() {
+                Some(item) => return item,
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn poll(&self, cx: &TaskContext<'_>) -> Poll<Arrived> {
+        let mut state = lock(&self.state);
+        match state.0.pop_front() {
+            Some(item) => Poll::Ready(item),
+            None => {
+                state.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
 /// What a generator yields, as it comes; see [`CallBuilder::stream`]. Dropping it closes the generator there.
 #[derive(Debug)]
 pub struct Items<T> {
     context: Context,
     handle: Handle,
-    items: Receiver<Option<(Value, Handle)>>,
+    items: Arc<Queue>,
     call: Option<Call<Value>>,
     ended: bool,
     item: PhantomData<fn() -> T>,
 }
 
-impl<T> Items<T> {
+impl<T: DeserializeOwned> Items<T> {
     /// Waits for the end; what the generator returned, or the function if it is none. Items that were not taken are lost.
     ///
     /// # Errors
@@ -141,6 +189,33 @@ impl<T> Items<T> {
         from_value(value).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
     }
 
+    /// The next item, or the end, for who does not want to block.
+    pub fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<T, Error>>> {
+        if !self.ended {
+            match self.items.poll(cx) {
+                Poll::Ready(Some(item)) => return Poll::Ready(Some(self.received(item))),
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let Some(call) = &mut self.call else { return Poll::Ready(None) };
+        // What it raised is the last there is to see. What it returned is for `finish`.
+        match Pin::new(call).poll(cx) {
+            Poll::Ready(result) => {
+                self.call = None;
+                Poll::Ready(result.err().map(Err))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn received(&self, (item, handle): (Value, Handle)) -> Result<T, Error> {
+        self.context.giver()(handle);
+        from_value(item).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+    }
+}
+
+impl<T> Items<T> {
     fn close(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             // If the child is gone, it knows.
@@ -159,13 +234,9 @@ impl<T: DeserializeOwned> Iterator for Items<T> {
         if let Err(error) = check_thread() {
             return Some(Err(error));
         }
-        match self.items.recv() {
-            Ok(Some((item, handle))) => {
-                self.context.giver()(handle);
-                let host = self.context.name().to_owned();
-                Some(from_value(item).map_err(|error| Error::Convert { host, error }))
-            }
-            Ok(None) | Err(_) => {
+        match self.items.wait() {
+            Some(item) => Some(self.received(item)),
+            None => {
                 self.ended = true;
                 // What it raised is the last there is to see. What it returned is for `finish`.
                 let result = self.call.as_ref()?.wait_timeout(Duration::from_secs(3600))?;

@@ -14,6 +14,8 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Bytes of a file in one message.
@@ -43,6 +45,17 @@ pub struct TransferOptions {
     pub links: bool,
     /// How long all of it may take.
     pub timeout: Option<Duration>,
+    /// Ends it as cancelled, at the next piece, once it is set.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+impl TransferOptions {
+    fn check(&self, host: &str) -> Result<(), Error> {
+        match &self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(Error::Cancelled { host: host.to_owned() }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How far a transfer is.
@@ -118,7 +131,13 @@ impl Context {
             .timed("econtext.transfer:put", options)
             .args((&channel, destination, into, options.preserve))
             .start();
-        let mut sender = Sender { channel: &channel, in_flight: 0, sent: Transferred::default() };
+        let mut sender = Sender {
+            channel: &channel,
+            host: self.name(),
+            options,
+            in_flight: 0,
+            sent: Transferred::default(),
+        };
         let mut have = have.into_iter();
         let mut result = Ok(());
         for entry in &entries {
@@ -210,7 +229,14 @@ impl Context {
         let mut received = Transferred::default();
         let mut result = Ok(());
         for (entry, whole) in files.iter().zip(whole) {
-            result = receive(&channel, (entry, whole), directory, options, &progress, &mut received);
+            result = receive(
+                (&channel, self.name()),
+                (entry, whole),
+                directory,
+                options,
+                &progress,
+                &mut received,
+            );
             if result.is_err() {
                 break;
             }
@@ -386,6 +412,8 @@ impl io::Write for HashWriter<'_> {
 /// Sends entries, with no more on the way than the window.
 struct Sender<'a> {
     channel: &'a Channel,
+    host: &'a str,
+    options: &'a TransferOptions,
     in_flight: usize,
     sent: Transferred,
 }
@@ -397,6 +425,7 @@ impl Sender<'_> {
 
     /// Sends data once there is room in the window.
     fn data(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.options.check(self.host)?;
         while self.in_flight + data.len() > WINDOW {
             match self.channel.recv::<usize>()? {
                 Some(n) => self.in_flight = self.in_flight.saturating_sub(n),
@@ -526,7 +555,7 @@ fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
 
 /// Takes one file in.
 fn receive(
-    channel: &Channel,
+    (channel, host): (&Channel, &str),
     (entry, whole): (&Entry, bool),
     directory: &Path,
     options: &TransferOptions,
@@ -537,7 +566,10 @@ fn receive(
     let failed = |e| Failure::Local(path.clone(), e);
     let malformed =
         || Failure::Local(path.clone(), io::Error::other("the other side sends what makes no sense"));
-    let next = || channel.recv::<Value>()?.ok_or(Failure::Ended);
+    let next = || {
+        options.check(host)?;
+        channel.recv::<Value>()?.ok_or(Failure::Ended)
+    };
     let first = next()?;
     let (size, offset) = match first.as_seq() {
         Some([Value::Int(SKIP)]) if whole => {

@@ -82,7 +82,7 @@ fn directories_links_modes_and_times_are_kept_on_request() {
         }
         let there = tree(&[]);
         let into = there.path().to_str().unwrap();
-        let keep = TransferOptions { preserve: true, links: true, timeout: None };
+        let keep = TransferOptions { preserve: true, links: true, ..Default::default() };
         let check = |root: &Path, kept: bool| {
             assert_eq!(fs::read(root.join("sub/deep/c.txt")).unwrap(), b"c");
             assert!(root.join("none").is_dir());

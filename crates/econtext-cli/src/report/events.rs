@@ -46,7 +46,7 @@ impl Event {
         Event::of("log", host)
             .text("level", level(record.level))
             .text("logger", &record.logger)
-            .text("message", &record.message)
+            .text("message", &record.text())
             .number(
                 "time",
                 if record.time.is_finite() { format!("{:.3}", record.time) } else { "null".to_owned() },
