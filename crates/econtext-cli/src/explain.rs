@@ -1,12 +1,11 @@
 //! What would happen, without doing it.
 
-use crate::job::Hops;
 use econtext::{Error, Foreseen, Foresight, ModuleKind};
-use econtext_fleet::Target;
+use econtext_fleet::{Hops, Target};
 use std::fmt::Write as _;
 
 /// The command of every target, and the modules that would go ahead: bytes as sent, and who imports them.
-pub(crate) fn text(targets: &[Target], hops: &Hops<'_>, foresight: &Foresight) -> Result<String, Error> {
+pub(crate) fn text(targets: &[Target], hops: &Hops, foresight: &Foresight) -> Result<String, Error> {
     let mut out = String::new();
     for target in targets {
         for (depth, command) in target.commands(&hops.of(target)?).iter().enumerate() {

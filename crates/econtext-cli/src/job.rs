@@ -5,10 +5,8 @@ use crate::report::Report;
 use crate::surroundings::Surroundings;
 use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, Listener, ModuleFinder, Value};
 use econtext_fleet::{
-    Gates, Handshake, Inventory, Passwords, Reason, Retry, Rollout, Settings, Stop, Target,
-    is_refused_handshake,
+    Connector, Gates, Handshake, Hops, Passwords, Reason, Rollout, Settings, Stop, Target, Tries,
 };
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -93,12 +91,10 @@ pub(crate) struct Children<'a> {
     pub(crate) finder: Arc<dyn ModuleFinder>,
     pub(crate) surroundings: Surroundings,
     pub(crate) log_level: Option<u8>,
-    pub(crate) hops: Hops<'a>,
     /// Whether children live on when the work is done.
     pub(crate) keep: bool,
-    gates: Gates,
+    connector: Connector,
     listener: Option<Listener>,
-    broker: Broker,
 }
 
 /// One host's part in a job.
@@ -206,28 +202,6 @@ impl Job<'_> {
     }
 }
 
-/// The targets that others are started from, each connected once.
-pub(crate) struct Hops<'a> {
-    inventory: &'a Inventory,
-    settings: Settings,
-    connected: Mutex<HashMap<Vec<String>, Context>>,
-}
-
-impl<'a> Hops<'a> {
-    /// Hops are reached as `settings` say; nobody else is become there.
-    pub(crate) fn new(inventory: &'a Inventory, settings: &Settings) -> Self {
-        let mut settings = Settings { via: Vec::new(), ..settings.clone() };
-        settings.r#become = Some(None);
-        Hops { inventory, settings, connected: Mutex::default() }
-    }
-
-    /// The hops on the way to a target.
-    pub(crate) fn of(&self, target: &Target) -> Result<Vec<Target>, Error> {
-        let hop = |name: &String| self.inventory.target(name, &self.settings);
-        target.settings.via.iter().map(|name| hop(name).map_err(|e| Error::Usage(e.0))).collect()
-    }
-}
-
 /// Listens for children that connect back: to an address and port, to an address, or to where their ssh came from.
 fn listen(address: &str) -> Result<Listener, Error> {
     let (name, port) = match address.rsplit_once(':') {
@@ -240,97 +214,32 @@ fn listen(address: &str) -> Result<Listener, Error> {
         .or_else(|_| Listener::bind(&format!("0.0.0.0:{port}"), &names))
 }
 
-fn via(builder: ContextBuilder, hop: Option<&Context>) -> ContextBuilder {
-    match hop {
-        Some(hop) => builder.via(hop),
-        None => builder,
-    }
-}
-
 impl<'a> Children<'a> {
     pub(crate) fn new(
         job: &'a Job<'a>,
         finder: Arc<dyn ModuleFinder>,
         log_level: Option<u8>,
-        hops: Hops<'a>,
+        hops: Hops,
     ) -> anyhow::Result<Self> {
         Ok(Children {
             job,
             finder,
             surroundings: Surroundings::new(job.common)?,
             log_level,
-            hops,
             keep: false,
-            gates: Gates::new(job.common.connect_rate),
+            connector: Connector::new(
+                Arc::new(Broker::new()?),
+                hops,
+                Gates::new(job.common.connect_rate),
+                job.stop.clone(),
+            ),
             listener: job.common.connect_back.as_deref().map(listen).transpose()?,
-            broker: Broker::new()?,
         })
     }
 
     /// Runs `work` in a child on every target; the outcomes are in the order of the targets.
     pub(crate) fn run(&self, targets: &[Target], work: impl Fn(&Host<'_>) -> Outcome + Sync) -> Vec<Outcome> {
         self.job.pool(targets, |index, target| self.one(index, target, &work))
-    }
-
-    fn builder(&self, target: &Target, timeout: Duration) -> ContextBuilder {
-        Context::builder(&target.name).python(target.settings.python()).connect_timeout(timeout)
-    }
-
-    /// The innermost hop of a target. Nobody waits for it: what is to start there is on its way already.
-    fn hop(&self, target: &Target, timeout: Duration) -> Result<Option<Context>, Error> {
-        let hops = self.hops.of(target)?;
-        let mut connected = lock(&self.hops.connected);
-        // Those that are gone are connected anew.
-        connected.retain(|_, context| !context.is_closed());
-        let mut hop: Option<Context> = None;
-        let mut way = Vec::new();
-        for target in &hops {
-            way.push(target.name.clone());
-            let next = match connected.get(&way) {
-                Some(known) => known.clone(),
-                None => {
-                    let builder = via(self.builder(target, timeout), hop.as_ref());
-                    let next = builder.connect(&self.broker, target.transport())?;
-                    self.job.stop.add(&next);
-                    connected.insert(way.clone(), next.clone());
-                    next
-                }
-            };
-            hop = Some(next);
-        }
-        Ok(hop)
-    }
-
-    /// Starts a child, and if another user is to be become, one for that first; both.
-    fn connect(
-        &self,
-        builder: ContextBuilder,
-        target: &Target,
-        timeout: Duration,
-    ) -> Result<(Context, Option<Context>), Error> {
-        let hop = self.hop(target, timeout)?;
-        let mut login_child = None;
-        let context = match target.settings.become_transport() {
-            None => via(builder, hop.as_ref()).connect(&self.broker, target.transport())?,
-            Some(other) => {
-                let login = via(self.builder(target, timeout), hop.as_ref());
-                let login = login.connect(&self.broker, target.transport())?;
-                self.job.stop.add(&login);
-                let context = builder.via(&login).connect(&self.broker, other);
-                login_child = Some(login);
-                context.inspect_err(|_| self.let_go(login_child.as_ref()))?
-            }
-        };
-        self.job.stop.add(&context);
-        Ok((context, login_child))
-    }
-
-    /// A child that is not needed any more.
-    fn let_go(&self, child: Option<&Context>) {
-        if let Some(child) = child {
-            self.job.stop.remove(child);
-            child.shutdown(Duration::from_secs(2));
-        }
     }
 
     /// What a child of a run is like, whatever is done in it.
@@ -357,7 +266,7 @@ impl<'a> Children<'a> {
                 stop.stop(Reason::Interrupted);
             }
         };
-        let builder = self.builder(target, timeout);
+        let builder = self.connector.builder(target, timeout);
         let builder = builder.finder(self.finder.clone()).log_level(self.log_level).on_event(on_event);
         let builder = match &self.listener {
             Some(listener) => builder.connect_back(listener),
@@ -365,13 +274,6 @@ impl<'a> Children<'a> {
         };
         // What will be files there need not go ahead as modules.
         if self.job.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder }
-    }
-
-    /// Waits where a target's handshakes are counted: at the host that ssh jumps over, at its last hop, or here.
-    fn enter(&self, target: &Target) -> Arc<Handshake> {
-        let settings = &target.settings;
-        let place = settings.jump.as_ref().or(settings.via.last()).map_or("", |place| place);
-        Arc::new(self.gates.enter(place, &self.job.stop))
     }
 
     /// Tries until there is a result, or an error that trying again does not mend.
@@ -382,38 +284,20 @@ impl<'a> Children<'a> {
         work: &(impl Fn(&Host<'_>) -> Outcome + Sync),
     ) -> Outcome {
         let common = self.job.common;
-        let mut retry = Retry::new(common.retries);
-        let mut refusals = 0;
-        // Waiting for a turn is not the host's time. With retries each try has its own; without, refusals are part of the one.
-        let mut handshake = self.enter(target);
-        let started = Instant::now();
-        let mut connect_until = started + common.connect_timeout;
-        loop {
-            let left = connect_until.saturating_duration_since(Instant::now());
-            let left = common.timeout.map_or(left, |t| t.saturating_sub(started.elapsed()).min(left));
-            let outcome = self.attempt((index, target), started, (left, handshake.clone()), work);
-            let Outcome::Failed(error) = &outcome else { return outcome };
-            let refused = is_refused_handshake(error);
-            // Who refuses again and again says nothing about the others.
-            refusals += u32::from(refused);
-            if refused && refusals <= 2 {
-                handshake.refused();
-            }
-            drop(handshake);
-            let Some(wait) = retry.after(error) else { return outcome };
-            if !refused {
-                connect_until = Instant::now() + wait + common.connect_timeout;
-            }
-            let over = common.timeout.is_some_and(|t| started.elapsed() + wait >= t);
-            if self.job.stop.is_stopped() || over || Instant::now() + wait >= connect_until {
-                return outcome;
-            }
-            tracing::info!(host = target.name, %error, "trying again in {:.1} s", wait.as_secs_f64());
-            self.job.stop.sleep(wait);
-            let turn = Instant::now();
-            handshake = self.enter(target);
-            connect_until += turn.elapsed();
-        }
+        let tries = Tries {
+            timeout: common.timeout,
+            connect_timeout: common.connect_timeout,
+            retries: common.retries,
+        };
+        self.connector.persist(
+            target,
+            tries,
+            |started, left, handshake| self.attempt((index, target), started, (left, handshake), work),
+            |outcome| match outcome {
+                Outcome::Failed(error) => Some(error),
+                _ => None,
+            },
+        )
     }
 
     fn attempt(
@@ -425,10 +309,11 @@ impl<'a> Children<'a> {
     ) -> Outcome {
         let common = self.job.common;
         let builder = self.child(index, target, timeout, handshake);
-        let (context, login) = match self.connect(builder, target, timeout) {
-            Ok(both) => both,
+        let connection = match self.connector.connect(builder, target, timeout) {
+            Ok(connection) => connection,
             Err(error) => return Outcome::Failed(error),
         };
+        let context = connection.context.clone();
         // Nobody waits for it: it runs before what follows.
         let spool = (!common.spool.is_empty())
             .then(|| context.call::<Value>("econtext.spool:start", (&common.spool, &common.spool_dir)));
@@ -445,8 +330,7 @@ impl<'a> Children<'a> {
             return outcome;
         }
         // Whoever still feeds it input must not keep it.
-        self.let_go(Some(&context));
-        self.let_go(login.as_ref());
+        self.connector.let_go(&connection);
         match spool {
             Some(Err(error)) => Outcome::Failed(error),
             _ => outcome,

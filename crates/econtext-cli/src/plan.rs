@@ -1,14 +1,15 @@
 //! What a command line asks for, before anything is contacted: which hosts, how each is reached, with which passwords.
 
 use crate::args::{Choice, Common, Usage, command, same_command};
-use crate::job::{Hops, with_passwords};
+use crate::job::with_passwords;
 use crate::last::Last;
 use anyhow::{Context as _, anyhow};
-use econtext_fleet::{Inventory, Passwords, Selection, Settings, SpecError, Target, expand};
+use econtext_fleet::{Hops, Inventory, Passwords, Selection, Settings, SpecError, Target, expand};
 use secrecy::SecretString;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::process::Command;
+use std::sync::Arc;
 
 impl From<SpecError> for Usage {
     fn from(error: SpecError) -> Self {
@@ -19,7 +20,7 @@ impl From<SpecError> for Usage {
 /// The hosts of a run, and the words behind them.
 pub(crate) struct Plan<'a> {
     pub(crate) common: &'a Common,
-    pub(crate) inventory: Inventory,
+    pub(crate) inventory: Arc<Inventory>,
     /// What flags say about how hosts are reached.
     pub(crate) settings: Settings,
     pub(crate) targets: Vec<Target>,
@@ -35,7 +36,7 @@ impl<'a> Plan<'a> {
         if common.user.as_ref().is_some_and(|u| !u.is_empty() && u.bytes().all(|b| b.is_ascii_digit())) {
             return Err(Usage("-u is the user, as in ansible; clush's -u SECONDS is --timeout here".into()));
         }
-        let inventory = inventory(&common.choice)?;
+        let inventory = Arc::new(inventory(&common.choice)?);
         let settings = common.settings();
         let specs: Vec<&String> = match (&common.targets, choice_is_made(&common.choice)) {
             (Some(spec), false) => vec![spec],
@@ -74,8 +75,8 @@ impl<'a> Plan<'a> {
     }
 
     /// What targets are started from.
-    pub(crate) fn hops(&self) -> Hops<'_> {
-        Hops::new(&self.inventory, &self.settings)
+    pub(crate) fn hops(&self) -> Hops {
+        Hops::new(self.inventory.clone(), &self.settings)
     }
 
     /// Asks for passwords, and gives them to all targets.

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod connector;
 mod gate;
 mod hostset;
 mod inventory;
@@ -24,6 +25,7 @@ mod settings;
 mod similar;
 mod target;
 
+pub use connector::{Connection, Connector, Hops, Tries};
 pub use gate::{Gates, Handshake, Retry, is_refused_handshake};
 pub use hostset::{expand, fold};
 pub use inventory::Inventory;

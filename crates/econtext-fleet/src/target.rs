@@ -49,7 +49,7 @@ fn parse(word: &str) -> Result<(String, Kind), SpecError> {
     if let Some((scheme, which)) = word.split_once(':')
         && let Some(scheme) = INSIDE.into_iter().find(|known| *known == scheme)
     {
-        if which.is_empty() {
+        if which.is_empty() || which.starts_with('-') {
             return Err(bad("which one is missing"));
         }
         return Ok((word.to_owned(), Kind::Inside(scheme, which.to_owned())));
@@ -81,6 +81,9 @@ fn parse(word: &str) -> Result<(String, Kind), SpecError> {
     let port = port.map(|p| p.parse().map_err(|_| bad("no such port"))).transpose()?;
     if host.is_empty() || user == Some("") {
         return Err(bad("a part of it is missing"));
+    }
+    if host.starts_with('-') || user.is_some_and(|user| user.starts_with('-')) {
+        return Err(bad("no name of a host")); // ssh would take it for an option
     }
     Ok((rest.to_owned(), Kind::Ssh { user: user.map(str::to_owned), host: host.to_owned(), port }))
 }
@@ -201,8 +204,21 @@ mod tests {
         assert_eq!(ssh("me@realm@[fe80::1%eth0]:22"), ("me@realm".into(), "fe80::1%eth0".into(), 22));
         assert_eq!(parse("local:").unwrap().0, "local");
         assert_eq!(parse("local:n1").unwrap().0, "local:n1");
-        for bad in ["", "a b", "-oProxyCommand=x", "::1", "@h", "h:99999", "[::1", "[::1]x", "docker:", "u@"]
-        {
+        for bad in [
+            "",
+            "a b",
+            "-oProxyCommand=x",
+            "ssh:-oProxyCommand=x",
+            "u@-ox",
+            "-l@h",
+            "::1",
+            "@h",
+            "h:99999",
+            "[::1",
+            "[::1]x",
+            "docker:",
+            "u@",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(parse("chroot:/srv/root").unwrap().1, Kind::Inside("chroot", "/srv/root".into()));
