@@ -1,0 +1,1 @@
+../../../econtext/remote/core.py

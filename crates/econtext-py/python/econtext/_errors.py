@@ -1,0 +1,264 @@
+"""The exceptions: one tree, in which `kind` is what the command and the Rust crate call it too.
+
+What a function raised there is a `RemoteError`. If it was one of Python's own exceptions, or one that was registered, it is
+that as well, so that both of these catch it:
+
+    except FileNotFoundError: ...
+    except econtext.RemoteError: ...
+
+Nothing that a target sends chooses a class: names are looked up among Python's own exceptions and the registered ones, and
+any other arrives as a plain `RemoteError` that says what it was.
+"""
+from __future__ import annotations
+
+import builtins
+import json
+import socket
+import subprocess
+from typing import Any, ClassVar, NamedTuple, Optional, Sequence
+
+__all__ = [
+    'AuthError', 'BecomeError', 'BootstrapError', 'CancelledError', 'ClosedError', 'CommandError', 'ConnectError', 'Error',
+    'HostKeyError', 'NoPythonError', 'ProtocolError', 'RemoteError', 'RemoteFrame', 'RemoteTraceback', 'TimeoutError',
+    'UnpermittedError', 'UnreachableError', 'UsageError']
+
+
+class Error(Exception):
+    """What can go wrong. `host` says where, if it was somewhere; `stderr` is the last that ssh, sudo or the child wrote."""
+
+    kind: ClassVar[str] = 'usage'
+    host: Optional[str]
+    message: str
+    stderr: str
+
+    def __init__(self, message: str = '', host: Optional[str] = None, stderr: str = '') -> None:
+        super().__init__(message)
+        self.message, self.host, self.stderr = message, host, stderr
+
+    def __str__(self) -> str:
+        text = '%s: %s' % (self.host, self.message) if self.host else self.message
+        return '%s; stderr: %s' % (text, self.stderr.rstrip()) if self.stderr else text
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.message, self.host, self.stderr)
+
+
+class UsageError(Error, ValueError):
+    """The request makes no sense, or what is to be sent cannot be. Nothing was contacted."""
+
+
+class ConnectError(Error, ConnectionError):
+    """No child came up: no function can have run there."""
+
+    kind = 'unreachable'
+
+
+class UnreachableError(ConnectError):
+    """The host could not be reached."""
+
+
+class AuthError(ConnectError):
+    """The login was refused."""
+
+    kind = 'auth'
+
+
+class HostKeyError(ConnectError):
+    """The host's key is unknown, or not the one known."""
+
+    kind = 'host_key'
+
+
+class BecomeError(ConnectError):
+    """Another user could not be become there."""
+
+    kind = 'become'
+
+
+class NoPythonError(ConnectError):
+    """There is no usable Python there."""
+
+    kind = 'no_python'
+
+
+class BootstrapError(ConnectError):
+    """The child did not come up."""
+
+    kind = 'bootstrap'
+
+
+class ProtocolError(Error):
+    """What the child sent is not what it should be. The connection is closed."""
+
+    kind = 'protocol'
+
+
+class UnpermittedError(Error, TypeError):
+    """The result holds an instance of a class that was neither declared nor registered."""
+
+    kind = 'unpermitted'
+
+
+class TimeoutError(Error, builtins.TimeoutError):
+    """It took too long, and was interrupted there."""
+
+    kind = 'timeout'
+
+
+class CancelledError(Error):
+    """It was stopped."""
+
+    kind = 'cancelled'
+
+
+class ClosedError(Error, ConnectionError):
+    """The child is gone."""
+
+    kind = 'closed'
+
+
+class CommandError(Error, subprocess.CalledProcessError):
+    """A command of `run(..., check=True)` ended with something else than 0."""
+
+    kind = 'exception'
+
+    def __init__(self, host: Optional[str], returncode: int, cmd: Any, output: Any = None, stderr: Any = None) -> None:
+        subprocess.CalledProcessError.__init__(self, returncode, cmd, output, stderr)
+        self.host = host
+        self.message = subprocess.CalledProcessError.__str__(self)
+
+    def __str__(self) -> str:
+        text = self.stderr.decode('utf-8', 'replace') if isinstance(self.stderr, bytes) else self.stderr or ''
+        return '%s: %s' % (self.host, self.message) + ('; stderr: ' + text.rstrip() if text.strip() else '')
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.host, self.returncode, self.cmd, self.output, self.stderr)
+
+
+class RemoteFrame(NamedTuple):
+    """One frame of a traceback there."""
+
+    file: str
+    line: int
+    function: str
+    source: str
+
+
+class RemoteTraceback(Exception):
+    """The traceback there, as the cause of the exception here, so that whatever prints one prints both."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return '\n' + self.text.rstrip()
+
+
+class RemoteError(Error):
+    """What a function raised there."""
+
+    kind: ClassVar[str] = 'exception'
+    #: The qualified name of its type there.
+    type_name: str = 'Exception'
+    #: The frames there, outermost first.
+    frames: Sequence[RemoteFrame] = ()
+    #: The traceback there as Python prints it, with those of its causes.
+    traceback: str = ''
+    #: The exception that it was raised from, or while handling.
+    remote_cause: Optional[RemoteError] = None
+    _parts: Any = None
+
+    def __str__(self) -> str:
+        return '%s: %s' % (self.host, self.message) if self.host else self.message
+
+    def __repr__(self) -> str:
+        return '<%s from %s: %s>' % (type(self).__name__, self.host, self.message)
+
+    def __reduce__(self) -> Any:
+        return remote, self._parts
+
+
+_BY_KIND: dict[str, type[Error]] = {
+    kind.__dict__.get('kind', 'unreachable'): kind for kind in (
+        UnreachableError, AuthError, HostKeyError, BecomeError, NoPythonError, BootstrapError, ProtocolError, UnpermittedError,
+        TimeoutError, CancelledError, ClosedError)}
+_BY_KIND.update({'usage': UsageError, 'exception': RemoteError, 'import': RemoteError})  # the last is an ImportError too
+
+
+def make(kind: str, host: Optional[str], message: str, stderr: str, errno: Optional[int], unpermitted: Optional[str]) -> Error:
+    """The exception for an error of the Rust crates."""
+    if errno is not None:
+        # A command that could not be started, as subprocess says it.
+        return remote(host, 'builtins', 'OSError', message, (errno, message), '', (), None)
+    if unpermitted is not None:
+        message = 'the result holds the class %s, which was not allowed' % unpermitted
+    return _BY_KIND.get(kind, Error)(message, host, stderr)
+
+
+# Those that cannot be raised here without another meaning: they end programs and iterations.
+_NOT_REBUILT = 'StopIteration', 'StopAsyncIteration'
+_OS_ERRORS = 'OSError', 'IOError', 'EnvironmentError', 'WindowsError'
+#: Exceptions, by their module and qualified name, that are rebuilt beside Python's own.
+registered: dict[tuple[str, str], type[Exception]] = {
+    ('json.decoder', 'JSONDecodeError'): json.JSONDecodeError, ('subprocess', 'CalledProcessError'): subprocess.CalledProcessError,
+    ('subprocess', 'TimeoutExpired'): subprocess.TimeoutExpired, ('socket', 'gaierror'): socket.gaierror,
+    ('socket', 'herror'): socket.herror, ('socket', 'error'): OSError, ('select', 'error'): OSError}
+_classes: dict[type[Exception], type[RemoteError]] = {}
+
+
+def _base(module: str, name: str, args: tuple[Any, ...]) -> Optional[type[Exception]]:
+    found: Any = None
+    if module in ('builtins', 'exceptions', '__builtin__'):
+        if name in _OS_ERRORS:
+            found = OSError
+        elif name not in _NOT_REBUILT:
+            found = vars(builtins).get(name)
+    else:
+        found = registered.get((module, name))
+    if not (isinstance(found, type) and issubclass(found, Exception)) or issubclass(found, Error):
+        return None
+    if found is OSError:
+        # Python 2 has one class for all of them.
+        found = type(OSError(*args[:2]))
+    kind: type[Exception] = found
+    return kind
+
+
+def _class(base: type[Exception]) -> type[RemoteError]:
+    if base not in _classes:
+        name = 'RemoteError[%s]' % base.__name__
+        kind = 'import' if issubclass(base, ImportError) else 'exception'
+        _classes[base] = type(name, (RemoteError, base), {'__module__': 'econtext', 'kind': kind, '__qualname__': name})
+    return _classes[base]
+
+
+def remote(host: Optional[str], module: str, name: str, message: str, args: tuple[Any, ...], traceback: str,
+           frames: Sequence[Any], cause: Optional[RemoteError]) -> RemoteError:
+    """What was raised there, as an exception of here."""
+    parts = host, module, name, message, args, traceback, frames, cause
+    base = _base(module, name, args)
+    error: Optional[RemoteError] = None
+    if base is not None:
+        kind = _class(base)
+        try:
+            error = kind.__new__(kind, *args)
+            base.__init__(error, *args)
+        except Exception:
+            # It wants other arguments than it has: it is what it is without them.
+            try:
+                error = kind.__new__(kind)
+                error.args = args
+            except Exception:
+                error = None
+    own = module in ('builtins', 'exceptions', '__builtin__')
+    full = name if own else '%s.%s' % (module, name)
+    if error is None:
+        error = RemoteError.__new__(RemoteError, message)
+        message = '%s: %s' % (full, message) if message else full
+    error.host, error.message, error.stderr, error.type_name = host, message, '', full
+    error.frames, error.traceback, error.remote_cause = [RemoteFrame(*frame) for frame in frames], traceback, cause
+    error._parts = parts
+    if traceback:
+        error.__cause__ = RemoteTraceback('on %s:\n%s' % (host, traceback) if host else traceback)
+    return error

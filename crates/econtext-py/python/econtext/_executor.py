@@ -1,0 +1,207 @@
+"""A `concurrent.futures.Executor` over hosts. It has no threads: what ends on a host makes the next work begin."""
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, TypeVar, Union
+
+from . import _econtext
+from ._errors import ClosedError, ConnectError, Error, UsageError
+from ._group import Group
+from ._host import Host, Options, request
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec('P')
+
+T = TypeVar('T')
+
+
+class _Slots:
+    """A host, and how much of it is in use."""
+
+    def __init__(self, host: Host, free: int) -> None:
+        self.host, self.free, self.size = host, free, free
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs functions on hosts, each where there is room: on a group, on some hosts, or on a set as `econtext.hosts` takes it.
+
+    Of work that is not begun nothing is sent, so that it can be cancelled, and goes where there is room first. A host that is
+    lost fails what ran on it with `ClosedError`, and gets no more. Hosts that were given stay connected; those of a set are
+    closed by `shutdown`. `per_host` says how many calls a host is given at a time: one runs, the others wait there.
+
+    >>> import econtext
+    >>> with econtext.Executor('local:[1-2]') as executor:
+    ...     list(executor.map(pow, [2, 3, 4], [5, 6, 7]))
+    [32, 729, 16384]
+    """
+
+    def __init__(self, hosts: Union[Group, Iterable[Host], str], *, per_host: int = 1, timeout: Optional[float] = None,
+                 trust: bool = False, **ways: Any) -> None:
+        if per_host < 1:
+            raise ValueError('per_host must be greater than 0')
+        self._owned: Optional[Group] = None
+        if isinstance(hosts, str):
+            from . import hosts as group_of
+            hosts = self._owned = group_of(hosts, **ways)
+        elif ways:
+            raise TypeError('%s: these hosts are connected already' % ', '.join(ways))
+        if isinstance(hosts, Group):
+            failed = hosts.connect().errors()
+            found = [hosts[name] for name in hosts.names if name not in failed]
+            if not found and failed:
+                raise next(iter(failed.values()))
+        else:
+            found = list(hosts)
+        if not found:
+            raise UsageError('an executor needs a host at least')
+        self._slots = [_Slots(host, per_host) for host in found]
+        self._options = Options(timeout, trust)
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._waiting: collections.deque[tuple[concurrent.futures.Future[Any], _econtext.Request]] = collections.deque()
+        self._running = 0
+        self._is_shut_down = False
+
+    @property
+    def _max_workers(self) -> int:
+        """As of the standard library's executors: joblib and others ask for it."""
+        return sum(slot.size for slot in self._slots)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
+        """Schedules a call; see `Host.call` for which functions that can be."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        with self._lock:
+            if self._is_shut_down:
+                raise RuntimeError('cannot schedule new futures after shutdown')
+            if _exiting:
+                raise RuntimeError('cannot schedule new futures after interpreter shutdown')
+        try:
+            made = request(self._options, fn, args, kwargs)
+        except Exception as error:
+            # As of a process pool: what cannot be sent fails by itself.
+            future.set_exception(error)
+            return future
+        with self._lock:
+            if self._is_shut_down:
+                raise RuntimeError('cannot schedule new futures after shutdown')
+            self._waiting.append((future, made))
+            _busy.add(self)
+        self._pump()
+        return future
+
+    def _pump(self) -> None:
+        """Begins what there is room for."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    break
+                if not self._slots:
+                    lost = [future for future, _ in self._waiting]
+                    self._waiting.clear()
+                else:
+                    slot = max(self._slots, key=lambda slot: slot.free)
+                    if slot.free < 1:
+                        return
+                    future, made = self._waiting.popleft()
+                    if not future.set_running_or_notify_cancel():
+                        continue
+                    slot.free -= 1
+                    self._running += 1
+                    lost = []
+            if lost:
+                for future in lost:
+                    if future.set_running_or_notify_cancel():
+                        future.set_exception(ClosedError('all hosts of the executor are gone'))
+                break
+            try:
+                call = slot.host._child.start(made)
+            except Exception as error:
+                self._done(slot, future, None, error)
+                continue
+            del made
+            call.when_done(_Done(self, slot, future))
+            del call, future
+        self._rest()
+
+    def _done(self, slot: _Slots, future: concurrent.futures.Future[Any], value: Any, error: Optional[BaseException]) -> None:
+        with self._lock:
+            slot.free += 1
+            self._running -= 1
+            if isinstance(error, (ClosedError, ConnectError)) and error.host == slot.host.name and slot in self._slots:
+                self._slots.remove(slot)
+        if error is None and self._options.trust:
+            import pickle
+            try:
+                value = pickle.loads(value)
+            except Exception as e:
+                error = e
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    def _rest(self) -> None:
+        """Tells who waits for the end of all."""
+        with self._lock:
+            if not self._running and not self._waiting:
+                _busy.discard(self)
+                self._idle.notify_all()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more work; with `wait`, returns when what there is is done."""
+        with self._lock:
+            self._is_shut_down = True
+            cancelled = [future for future, _ in self._waiting] if cancel_futures else []
+            if cancel_futures:
+                self._waiting.clear()
+        for future in cancelled:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        if wait:
+            self._wait()
+            if self._owned is not None:
+                self._owned.close()
+
+    def _wait(self) -> None:
+        with self._lock:
+            while self._running or self._waiting:
+                self._idle.wait()
+
+    def __repr__(self) -> str:
+        return '<econtext.Executor: %d hosts, %d running, %d waiting>' % (len(self._slots), self._running, len(self._waiting))
+
+
+class _Done:
+    """What is to happen when a call is done. It holds nothing of it afterwards."""
+
+    def __init__(self, executor: Executor, slot: _Slots, future: concurrent.futures.Future[Any]) -> None:
+        self.parts: Optional[tuple[Executor, _Slots, concurrent.futures.Future[Any]]] = (executor, slot, future)
+
+    def __call__(self, value: Any, error: Optional[BaseException]) -> None:
+        parts, self.parts = self.parts, None
+        if parts is not None:
+            executor, slot, future = parts
+            executor._done(slot, future, value, error)
+            del future, parts, value, error
+            executor._pump()
+
+
+_busy: set[Executor] = set()
+_exiting = False
+
+
+def _at_exit() -> None:
+    """As of the standard library's executors: what was submitted is done before the interpreter ends."""
+    global _exiting
+    _exiting = True
+    for executor in list(_busy):
+        executor._wait()
+
+
+# Before threads are waited for, and long before children are ended; there is no public way to say so.
+getattr(threading, '_register_atexit', weakref.ref)(_at_exit)

@@ -1,0 +1,369 @@
+"""Many hosts at a time."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import sys
+from typing import (
+    TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, Mapping, Optional, Sequence, TypeVar, Union, overload)
+
+from . import _econtext, _runtime
+from ._errors import Error
+from ._host import (
+    Argv, Host, Options, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing_extensions import ParamSpec, Self
+
+    P = ParamSpec('P')
+
+T = TypeVar('T')
+Inventory = Union[StrPath, Sequence[StrPath], None]
+
+if sys.version_info >= (3, 11):
+    class FailedHosts(ExceptionGroup[Exception]):
+        """What failed on some hosts: `.exceptions` has one for each."""
+
+        def derive(self, excs: Any, /) -> Any:
+            """A part of them, as `except*` and `split` make it."""
+            return FailedHosts(self.message, excs)
+else:
+    class FailedHosts(Exception):
+        """What failed on some hosts: `.exceptions` has one for each. From Python 3.11 on it is an ExceptionGroup."""
+
+        def __init__(self, message: str, exceptions: Sequence[Exception]) -> None:
+            super().__init__(message, exceptions)
+            self.message, self.exceptions = message, tuple(exceptions)
+
+        def __str__(self) -> str:
+            return '%s (%d)\n' % (self.message, len(self.exceptions)) + '\n'.join('  %s' % e for e in self.exceptions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result(Generic[T]):
+    """What came of one host: `value`, or `error`."""
+
+    host: str
+    value: Optional[T]
+    error: Optional[Exception]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a value."""
+        return self.error is None
+
+    def get(self) -> T:
+        """The value; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        return 'Result(%r, %s)' % (self.host, repr(self.value) if self.ok else 'error=%r' % self.error)
+
+
+class ResultsBase(Generic[T]):
+    """Results that have come, and how they are shown."""
+
+    def __init__(self, names: Sequence[str], runs: _econtext.Run, convert: Callable[[str, Any], Any]) -> None:
+        self._names, self._run, self._convert = names, runs, convert
+        self._seen: list[Result[T]] = []
+
+    def _take(self, told: tuple[int, Any, Any]) -> Result[T]:
+        position, value, error = told
+        host = self._names[position]
+        if error is None:
+            try:
+                value = self._convert(host, value)
+            except Exception as e:
+                value, error = None, e
+        result: Result[T] = Result(host, value, error)
+        self._seen.append(result)
+        return result
+
+    def cancel(self) -> None:
+        """Stops what runs, and begins nothing more."""
+        self._run.cancel()
+
+
+class Results(ResultsBase[T]):
+    """What comes of a group: an iterator of `Result`, in the order in which they come. It can be gone over again.
+
+    What asks for all of them, as `values()` or `len()`, waits for all of them.
+    """
+
+    def __iter__(self) -> Iterator[Result[T]]:
+        at = 0
+        while True:
+            while at < len(self._seen):
+                at += 1
+                yield self._seen[at - 1]
+            told = next(self._run, None)
+            if told is None:
+                return
+            self._take(told)
+
+    def wait(self) -> Self:
+        """Waits for all of them."""
+        for _ in self:
+            pass
+        return self
+
+    @property
+    def ok(self) -> bool:
+        """Whether every host succeeded."""
+        return all(result.ok for result in self)
+
+    @property
+    def failed(self) -> list[Result[T]]:
+        """Those that failed."""
+        return [result for result in self if not result.ok]
+
+    def values(self) -> dict[str, T]:
+        """The values by host, in the order of the group, of those that succeeded."""
+        found = {result.host: result.get() for result in self if result.ok}
+        return {name: found[name] for name in self._names if name in found}
+
+    def errors(self) -> dict[str, Exception]:
+        """The errors by host, in the order of the group, of those that failed."""
+        found = {result.host: result.error for result in self if result.error is not None}
+        return {name: found[name] for name in self._names if name in found}
+
+    def raise_failures(self) -> Self:
+        """Raises `FailedHosts`, an ExceptionGroup, if any failed."""
+        failed = self.errors()
+        if failed:
+            raise FailedHosts('%d of %d hosts failed: %s' % (len(failed), len(self), _econtext.fold(list(failed))),
+                              list(failed.values()))
+        return self
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, host: str) -> T:
+        """The value of a host; raises its error."""
+        for result in self:
+            if result.host == host:
+                return result.get()
+        raise KeyError(host)
+
+    def __repr__(self) -> str:
+        failed = sum(not result.ok for result in self._seen)
+        return '<econtext.Results: %d of %d, %d failed>' % (len(self._seen), len(self._names), failed)
+
+    def _repr_html_(self) -> str:
+        import html
+        rows = []
+        self.wait()
+        for result in sorted(self._seen, key=lambda result: list(self._names).index(result.host)):
+            text = repr(result.value) if result.ok else '%s: %s' % (type(result.error).__name__, result.error)
+            style = '' if result.ok else ' style="color: #b00"'
+            rows.append('<tr><td>%s</td><td%s><code>%s</code></td></tr>' % (
+                html.escape(result.host), style, html.escape(text)))
+        return '<table><tr><th>host</th><th>result</th></tr>%s</table>' % ''.join(rows)
+
+
+Members = dict[str, tuple[_econtext.Fleet, int]]
+
+
+class GroupBase:
+    """What groups have in common, whether one waits for them or awaits them."""
+
+    def __init__(self, members: Members, options: Options = Options()) -> None:
+        self._members, self._options = members, options
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the hosts."""
+        return list(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GroupBase) and set(self._members) == set(other._members)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._members))
+
+    def _of(self, names: Iterable[str], other: Optional[GroupBase] = None) -> Self:
+        every = {**(other._members if other else {}), **self._members}
+        return type(self)({name: every[name] for name in names}, self._options)
+
+    def __or__(self, other: GroupBase) -> Self:
+        return self._of({**self._members, **other._members}, other)
+
+    def __and__(self, other: GroupBase) -> Self:
+        return self._of(name for name in self._members if name in other._members)
+
+    def __sub__(self, other: GroupBase) -> Self:
+        return self._of(name for name in self._members if name not in other._members)
+
+    def __xor__(self, other: GroupBase) -> Self:
+        return (self - other) | (other - self)
+
+    def only(self, names: Union[str, Iterable[str]]) -> Self:
+        """Those of a set like `web[01-05]`, or of some names, that are in the group."""
+        wanted = set(_econtext.expand(names, []) if isinstance(names, str) else names)
+        return self._of(name for name in self._members if name in wanted)
+
+    def variables(self, name: str) -> dict[str, Any]:
+        """The variables that the inventory has for a host."""
+        return json.loads(self._members[name][0].variables(name))  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return '<%s.%s %s (%d)>' % (type(self).__module__.replace('._group', ''), type(self).__name__,
+                                    _econtext.fold(self.names), len(self))
+
+    def _repr_html_(self) -> str:
+        import html
+        return '<code>%s</code>' % html.escape(repr(self))
+
+    def __reduce__(self) -> Any:
+        raise TypeError('a group belongs to the process that connected it')
+
+    def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
+        """The same hosts, for calls to which more is said than their arguments; see `Host.options`."""
+        return type(self)(self._members, Options(timeout, trust, returns))
+
+    def _begin(self, run: _econtext.Run, **job: Any) -> None:
+        """Begins something on all hosts; those of one fleet together."""
+        fleets: dict[int, tuple[_econtext.Fleet, list[tuple[int, int]]]] = {}
+        for position, (fleet, index) in enumerate(self._members.values()):
+            fleets.setdefault(id(fleet), (fleet, []))[1].append((index, position))
+        for fleet, members in fleets.values():
+            fleet.start(run, members, **job)
+
+    def _convert(self, host: str, value: Any) -> Any:
+        return pickle.loads(value) if self._options.trust else value
+
+    def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _econtext.Run:
+        run = _econtext.Run(_runtime.broker(), declared(self._options, function))
+        self._begin(run, request=request(self._options, function, args, kwargs))
+        return run
+
+    def close(self) -> None:
+        """Ends the children on these hosts."""
+        for fleet, index in self._members.values():
+            fleet.close([index])
+
+
+class Group(GroupBase):
+    """Hosts, of which those that are needed are connected: `econtext.hosts` makes one.
+
+    >>> import econtext, os
+    >>> with econtext.hosts('local:web[1-3]') as web:
+    ...     results = web.call(os.path.basename, '/etc/hosts')
+    ...     sorted(result.host for result in results if result.ok)
+    ['local:web1', 'local:web2', 'local:web3']
+    >>> (web - econtext.hosts('local:web2')).names
+    ['local:web1', 'local:web3']
+    """
+
+    def connect(self) -> Results[None]:
+        """Connects all hosts that are not, and waits for that; what went wrong is in the results."""
+        run = _econtext.Run(_runtime.broker())
+        self._begin(run)
+        results: Results[None] = Results(self.names, run, lambda host, value: None)
+        return results.wait()
+
+    if TYPE_CHECKING:
+        @overload
+        def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Results[T]: ...
+        @overload
+        def call(self, function: str, /, *args: Any, **kwargs: Any) -> Results[Any]: ...
+
+    def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Results[Any]:
+        """Calls a function on every host, at most `limit` at a time. The results come as they are ready."""
+        return Results(self.names, self._call(function, args, kwargs), self._convert)
+
+    def rollout(self, function: Any, /, *args: Any, batch: Union[int, str, None] = None, pause: float = 0.0,
+                fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
+        """As `call`, in batches (`5` or `'10%'`) with a pause between them, until too many failed: `'any'`, `'all'` of a
+        batch, a number, or a percentage."""
+        run = _econtext.Run(_runtime.broker(), declared(self._options, function))
+        self._begin(run, request=request(self._options, function, args, kwargs), pause=pause,
+                    batch=None if batch is None else str(batch), fail_on=None if fail_on is None else str(fail_on))
+        return Results(self.names, run, self._convert)
+
+    def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """Calls a function for each item, on whichever host is free, and gives the results in the order of the items.
+
+        >>> import econtext
+        >>> with econtext.hosts('local:[1-2]') as workers:
+        ...     workers.map(abs, [-1, 2, -3])
+        [1, 2, 3]
+        """
+        from ._executor import Executor
+        with Executor(self) as executor:
+            return list(executor.map(function, items))
+
+    def where(self, predicate: Any, /, *args: Any, **kwargs: Any) -> Self:
+        """Those hosts on which a function returns something true. One that fails raises `FailedHosts`.
+
+        >>> import econtext
+        >>> with econtext.hosts('local:[1-2]') as group:
+        ...     len(group.where('os.path:exists', '/etc/passwd'))
+        2
+        """
+        values = self.call(predicate, *args, **kwargs).raise_failures().values()
+        return self._of(name for name in self._members if values[name])
+
+    def run(self, argv: Argv, *, input: Union[str, bytes, None] = None, check: bool = False, text: bool = True,
+            env: Optional[Mapping[str, Optional[str]]] = None, cwd: Optional[StrPath] = None, umask: Optional[int] = None,
+            timeout: Optional[float] = None) -> Results[Output]:
+        """Runs a command on every host; see `Host.run`. With `check`, an exit status other than 0 is a failure."""
+        run = _econtext.Run(_runtime.broker())
+        self._begin(run, command=command_of(argv, input, env, cwd, umask),
+                    timeout=self._options.timeout if timeout is None else timeout)
+        return Results(self.names, run, lambda host, finished: output_of(host, argv, finished, text, check))
+
+    def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
+            links: bool = False) -> Results[Transferred]:
+        """Copies files to every host; see `Host.put`."""
+        run = _econtext.Run(_runtime.broker())
+        self._begin(run, put=(paths_of(sources), str(destination), preserve, links), timeout=self._options.timeout)
+        return Results(self.names, run, lambda host, counts: Transferred(*counts))
+
+    def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
+            links: bool = False) -> Results[Transferred]:
+        """Copies files from every host, into a directory for each."""
+        run = _econtext.Run(_runtime.broker())
+        self._begin(run, get=(paths_of(sources), directory, preserve, links), timeout=self._options.timeout)
+        return Results(self.names, run, lambda host, counts: Transferred(*counts))
+
+    def __getitem__(self, name: str) -> Host:
+        """One host of the group, connected; it is closed with the group."""
+        fleet, index = self._members[name]
+        child = fleet.child(index)
+        if child is None:
+            self._of([name]).connect().raise_failures()
+            child = fleet.child(index)
+        if child is None:
+            raise Error('it is gone again', name)
+        return Host(child, name, self._options)
+
+    def __iter__(self) -> Iterator[Host]:
+        return (self[name] for name in self.names)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None:
+        self.close()
+
+
+def members(sets: Union[str, Iterable[str]], inventory: Inventory, limit: int, retries: int, connect_timeout: float,
+            connect_rate: Optional[float], output: Optional[_runtime.OutputCallback], settings: dict[str, Any]) -> Members:
+    """Hosts of sets and inventories, none of them connected."""
+    paths = [] if inventory is None else paths_of(inventory)
+    fleet = _econtext.Fleet(
+        _runtime.broker(), [sets] if isinstance(sets, str) else list(sets), paths, settings, _runtime.finder(), limit, retries,
+        connect_timeout, connect_rate, _runtime.log_level(), _runtime.Events(output, True))
+    return {name: (fleet, index) for index, name in enumerate(fleet.names())}

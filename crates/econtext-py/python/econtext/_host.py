@@ -1,0 +1,362 @@
+"""One host: a child there, and what can be done with it."""
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pickle
+import shlex
+import subprocess
+import sys
+import time
+from typing import (
+    TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, TypeVar, Union, overload)
+
+from . import _capture, _econtext, _runtime, _values
+from ._channel import Channel
+from ._errors import CommandError, TimeoutError, UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing_extensions import ParamSpec, Self
+
+    P = ParamSpec('P')
+
+T = TypeVar('T')
+StrPath = Union[str, 'os.PathLike[str]']
+Argv = Union[str, Sequence[Union[str, bytes, 'os.PathLike[str]']]]
+
+
+class Output(NamedTuple):
+    """How a command ended, as of `subprocess.run`: negative codes are signals."""
+
+    args: Any
+    returncode: int
+    stdout: Any
+    stderr: Any
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with 0."""
+        return self.returncode == 0
+
+
+class Transferred(NamedTuple):
+    """What was copied."""
+
+    files: int
+    skipped: int
+    bytes: int
+
+
+class Options(NamedTuple):
+    """What is said about calls beside their arguments; see `Host.options`."""
+
+    timeout: Optional[float] = None
+    trust: bool = False
+    returns: Any = None
+
+
+def request(options: Options, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _econtext.Request:
+    """A call of a function, as it goes to any number of children."""
+    return _capture.request(function, args, kwargs, options.timeout, options.trust, declared(options, function))
+
+
+def declared(options: Options, function: Any) -> Any:
+    """The classes that a result may be made of."""
+    if options.returns is not None:
+        return _values.classes(options.returns)
+    return None if isinstance(function, str) else _values.declared(function)
+
+
+def argv_of(argv: Argv) -> list[bytes]:
+    """The words of a command; of a text, as a shell would split it, but nothing in it is expanded."""
+    words = shlex.split(argv) if isinstance(argv, str) else argv
+    return [os.fsencode(word) for word in words]
+
+
+def command_of(argv: Argv, input: Union[str, bytes, None], env: Optional[Mapping[str, Optional[str]]],
+               cwd: Optional[StrPath], umask: Optional[int]) -> tuple[Any, ...]:
+    """A command as the native half takes it."""
+    pairs = [(os.fsencode(name), None if value is None else os.fsencode(value)) for name, value in (env or {}).items()]
+    data = input.encode() if isinstance(input, str) else input
+    return argv_of(argv), data, pairs, None if cwd is None else os.fsencode(cwd), umask
+
+
+def output_of(host: Optional[str], argv: Argv, finished: tuple[int, bytes, bytes], text: bool, check: bool) -> Output:
+    """A command's end as Python shows it."""
+    code, stdout, stderr = finished
+    show: Any = (lambda data: data.decode('utf-8', 'surrogateescape')) if text else (lambda data: data)
+    output = Output(argv, code, show(stdout), show(stderr))
+    if check and code:
+        raise CommandError(host, code, argv, output.stdout, output.stderr)
+    return output
+
+
+def paths_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
+    """One path, or several."""
+    return [os.fspath(paths)] if isinstance(paths, (str, os.PathLike)) else [os.fspath(path) for path in paths]
+
+
+class CallFuture(concurrent.futures.Future[T], Generic[T]):
+    """The future of one call. Cancelling it stops the function there, if it has begun."""
+
+    _call: Optional[_econtext.Call] = None
+
+    def cancel(self) -> bool:
+        """Stops the call; False if it is done already."""
+        if self.done() or not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()
+        if self._call is not None:
+            self._call.cancel()
+        return True
+
+    def _settle(self, value: Any, error: Optional[BaseException]) -> None:
+        try:
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(value)
+        except concurrent.futures.InvalidStateError:
+            pass  # it was cancelled
+
+
+class HostBase:
+    """What hosts have in common, whether one waits for them or awaits them."""
+
+    _child: _econtext.Child
+    name: str
+
+    def __init__(self, child: _econtext.Child, name: str, options: Options = Options()) -> None:
+        self._child, self.name, self._options = child, name, options
+        self._hello: Optional[tuple[str, int, str]] = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the child is gone, or about to be."""
+        return self._child.closed
+
+    def __repr__(self) -> str:
+        state = 'closed' if self.closed else 'Python %s, user %s' % (self._hello[0], self._hello[2]) if self._hello else 'open'
+        return '<%s.%s %r, %s>' % (type(self).__module__.replace('._host', ''), type(self).__name__, self.name, state)
+
+    def _repr_html_(self) -> str:
+        import html
+        return '<code>%s</code>' % html.escape(repr(self))
+
+    def __reduce__(self) -> Any:
+        raise TypeError('a host belongs to the process that connected it')
+
+    def _with(self, **changes: Any) -> Self:
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        for name, value in changes.items():
+            if name not in Options._fields:
+                raise TypeError('there is no option %r; there are %s' % (name, ', '.join(Options._fields)))
+        other._options = self._options._replace(**changes)
+        return other
+
+    def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
+        """The same host, for calls to which more is said than their arguments.
+
+        `timeout`: seconds until the function is interrupted there. `returns`: a type that the result is made of, as an
+        annotation of the function would say. `trust`: the result is whatever Python's pickle makes of it, of any class.
+        That runs code of the target's choice here: only for targets that are trusted as much as this machine.
+
+        >>> import econtext
+        >>> with econtext.local() as host:
+        ...     host.options(timeout=5).call('os.path:basename', '/etc/hosts')
+        'hosts'
+        """
+        return self._with(timeout=timeout, trust=trust, returns=returns)
+
+
+class Host(HostBase):
+    """A child on one host. The functions `ssh`, `local`, `docker` and so on start one.
+
+    Nobody waits for it to be up: calls may follow at once, and are told what went wrong. As a context manager it is closed
+    at the end.
+
+    >>> import econtext, os
+    >>> with econtext.local() as host:
+    ...     host.call(os.path.join, '/etc', 'hosts')
+    '/etc/hosts'
+    """
+
+    # -- calls
+
+    if TYPE_CHECKING:
+        @overload
+        def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+        @overload
+        def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any: ...
+
+    def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Calls a function there, and waits for what it returns.
+
+        `function` is a function, or its name as `module:function`. It may be of an importable module, of the running script,
+        a notebook or a prompt, a lambda, or inside of another function: what it uses goes with it. Ctrl-C interrupts it there.
+
+        >>> import econtext
+        >>> with econtext.local() as host:
+        ...     factor = 3
+        ...     host.call(lambda n: n * factor, 14)
+        42
+        """
+        result = self._child.call(request(self._options, function, args, kwargs))
+        return pickle.loads(result) if self._options.trust else result
+
+    if TYPE_CHECKING:
+        @overload
+        def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]: ...
+        @overload
+        def submit(self, function: str, /, *args: Any, **kwargs: Any) -> CallFuture[Any]: ...
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> CallFuture[Any]:
+        """Calls a function there without waiting: a `concurrent.futures.Future` of what it returns.
+
+        Calls of one host run one after the other. Cancelling the future interrupts the function.
+
+        >>> import econtext
+        >>> with econtext.local() as host:
+        ...     futures = [host.submit(pow, 2, n) for n in range(4)]
+        ...     [future.result() for future in futures]
+        [1, 2, 4, 8]
+        """
+        future: CallFuture[Any] = CallFuture()
+        call = future._call = self._child.start(request(self._options, function, args, kwargs))
+        trust = self._options.trust
+
+        def done(value: Any, error: Optional[BaseException]) -> None:
+            if trust and error is None:
+                try:
+                    value = pickle.loads(value)
+                except Exception as e:
+                    error = e
+            future._settle(value, error)
+
+        call.when_done(done)
+        return future
+
+    if TYPE_CHECKING:
+        @overload
+        def stream(self, function: Callable[P, Iterable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]: ...
+        @overload
+        def stream(self, function: str, /, *args: Any, **kwargs: Any) -> Iterator[Any]: ...
+
+    def stream(self, function: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Calls a generator there: an iterator over what it yields, as it comes. It runs no more than 16 items ahead.
+
+        >>> import econtext
+        >>> def squares(n):
+        ...     for i in range(n):
+        ...         yield i * i
+        >>> with econtext.local() as host:
+        ...     list(host.stream(squares, 4))
+        [0, 1, 4, 9]
+        """
+        items = self._child.stream(request(self._options, function, args, kwargs))
+        return _unpickled(items) if self._options.trust else items
+
+    def channel(self) -> Channel:
+        """A channel: given to a call as an argument, the function there has its other end."""
+        return Channel(self._child.channel(), self.name)
+
+    # -- commands and files
+
+    def run(self, argv: Argv, *, input: Union[str, bytes, None] = None, check: bool = False, text: bool = True,
+            env: Optional[Mapping[str, Optional[str]]] = None, cwd: Optional[StrPath] = None, umask: Optional[int] = None,
+            timeout: Optional[float] = None) -> Output:
+        """Runs a command there, without a shell, and waits for its end.
+
+        With `check`, an exit status other than 0 is a `CommandError`. Variables of `env` are set beside those there; None
+        takes one out. A text is split into words as a shell would.
+
+        >>> import econtext
+        >>> with econtext.local() as host:
+        ...     host.run(['printf', 'hello']).stdout
+        'hello'
+        """
+        process = self._child.run(*command_of(argv, input, env, cwd, umask))
+        limit = self._options.timeout if timeout is None else timeout
+        finished = process.wait(limit)
+        if finished is None:
+            process.kill()
+            error = TimeoutError('the command took more than %s s' % limit, self.name)
+            error.stderr = process.output()[1].decode('utf-8', 'replace')
+            raise error
+        return output_of(self.name, argv, finished, text, check)
+
+    def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
+            links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
+        """Copies files and directories there: into `destination`, if that is a directory or ends in a slash; else as it.
+
+        A file is checked, and in place at once. `preserve` keeps modes, times and owners; `links` copies symbolic links as
+        such. `progress` is called with a name, the bytes that are there, and its size.
+        """
+        return Transferred(*self._child.put(
+            paths_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress).wait())
+
+    def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
+            links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
+        """Copies files and directories from there into a directory here, which is made if it is missing."""
+        return Transferred(*self._child.get(
+            paths_of(sources), os.fspath(directory), preserve, links, self._options.timeout, progress).wait())
+
+    # -- the child
+
+    def connect(self, timeout: Optional[float] = None) -> Self:
+        """Waits until the child is up. Nobody has to: calls wait for it too."""
+        if self._hello is None:
+            hello = self._child.wait_ready(timeout)
+            if hello is None:
+                raise TimeoutError('connecting took more than %s s' % timeout, self.name)
+            self._hello = hello
+        return self
+
+    @property
+    def python(self) -> str:
+        """The version of its Python, as `3.11.2`."""
+        self.connect()
+        assert self._hello is not None
+        return self._hello[0]
+
+    @property
+    def user(self) -> str:
+        """The user that it runs as."""
+        self.connect()
+        assert self._hello is not None
+        return self._hello[2]
+
+    @property
+    def pid(self) -> int:
+        """Its process id, there."""
+        self.connect()
+        assert self._hello is not None
+        return self._hello[1]
+
+    def close(self, grace: float = 2.0) -> None:
+        """Asks the child to end when its calls are done, and ends it after `grace` seconds. Returns at once."""
+        self._child.shutdown(grace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None:
+        self.close()
+
+
+def _unpickled(items: Iterator[bytes]) -> Iterator[Any]:
+    for item in items:
+        yield pickle.loads(item)
+
+
+def start(name: str, word: Optional[str], argv: Optional[list[str]], via: Optional[HostBase], python: str,
+          connect_timeout: float, output: Optional[_runtime.OutputCallback], settings: dict[str, Any]) -> _econtext.Child:
+    """Starts a child."""
+    if via is not None and not isinstance(via, HostBase):
+        raise UsageError('via is a host, and this is %r' % (via,))
+    return _econtext.Child(
+        _runtime.broker(), name, word, argv, settings, _runtime.finder(), None if via is None else via._child, python,
+        _runtime.log_level(), connect_timeout, _runtime.Events(output, False))

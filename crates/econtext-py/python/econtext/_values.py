@@ -1,0 +1,216 @@
+"""Values beyond plain ones: what results may hold, and which classes of yours are rebuilt.
+
+The controller never unpickles what a target sends. Dates, paths, decimals and the like are known. Instances of your own
+classes are rebuilt if the function that is called declares to return them, or if they are registered:
+
+    def disks() -> list[Disk]: ...
+
+    @econtext.register
+    @dataclass
+    class Disk: ...
+"""
+from __future__ import annotations
+
+import datetime
+import dataclasses
+import decimal
+import enum
+import fractions
+import ipaddress
+import pathlib
+import typing
+import uuid
+import weakref
+from typing import Any, Callable, Optional, TypeVar, overload
+
+from . import _errors
+
+T = TypeVar('T', bound=type)
+Classes = dict[tuple[str, str], type]
+
+_registered: Classes = {}
+_declared: weakref.WeakKeyDictionary[Any, Optional[Classes]] = weakref.WeakKeyDictionary()
+
+
+@overload
+def register(kind: T) -> T: ...
+@overload
+def register() -> Callable[[T], T]: ...
+
+
+def register(kind: Any = None) -> Any:
+    """Lets results hold instances of a dataclass, a namedtuple or an Enum, and lets an exception be itself again.
+
+    It can be used as a decorator. In a child it does nothing: the module may be imported there.
+
+    >>> import dataclasses, econtext
+    >>> @econtext.register
+    ... @dataclasses.dataclass
+    ... class Disk:
+    ...     path: str
+    ...     free: int
+    """
+    if kind is None:
+        return register
+    if not isinstance(kind, type):
+        raise TypeError('%r is no class' % (kind,))
+    if issubclass(kind, Exception):
+        _errors.registered[kind.__module__, kind.__qualname__] = kind
+    elif _is_rebuilt(kind):
+        _note(_registered, kind)
+    else:
+        raise TypeError('%s is neither a dataclass, a namedtuple, an Enum nor an exception' % kind.__qualname__)
+    return kind
+
+
+def _is_rebuilt(kind: Any) -> bool:
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum)
+                                       or issubclass(kind, tuple) and hasattr(kind, '_fields'))
+
+
+def _note(classes: Classes, kind: type) -> None:
+    classes[kind.__module__, kind.__qualname__] = kind
+    # There it is made outside of the function in which it is here.
+    classes[kind.__module__, kind.__qualname__.rpartition('.')[2]] = kind
+
+
+def declared(function: Any) -> Optional[Classes]:
+    """The classes that a function's annotations say it returns, and those that these are made of."""
+    try:
+        return _declared[function]
+    except (KeyError, TypeError):
+        pass
+    found: Classes = {}
+    try:
+        hint = typing.get_type_hints(function).get('return')
+    except Exception:
+        hint = None  # of what cannot be had, nothing is known
+    if hint is not None:
+        _walk(hint, found, set())
+    try:
+        _declared[function] = found or None
+    except TypeError:
+        pass
+    return found or None
+
+
+def classes(hint: Any) -> Optional[Classes]:
+    """The classes that a type is made of."""
+    found: Classes = {}
+    _walk(hint, found, set())
+    return found or None
+
+
+def _walk(hint: Any, found: Classes, seen: set[Any]) -> None:
+    try:
+        if hint in seen:
+            return
+        seen.add(hint)
+    except TypeError:
+        return
+    for part in typing.get_args(hint):
+        _walk(part, found, seen)
+    if _is_rebuilt(hint):
+        _note(found, hint)
+        if not issubclass(hint, enum.Enum):
+            try:
+                hints = typing.get_type_hints(hint)
+            except Exception:
+                return
+            for part in hints.values():
+                _walk(part, found, seen)
+
+
+# -- rebuilding
+
+def _zone(zone: Any) -> Optional[datetime.tzinfo]:
+    if zone is None:
+        return None
+    if isinstance(zone, str):
+        try:
+            import zoneinfo
+            return zoneinfo.ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            raise _errors.UsageError('there is no time zone %r here' % zone) from None
+    return datetime.timezone(datetime.timedelta(seconds=zone))
+
+
+def _datetime(year: int, month: int, day: int, hour: int, minute: int, second: int, microsecond: int, fold: int,
+              zone: Any) -> datetime.datetime:
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond, _zone(zone), fold=fold)
+
+
+def _time(hour: int, minute: int, second: int, microsecond: int, fold: int, zone: Any) -> datetime.time:
+    return datetime.time(hour, minute, second, microsecond, _zone(zone), fold=fold)
+
+
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ('datetime', 'datetime'): _datetime, ('datetime', 'date'): datetime.date, ('datetime', 'time'): _time,
+    ('datetime', 'timedelta'): datetime.timedelta, ('datetime', 'timezone'): lambda seconds: _zone(seconds),
+    ('decimal', 'Decimal'): decimal.Decimal, ('uuid', 'UUID'): uuid.UUID, ('fractions', 'Fraction'): fractions.Fraction}
+for _name in 'PurePath', 'PurePosixPath', 'PureWindowsPath', 'Path', 'PosixPath':
+    _KNOWN['pathlib', _name] = getattr(pathlib, _name)
+_KNOWN['pathlib', 'WindowsPath'] = pathlib.PureWindowsPath
+for _name in 'Address', 'Network', 'Interface':
+    for _version in '46':
+        _KNOWN['ipaddress', 'IPv' + _version + _name] = getattr(ipaddress, 'IPv' + _version + _name)
+
+
+class Record(tuple[Any, ...]):
+    """A result with named fields, as of `os.stat`: a tuple, as it is there, with all of its attributes."""
+
+    def __repr__(self) -> str:
+        return '%s(%s)' % (type(self).__name__, ', '.join('%s=%r' % item for item in vars(self).items()))
+
+    def __reduce__(self) -> Any:
+        return _record, (type(self).__module__, type(self).__name__, tuple(self), dict(vars(self)))
+
+
+_MAX_RECORDS = 1000  # kinds that targets make up must not fill this process
+_records: dict[tuple[str, str], type[Record]] = {}
+
+
+def _record(module: str, name: str, values: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[Any, ...]:
+    kind = _records.get((module, name))
+    if kind is None:
+        if len(_records) >= _MAX_RECORDS:
+            return tuple(values)
+        kind = _records[module, name] = type(name, (Record,), {'__module__': module})
+    record = tuple.__new__(kind, values)
+    for attribute, value in attributes.items():
+        if not attribute.startswith('__'):
+            record.__dict__[attribute] = value
+    return record
+
+
+def rebuild(parts: tuple[str, str, str, Any], declared: Optional[Classes]) -> Any:
+    """A value of a class, from what `values.py` there made of it."""
+    kind, module, name, content = parts
+    if kind == 'known':
+        make = _KNOWN.get((module, name))
+        if make is None:
+            raise _errors.ProtocolError('a value of the unknown class %s.%s' % (module, name))
+        return make(*content)
+    if kind == 'record':
+        return _record(module, name, *content)
+    found = (declared or {}).get((module, name)) or _registered.get((module, name))
+    if kind == 'namedtuple':
+        fields, values = content
+        if found is None or getattr(found, '_fields', None) != tuple(fields):
+            return _record(module, name, values, dict(zip(fields, values)))
+        return tuple.__new__(found, values)
+    if kind == 'enum':
+        value, is_plain = content
+        if found is not None and issubclass(found, enum.Enum):
+            return found(value)
+        if is_plain:
+            return value
+    elif kind == 'dataclass' and found is not None and dataclasses.is_dataclass(found):
+        instance = object.__new__(found)
+        for field in dataclasses.fields(found):
+            if field.name not in content:
+                raise _errors.ProtocolError('a %s.%s without its %r' % (module, name, field.name))
+            object.__setattr__(instance, field.name, content[field.name])
+        return instance
+    raise _errors.UnpermittedError(
+        'the result holds the class %s.%s: annotate the function with what it returns, or econtext.register it' % (module, name))

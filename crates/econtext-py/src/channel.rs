@@ -1,0 +1,111 @@
+//! Messages both ways, beside calls.
+
+use crate::errors::{raise, usage};
+use crate::owned::Owned;
+use crate::values::{from_value, to_value};
+use crate::wait::{Waiting, deadline, wait};
+use econtext::{Handle, Value};
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+
+use crate::child::{Inner, lock};
+
+/// What has come and was not taken.
+#[derive(Default)]
+struct State {
+    come: VecDeque<Value>,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+struct Ends {
+    child: Arc<Inner>,
+    handle: Handle,
+    state: Arc<Mutex<State>>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.child.context.send(self.handle, &Value::Dead); // a child that is gone knows
+        self.child.context.remove_handle(self.handle);
+    }
+}
+
+/// The controller's end of a channel.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Channel(Owned<Ends>);
+
+impl Channel {
+    pub(crate) fn open(child: Arc<Inner>) -> Self {
+        let state: Arc<Mutex<State>> = Arc::default();
+        let into = state.clone();
+        let handle = child.context.add_handle(move |value| {
+            let mut state = lock(&into);
+            match value {
+                Some(value) => state.come.push_back(value),
+                None => state.ended = true,
+            }
+            let waker = state.waker.take();
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        });
+        Channel(Owned::new(Ends { child, handle, state }))
+    }
+
+    pub(crate) fn handle(&self) -> PyResult<Handle> {
+        Ok(self.0.get()?.handle)
+    }
+}
+
+#[pymethods]
+impl Channel {
+    /// The number by which it goes as an argument.
+    #[getter]
+    fn number(&self) -> PyResult<i64> {
+        Ok(self.handle()?.0)
+    }
+
+    /// Sends a plain value.
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ends = self.0.get()?;
+        let value = to_value(value)?.ok_or_else(|| usage("channels take plain values".to_owned()))?;
+        py.detach(|| ends.child.context.send(ends.handle, &value)).map_err(|error| raise(py, &error))
+    }
+
+    /// The next value as a tuple of one; `None` after so many seconds; `StopIteration` if the other side has closed.
+    #[pyo3(signature = (timeout=None))]
+    fn receive<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        let _waiting = Waiting::begin();
+        let ends = self.0.get()?;
+        let next = poll_fn(|cx| {
+            let mut state = lock(&ends.state);
+            match state.come.pop_front() {
+                Some(value) => Poll::Ready(Some(value)),
+                None if state.ended => Poll::Ready(None),
+                None => {
+                    state.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        match wait(py, next, deadline(timeout)?)? {
+            None => Ok(None),
+            Some(None) => Err(PyStopIteration::new_err(())),
+            Some(Some(value)) => Ok(Some((from_value(py, value, None)?,))),
+        }
+    }
+
+    /// No more will be sent.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let ends = self.0.get()?;
+        let sent = py.detach(|| ends.child.context.send(ends.handle, &Value::Dead));
+        let _ = sent; // a child that is gone knows
+        Ok(())
+    }
+}

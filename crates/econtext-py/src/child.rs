@@ -1,0 +1,406 @@
+//! The broker, and one child as Python's half holds it.
+
+use crate::errors::{instance, raise};
+use crate::finder::Finder;
+use crate::owned::Owned;
+use crate::request::{Request, Sent};
+use crate::settings::{become_transport, settings, transport};
+use crate::teller::Teller;
+use crate::values::from_value;
+use crate::wait::{CallBack, Waiting, deadline, duration, exit, settle, wait};
+use crate::{channel, events, process, stream, transfer};
+use econtext::{Argv, Context, Error, Hello, Transport, Value};
+use econtext_fleet::Connection;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// How long a call that is done waits for what it printed to be shown. Who shows it may itself be waiting.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The content of a mutex. Nothing here is left half changed by a thread that panics.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread that owns all IO.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Broker(Owned<Parts>);
+
+struct Parts {
+    broker: Mutex<Option<Arc<econtext::Broker>>>,
+    teller: Arc<Teller>,
+}
+
+impl Broker {
+    pub(crate) fn get(&self) -> PyResult<Arc<econtext::Broker>> {
+        lock(&self.0.get()?.broker)
+            .clone()
+            .ok_or_else(|| crate::errors::usage("the broker was shut down".to_owned()))
+    }
+}
+
+impl Broker {
+    pub(crate) fn teller(&self) -> PyResult<Arc<Teller>> {
+        Ok(self.0.get()?.teller.clone())
+    }
+}
+
+#[pymethods]
+impl Broker {
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let broker = py.detach(econtext::Broker::new).map_err(|error| raise(py, &error))?;
+        let broker = Mutex::new(Some(Arc::new(broker)));
+        Ok(Broker(Owned::new(Parts { broker, teller: Teller::start()? })))
+    }
+
+    /// File descriptors that a fork is to close.
+    fn descriptors(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
+        let broker = self.get()?;
+        Ok(py.detach(|| broker.descriptors()))
+    }
+
+    /// Ends all children, within two seconds, as the interpreter ends.
+    fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        let parts = self.0.get()?;
+        py.detach(|| {
+            exit();
+            let broker = lock(&parts.broker).take();
+            if let Some(broker) = broker {
+                broker.shutdown();
+            }
+            parts.teller.settle(Duration::from_secs(2));
+            settle();
+        });
+        Ok(())
+    }
+}
+
+/// One child, however many hold it.
+pub(crate) struct Inner {
+    pub(crate) context: Context,
+    pub(crate) sent: Sent,
+    pub(crate) teller: Arc<Teller>,
+    ready: Mutex<Option<Result<Hello, Error>>>,
+    /// With the child that it was started from, if another user was become there.
+    connection: Option<Connection>,
+}
+
+impl Inner {
+    pub(crate) fn new(context: Context, connection: Option<Connection>, teller: Arc<Teller>) -> Arc<Self> {
+        Arc::new(Inner { context, sent: Sent::default(), teller, ready: Mutex::default(), connection })
+    }
+
+    /// Waits until what a call printed has been shown.
+    pub(crate) fn settle(&self, py: Python<'_>) {
+        if !self.teller.is_idle() {
+            py.detach(|| self.teller.settle(PATIENCE));
+        }
+    }
+
+    /// It, to be let go.
+    pub(crate) fn connection(&self) -> Option<&Connection> {
+        self.connection.as_ref()
+    }
+
+    pub(crate) fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
+        // The answer is given once; who asks again has it from here.
+        let mut known = lock(&self.ready);
+        match &*known {
+            Some(known) => Poll::Ready(known.clone()),
+            None => self.context.poll_ready(cx).map(|hello| known.insert(hello).clone()),
+        }
+    }
+}
+
+/// One child.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Child(Owned<Arc<Inner>>);
+
+impl Child {
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Child(Owned::new(inner))
+    }
+
+    pub(crate) fn inner(&self) -> PyResult<&Arc<Inner>> {
+        self.0.get()
+    }
+}
+
+#[pymethods]
+impl Child {
+    /// Starts a child, without waiting for it. `word` is a target, or None for a user that is become, on `via`; or `argv` says
+    /// all.
+    #[new]
+    #[pyo3(signature = (broker, name, word, argv, options, finder, via, python, log_level, connect_timeout, events))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, to Python")]
+    fn new(
+        py: Python<'_>,
+        broker: &Broker,
+        name: String,
+        word: Option<&str>,
+        argv: Option<Vec<String>>,
+        options: &Bound<'_, PyDict>,
+        finder: &Finder,
+        via: Option<&Child>,
+        python: &str,
+        log_level: Option<u8>,
+        connect_timeout: f64,
+        events: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let settings = settings(options)?;
+        let transport: Box<dyn Transport> = match (argv, word) {
+            (Some(argv), _) => Box::new(Argv(argv)),
+            (None, Some(word)) => transport(word, &settings)?,
+            (None, None) => become_transport(&settings)?,
+        };
+        let mut builder = Context::builder(&name)
+            .python(python.into())
+            .finder(finder.0.clone())
+            .log_level(log_level)
+            .python_values(true)
+            .on_event(events::forward(name, events, broker.teller()?));
+        if let Some(time) = duration(Some(connect_timeout))? {
+            builder = builder.connect_timeout(time);
+        }
+        if let Some(hop) = via {
+            builder = builder.via(&hop.inner()?.context);
+        }
+        let (broker, teller) = (broker.get()?, broker.teller()?);
+        let context = py.detach(|| builder.connect(&broker, transport)).map_err(|error| raise(py, &error))?;
+        Ok(Child::of(Inner::new(context, None, teller)))
+    }
+
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        let inner = self.inner()?;
+        Ok(py.detach(|| inner.context.is_closed()))
+    }
+
+    /// The local process that carries the stream.
+    #[getter]
+    fn process_id(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let inner = self.inner()?;
+        Ok(py.detach(|| inner.context.process_id()))
+    }
+
+    /// Waits until it is up: its (Python version, process id, user).
+    #[pyo3(signature = (timeout=None))]
+    fn wait_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, i64, String)>> {
+        let _waiting = Waiting::begin();
+        let inner = self.inner()?;
+        let hello = wait(py, poll_fn(|cx| inner.poll_ready(cx)), deadline(timeout)?)?;
+        let hello = hello.transpose().map_err(|error| raise(py, &error))?;
+        Ok(hello.map(|hello| (hello.python, hello.pid, hello.user)))
+    }
+
+    /// Calls `callback` once it is up, or will never be.
+    fn when_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let inner = self.inner()?.clone();
+        // A child has one such waker; calls of it come after it is up.
+        let waker = CallBack::waker(callback, &inner.teller);
+        let up = py.detach(|| inner.poll_ready(&mut std::task::Context::from_waker(&waker)).is_ready());
+        if up {
+            py.detach(|| waker.wake());
+        }
+        Ok(())
+    }
+
+    /// Makes a call and waits for what it returns. An interrupt is passed on to it.
+    fn call<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
+        let _waiting = Waiting::begin();
+        let inner = self.inner()?;
+        let mut call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
+        let result = match wait(py, &mut call, None) {
+            Ok(Some(result)) => result,
+            Ok(None) => unreachable!("there is no deadline"),
+            Err(interrupt) => {
+                py.detach(|| call.cancel());
+                return Err(interrupt);
+            }
+        };
+        inner.settle(py);
+        let value = result.map_err(|error| raise(py, &error))?;
+        from_value(py, value, request.declared.as_ref().map(|d| d.bind(py)))
+    }
+
+    /// Makes a call.
+    fn start(&self, py: Python<'_>, request: &Request) -> PyResult<Call> {
+        let inner = self.inner()?;
+        let call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
+        let declared = request.declared.as_ref().map(|d| d.clone_ref(py));
+        let teller = inner.teller.clone();
+        Ok(Call { call: Owned::new(Arc::new(Mutex::new(Some(call)))), declared, teller })
+    }
+
+    /// Makes a call of a generator.
+    fn stream(&self, py: Python<'_>, request: &Request) -> PyResult<stream::Items> {
+        let inner = self.inner()?;
+        let items = py.detach(|| request.spec.stream(&inner.context, &inner.sent));
+        let declared = request.declared.as_ref().map(|d| d.clone_ref(py));
+        Ok(stream::Items::new(items, declared, inner.clone()))
+    }
+
+    /// A channel, to be given to a call.
+    fn channel(&self, py: Python<'_>) -> PyResult<channel::Channel> {
+        let inner = self.inner()?.clone();
+        Ok(py.detach(|| channel::Channel::open(inner)))
+    }
+
+    /// Starts a command; `env` values of None take a variable out.
+    #[pyo3(signature = (argv, input=None, env=None, cwd=None, umask=None))]
+    fn run(
+        &self,
+        py: Python<'_>,
+        argv: Vec<Vec<u8>>,
+        input: Option<Vec<u8>>,
+        env: Option<process::Env>,
+        cwd: Option<Vec<u8>>,
+        umask: Option<u32>,
+    ) -> PyResult<process::Process> {
+        let command = process::Command { argv, input, env: env.unwrap_or_default(), cwd, umask };
+        let inner = self.inner()?;
+        let process = py.detach(|| command.start(&inner.context));
+        let process = process.map_err(|error| raise(py, &error))?;
+        Ok(process::Process::of(process, inner.teller.clone()))
+    }
+
+    /// Starts copying files there.
+    #[pyo3(signature = (sources, destination, preserve, links, timeout, progress))]
+    fn put(
+        &self,
+        sources: Vec<std::path::PathBuf>,
+        destination: String,
+        preserve: bool,
+        links: bool,
+        timeout: Option<f64>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<transfer::Transfer> {
+        let options = transfer::options(preserve, links, timeout)?;
+        Ok(transfer::Transfer::put(self.inner()?.clone(), sources, destination, options, progress))
+    }
+
+    /// Starts copying files from there.
+    #[pyo3(signature = (sources, directory, preserve, links, timeout, progress))]
+    fn get(
+        &self,
+        sources: Vec<std::ffi::OsString>,
+        directory: std::path::PathBuf,
+        preserve: bool,
+        links: bool,
+        timeout: Option<f64>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<transfer::Transfer> {
+        let options = transfer::options(preserve, links, timeout)?;
+        Ok(transfer::Transfer::get(self.inner()?.clone(), sources, directory, options, progress))
+    }
+
+    /// Asks it to end, and ends it after `grace` seconds.
+    fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let inner = self.inner()?;
+        let grace = duration(Some(grace))?.unwrap_or(Duration::from_secs(2));
+        py.detach(|| inner.context.shutdown(grace));
+        Ok(())
+    }
+}
+
+/// A call on its way.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Call {
+    call: Owned<Arc<Mutex<Option<econtext::Call<Value>>>>>,
+    declared: Option<Py<PyAny>>,
+    teller: Arc<Teller>,
+}
+
+#[pymethods]
+impl Call {
+    /// Calls `callback(result, exception)`, one of which is None, on the thread for callbacks when the call is done.
+    fn when_done(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let tell = (self.declared.as_ref().map(|d| d.clone_ref(py)), callback);
+        let done = Arc::new(Done {
+            call: self.call.get()?.clone(),
+            tell: Mutex::new(Some(tell)),
+            teller: self.teller.clone(),
+        });
+        py.detach(|| done.look());
+        Ok(())
+    }
+
+    /// Stops it: it ends as cancelled, and the function is interrupted there.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        let call = self.call.get()?;
+        py.detach(|| {
+            if let Some(call) = &*lock(call) {
+                call.cancel();
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Classes that are declared, and the callback.
+type Tell = (Option<Py<PyAny>>, Py<PyAny>);
+
+/// Tells Python of the end of a call.
+struct Done {
+    call: Arc<Mutex<Option<econtext::Call<Value>>>>,
+    tell: Mutex<Option<Tell>>,
+    teller: Arc<Teller>,
+}
+
+impl Done {
+    fn look(self: &Arc<Self>) {
+        let waker = self.clone().into();
+        let mut call = lock(&self.call);
+        let Some(running) = &mut *call else { return };
+        let Poll::Ready(result) = Pin::new(running).poll(&mut std::task::Context::from_waker(&waker)) else {
+            return;
+        };
+        *call = None;
+        drop(call);
+        let Some((declared, callback)) = lock(&self.tell).take() else { return };
+        self.teller.tell(move |py| {
+            let declared = declared.as_ref().map(|d| d.bind(py));
+            let callback = callback.bind(py);
+            let told = match outcome(py, result, declared) {
+                Ok(value) => callback.call1((value, py.None())),
+                Err(exception) => callback.call1((py.None(), exception)),
+            };
+            if let Err(error) = told {
+                error.write_unraisable(py, Some(callback));
+            }
+        });
+    }
+}
+
+impl std::task::Wake for Done {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+}
+
+/// A result as a value, or an exception that is not raised yet.
+pub(crate) fn outcome<'py>(
+    py: Python<'py>,
+    result: Result<Value, Error>,
+    declared: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
+    match result {
+        Ok(value) => {
+            from_value(py, value, declared).map_err(|error| error.into_value(py).into_bound(py).into_any())
+        }
+        Err(error) => {
+            Err(instance(py, &error).unwrap_or_else(|e| e.into_value(py).into_bound(py).into_any()))
+        }
+    }
+}
+
+/// Bytes for Python.
+pub(crate) fn bytes<'py>(py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, data)
+}

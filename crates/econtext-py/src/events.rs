@@ -1,0 +1,36 @@
+//! What children print and log, on its way to Python.
+
+use crate::teller::Teller;
+use econtext::Event;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::sync::Arc;
+
+/// Calls `callback` as (host, "output", descriptor, bytes) or (host, "log", logger, level, message, time, traceback or None);
+/// the call that it came of ends after that.
+pub(crate) fn forward(
+    host: String,
+    callback: Py<PyAny>,
+    teller: Arc<Teller>,
+) -> impl Fn(Event) + Send + Sync + 'static {
+    let shared = Arc::new((host, callback));
+    move |event| {
+        if !matches!(event, Event::Output { .. } | Event::Log(_)) {
+            return;
+        }
+        let shared = shared.clone();
+        teller.tell(move |py| {
+            let (host, callback) = (&shared.0, shared.1.bind(py));
+            let told = match event {
+                Event::Output { fd, data } => callback.call1((host, "output", fd, PyBytes::new(py, &data))),
+                Event::Log(r) => {
+                    callback.call1((host, "log", r.logger, r.level, r.message, r.time, r.traceback))
+                }
+                _ => return,
+            };
+            if let Err(error) = told {
+                error.write_unraisable(py, Some(callback));
+            }
+        });
+    }
+}

@@ -1,0 +1,117 @@
+//! Modules for children: what is on `sys.path`, then whatever else the interpreter's own finders have.
+
+use econtext::{
+    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, module_record,
+};
+use pyo3::prelude::*;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A name's record and the source that it was made of.
+type Known = HashMap<String, (Option<Vec<u8>>, Arc<ModuleRecord>)>;
+
+pub(crate) struct Both {
+    paths: PathFinder,
+    /// Takes a name; gives (kind, path, source or None, [(child, kind)]) or None.
+    other: Py<PyAny>,
+    known: Mutex<Known>,
+}
+
+/// Where children get modules from.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Finder(pub(crate) Arc<Both>);
+
+#[pymethods]
+impl Finder {
+    /// `sites` are directories of installed packages, `sources` those that hold much else beside modules; `other` is asked
+    /// about what is in neither.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        sources: Vec<PathBuf>,
+        sites: Vec<PathBuf>,
+        blocked: Vec<String>,
+        main: Option<PathBuf>,
+        other: Py<PyAny>,
+    ) -> Self {
+        let paths = py.detach(|| {
+            let mut finder = PathFinder::new();
+            for (directory, site) in sources.iter().map(|d| (d, false)).chain(sites.iter().map(|d| (d, true)))
+            {
+                // As with sys.path itself, what is not there has nothing.
+                let attempt = |finder: PathFinder| match site {
+                    true => finder.root(directory),
+                    false => finder.code_root(directory),
+                };
+                if directory.exists() && attempt(PathFinder::new()).is_ok() {
+                    finder = attempt(finder).unwrap_or_default();
+                }
+            }
+            finder = blocked.iter().fold(finder, |finder, name| finder.block(name));
+            match main {
+                Some(main) => finder.main_script(main),
+                None => finder,
+            }
+        });
+        Finder(Arc::new(Both { paths, other, known: Mutex::default() }))
+    }
+
+    /// Whether a module is found in the directories.
+    fn has(&self, py: Python<'_>, name: &str) -> bool {
+        py.detach(|| self.0.paths.find(name).is_some())
+    }
+}
+
+fn kind(number: u8) -> ModuleKind {
+    match number {
+        0 => ModuleKind::Module,
+        1 => ModuleKind::Package,
+        2 => ModuleKind::Namespace,
+        3 => ModuleKind::Compiled,
+        _ => ModuleKind::Refused,
+    }
+}
+
+type Found = Option<(u8, String, Option<Vec<u8>>, Vec<(String, u8)>)>;
+
+impl ModuleFinder for Both {
+    fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
+        if let Some(found) = self.paths.find(name) {
+            return Some(found);
+        }
+        let found = Python::try_attach(|py| {
+            let found = self.other.bind(py).call1((name,)).and_then(|found| found.extract::<Found>());
+            found.unwrap_or_else(|error| {
+                error.write_unraisable(py, Some(self.other.bind(py)));
+                None
+            })
+        });
+        let (number, path, source, children) = found.flatten()?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((old, record)) = known.get(name)
+            && *old == source
+        {
+            return Some(record.clone());
+        }
+        let children = children.into_iter().map(|(name, number)| (name, kind(number))).collect();
+        let record = Arc::new(module_record(name, kind(number), path, source.as_deref(), children));
+        known.insert(name.to_owned(), (source, record.clone()));
+        Some(record)
+    }
+
+    fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
+        self.paths.read(path, offset)
+    }
+
+    fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
+        let foresight = self.paths.foresee(start);
+        // What is not in the directories may be elsewhere.
+        let elsewhere = |name: &&String| self.find(name).is_some();
+        if !foresight.absent.iter().any(|name| elsewhere(&name)) {
+            return foresight;
+        }
+        let absent = foresight.absent.iter().filter(|name| !elsewhere(name)).cloned().collect();
+        Arc::new(Foresight { absent, ..(*foresight).clone() })
+    }
+}

@@ -1,0 +1,37 @@
+//! What belongs to one process, and is forgotten in its forks.
+
+use pyo3::prelude::*;
+use std::process::id;
+
+/// A value of this process. In a fork it cannot be used, and is not dropped: the children, sockets and threads behind it are
+/// those of the original.
+pub(crate) struct Owned<T> {
+    process: u32,
+    value: Option<T>,
+}
+
+impl<T> Owned<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Owned { process: id(), value: Some(value) }
+    }
+
+    /// The value.
+    pub(crate) fn get(&self) -> PyResult<&T> {
+        match &self.value {
+            Some(value) if self.process == id() => Ok(value),
+            _ => Err(crate::errors::usage(format!(
+                "this belongs to process {}, and the process {} is a fork of it; connect anew here",
+                self.process,
+                id()
+            ))),
+        }
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if self.process != id() {
+            std::mem::forget(self.value.take());
+        }
+    }
+}

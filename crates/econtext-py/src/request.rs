@@ -1,0 +1,156 @@
+//! One call, made ready once for any number of children.
+
+use crate::values::{to_entries, to_value, to_values};
+use crate::wait::duration;
+use econtext::{Call, CallBuilder, Context, Items, Start, Value};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What is called when the function or its arguments go as a pickle.
+const WRAPPER: &str = "econtext.values:call";
+
+/// Digests of the definitions that a child was sent.
+pub(crate) type Sent = Mutex<HashSet<String>>;
+
+/// Where imports begin, beside the function that is called.
+#[derive(Clone)]
+enum Ahead {
+    Function(String, String),
+    Program(Vec<u8>),
+}
+
+/// What is called, and with what.
+pub(crate) struct Spec {
+    target: String,
+    args: Vec<Value>,
+    kwargs: Vec<(Value, Value)>,
+    /// Contents of definitions by digest: those that a child lacks become the second argument.
+    bodies: Vec<(String, Value)>,
+    ahead: Option<Ahead>,
+    timeout: Option<Duration>,
+}
+
+/// A call that can be made; `None` if the arguments are more than plain values.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Request {
+    pub(crate) spec: Arc<Spec>,
+    /// Classes that the function declares to return.
+    pub(crate) declared: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Request {
+    /// A call by name with plain arguments; `None` if they are not.
+    #[staticmethod]
+    #[pyo3(signature = (target, args, kwargs, timeout=None, declared=None))]
+    fn plain(
+        target: String,
+        args: &Bound<'_, PyTuple>,
+        kwargs: &Bound<'_, PyDict>,
+        timeout: Option<f64>,
+        declared: Option<Py<PyAny>>,
+    ) -> PyResult<Option<Request>> {
+        let (Some(args), Some(kwargs)) = (to_values(args.iter(), 0)?, to_entries(kwargs, 0)?) else {
+            return Ok(None);
+        };
+        let timeout = duration(timeout)?;
+        let spec = Spec { target, args, kwargs, bodies: Vec::new(), ahead: None, timeout };
+        Ok(Some(Request { spec: Arc::new(spec), declared }))
+    }
+
+    /// A call of what `payload` holds. `needed` are (key, digest, namespace, name or None), `bodies` the definitions' contents
+    /// by digest; `channels` those that the payload has by number. What `function`, as (module, name), or the text `program`
+    /// imports goes ahead.
+    #[staticmethod]
+    #[pyo3(signature = (needed, bodies, payload, trust, channels, function=None, program=None, timeout=None, declared=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords, to Python")]
+    fn pickled(
+        needed: &Bound<'_, PyAny>,
+        bodies: &Bound<'_, PyDict>,
+        payload: Vec<u8>,
+        trust: bool,
+        channels: &Bound<'_, PyAny>,
+        function: Option<(String, String)>,
+        program: Option<Vec<u8>>,
+        timeout: Option<f64>,
+        declared: Option<Py<PyAny>>,
+    ) -> PyResult<Request> {
+        let odd = || crate::errors::usage("a definition is of plain values".to_owned());
+        let needed = to_value(needed)?.ok_or_else(odd)?;
+        // The child makes its ends when the call arrives, before anything that is sent on them.
+        let channels = to_value(channels)?.ok_or_else(odd)?;
+        let entries = to_entries(bodies, 0)?.ok_or_else(odd)?;
+        let bodies = entries
+            .into_iter()
+            .filter_map(|(digest, body)| Some((digest.as_str()?.to_owned(), body)))
+            .collect();
+        let ahead = match (function, program) {
+            (Some((module, name)), _) => Some(Ahead::Function(module, name)),
+            (None, Some(text)) => Some(Ahead::Program(text)),
+            (None, None) => None,
+        };
+        let spec = Spec {
+            target: WRAPPER.to_owned(),
+            args: vec![needed, Value::None, Value::Bytes(payload), Value::Bool(trust), channels],
+            kwargs: Vec::new(),
+            bodies,
+            ahead,
+            timeout: duration(timeout)?,
+        };
+        Ok(Request { spec: Arc::new(spec), declared })
+    }
+}
+
+impl Spec {
+    fn build<'a>(&self, context: &'a Context, args: Vec<Value>) -> CallBuilder<'a> {
+        let builder = context.prepare(&self.target).values(args, self.kwargs.clone());
+        match self.timeout {
+            Some(timeout) => builder.timeout(timeout),
+            None => builder,
+        }
+    }
+
+    /// Makes a call, which `start` begins, with the definitions that the child was not sent before.
+    fn make<T>(&self, sent: &Sent, start: impl FnOnce(Vec<Value>, bool) -> T) -> T {
+        let mut args = self.args.clone();
+        if self.target != WRAPPER {
+            return start(args, false);
+        }
+        // Held until the call is on its way: what another one leaves out must not overtake this.
+        let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<(Value, Value)> = self
+            .bodies
+            .iter()
+            .filter(|(digest, _)| sent.insert(digest.clone()))
+            .map(|(digest, body)| (Value::from(digest.as_str()), body.clone()))
+            .collect();
+        // What was sent before has what it imports; so has a plain function of a module once it was called.
+        let ahead = !new.is_empty()
+            || match &self.ahead {
+                Some(Ahead::Function(module, name)) => sent.insert(format!("{module}:{name}")),
+                _ => false,
+            };
+        args[1] = Value::Dict(new);
+        start(args, ahead)
+    }
+
+    /// Makes the call.
+    pub(crate) fn start(&self, context: &Context, sent: &Sent) -> Call<Value> {
+        self.make(sent, |args, ahead| {
+            let builder = self.build(context, args);
+            match self.ahead.as_ref().filter(|_| ahead) {
+                Some(Ahead::Function(module, name)) => builder.start_ahead(Start::Function(module, name)),
+                Some(Ahead::Program(text)) => builder.start_ahead(Start::Program(text)),
+                None => builder.start(),
+            }
+        })
+    }
+
+    /// Makes the call of a generator.
+    pub(crate) fn stream(&self, context: &Context, sent: &Sent) -> Items<Value> {
+        self.make(sent, |args, _| self.build(context, args).stream())
+    }
+}

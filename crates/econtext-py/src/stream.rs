@@ -1,0 +1,96 @@
+//! What generators there yield.
+
+use crate::child::{Inner, lock};
+use crate::errors::raise;
+use crate::owned::Owned;
+use crate::values::from_value;
+use crate::wait::{CallBack, Waiting, wait};
+use econtext::Value;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+/// An iterator over the items; closing it closes the generator.
+#[pyclass(frozen, module = "econtext._econtext")]
+pub(crate) struct Items {
+    items: Owned<Mutex<Option<econtext::Items<Value>>>>,
+    declared: Option<Py<PyAny>>,
+    child: Arc<Inner>,
+}
+
+type Next = Option<Result<Value, econtext::Error>>;
+
+impl Items {
+    pub(crate) fn new(items: econtext::Items<Value>, declared: Option<Py<PyAny>>, child: Arc<Inner>) -> Self {
+        Items { items: Owned::new(Mutex::new(Some(items))), declared, child }
+    }
+
+    fn poll_next(&self, cx: &mut Context<'_>) -> PyResult<Poll<Next>> {
+        let mut items = lock(self.items.get()?);
+        let Some(running) = &mut *items else { return Ok(Poll::Ready(None)) };
+        let next = running.poll_next(cx);
+        if matches!(next, Poll::Ready(None | Some(Err(_)))) {
+            *items = None;
+        }
+        Ok(next)
+    }
+
+    fn taken<'py>(&self, py: Python<'py>, next: Next) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match next {
+            None => Ok(None),
+            Some(Err(error)) => Err(raise(py, &error)),
+            Some(Ok(value)) => from_value(py, value, self.declared.as_ref().map(|d| d.bind(py))).map(Some),
+        }
+    }
+}
+
+#[pymethods]
+impl Items {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let _waiting = Waiting::begin();
+        let next = poll_fn(|cx| match self.poll_next(cx) {
+            Ok(next) => next.map(Ok),
+            Err(error) => Poll::Ready(Err(error)),
+        });
+        match wait(py, next, None) {
+            Ok(Some(next)) => {
+                self.child.settle(py);
+                self.taken(py, next?)
+            }
+            Ok(None) => Ok(None),
+            Err(interrupt) => {
+                self.close(py)?;
+                Err(interrupt)
+            }
+        }
+    }
+
+    /// The next item as a tuple of one; `None` if there is none yet: `callback` is called once there may be. `StopIteration`
+    /// is the end.
+    fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        let waker = CallBack::waker(callback, &self.child.teller);
+        match py.detach(|| self.poll_next(&mut Context::from_waker(&waker)))? {
+            Poll::Pending => Ok(None),
+            Poll::Ready(next) => match self.taken(py, next)? {
+                Some(item) => Ok(Some((item,))),
+                None => Err(PyStopIteration::new_err(())),
+            },
+        }
+    }
+
+    /// Ends it, and the generator there.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let items = self.items.get()?;
+        py.detach(|| {
+            let gone = lock(items).take();
+            drop(gone);
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Python's values and ours.
+
+use econtext::{Object, Value};
+use num_bigint::BigInt;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    IntoPyDict as _, PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet,
+    PyString, PyTuple,
+};
+
+/// As deep as values may be nested on the wire.
+const DEPTH: usize = 250;
+
+/// A value of plain types only, or `None` if it is more than that: then it goes by way of a pickle. Subclasses are more.
+pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
+    convert(object, 0)
+}
+
+/// The items of a sequence.
+pub(crate) fn to_values<'py>(
+    items: impl Iterator<Item = Bound<'py, PyAny>>,
+    depth: usize,
+) -> PyResult<Option<Vec<Value>>> {
+    let mut values = Vec::with_capacity(items.size_hint().0);
+    for item in items {
+        match convert(&item, depth)? {
+            Some(value) => values.push(value),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(values))
+}
+
+/// The entries of a dict.
+pub(crate) fn to_entries(dict: &Bound<'_, PyDict>, depth: usize) -> PyResult<Option<Vec<(Value, Value)>>> {
+    let mut entries = Vec::with_capacity(dict.len());
+    for (key, value) in dict.iter() {
+        match (convert(&key, depth)?, convert(&value, depth)?) {
+            (Some(key), Some(value)) => entries.push((key, value)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(entries))
+}
+
+fn convert(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Option<Value>> {
+    if depth > DEPTH {
+        return Ok(None);
+    }
+    let deeper = depth + 1;
+    Ok(Some(if let Ok(text) = object.cast_exact::<PyString>() {
+        match text.to_cow() {
+            Ok(text) => Value::Str(text.into_owned()),
+            Err(_) => {
+                // Lone surrogates, as of file names that are no UTF-8.
+                let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
+                Value::WideStr(bytes.extract()?)
+            }
+        }
+    } else if object.is_none() {
+        Value::None
+    } else if let Ok(truth) = object.cast_exact::<PyBool>() {
+        Value::Bool(truth.is_true())
+    } else if let Ok(number) = object.cast_exact::<PyInt>() {
+        match number.extract::<i64>() {
+            Ok(number) => Value::Int(number),
+            Err(_) => Value::int(big(number)?),
+        }
+    } else if let Ok(number) = object.cast_exact::<PyFloat>() {
+        Value::Float(number.extract()?)
+    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        Value::Bytes(bytes.as_bytes().to_vec())
+    } else if let Ok(list) = object.cast_exact::<PyList>() {
+        match to_values(list.iter(), deeper)? {
+            Some(items) => Value::List(items),
+            None => return Ok(None),
+        }
+    } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
+        match to_values(tuple.iter(), deeper)? {
+            Some(items) => Value::Tuple(items),
+            None => return Ok(None),
+        }
+    } else if let Ok(dict) = object.cast_exact::<PyDict>() {
+        match to_entries(dict, deeper)? {
+            Some(entries) => Value::Dict(entries),
+            None => return Ok(None),
+        }
+    } else if let Ok(set) = object.cast_exact::<PySet>() {
+        match to_values(set.iter(), deeper)? {
+            Some(items) => Value::Set(items),
+            None => return Ok(None),
+        }
+    } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
+        match to_values(set.iter(), deeper)? {
+            Some(items) => Value::FrozenSet(items),
+            None => return Ok(None),
+        }
+    } else if let Ok(channel) = object.cast_exact::<crate::channel::Channel>() {
+        Value::Channel(channel.get().handle()?)
+    } else if let Ok(number) = object.cast_exact::<PyComplex>() {
+        Value::Complex(number.real(), number.imag())
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// An integer that does not fit into 64 bits.
+fn big(number: &Bound<'_, PyInt>) -> PyResult<BigInt> {
+    let bits: usize = number.call_method0("bit_length")?.extract()?;
+    let signed = [("signed", true)].into_py_dict(number.py())?;
+    let bytes = number.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))?;
+    Ok(BigInt::from_signed_bytes_le(bytes.cast::<PyBytes>()?.as_bytes()))
+}
+
+/// Whether a value goes as it is, without a pickle.
+#[pyfunction]
+pub(crate) fn plain(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(to_value(object)?.is_some())
+}
+
+/// A function of the Python half, looked up once.
+pub(crate) fn ours<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let found = cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind))?;
+    Ok(found.bind(py).clone())
+}
+
+/// A value as Python's. Instances of classes are rebuilt by `_values.py`, which is given those that this call declared.
+pub(crate) fn from_value<'py>(
+    py: Python<'py>,
+    value: Value,
+    declared: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let all = |items: Vec<Value>| -> PyResult<Vec<Bound<'py, PyAny>>> {
+        items.into_iter().map(|item| from_value(py, item, declared)).collect()
+    };
+    Ok(match value {
+        Value::None => py.None().into_bound(py),
+        Value::Bool(truth) => PyBool::new(py, truth).to_owned().into_any(),
+        Value::Int(number) => number.into_pyobject(py)?.into_any(),
+        Value::BigInt(number) => {
+            let bytes = PyBytes::new(py, &number.to_signed_bytes_le());
+            let signed = [("signed", true)].into_py_dict(py)?;
+            py.get_type::<PyInt>().call_method("from_bytes", (bytes, "little"), Some(&signed))?
+        }
+        Value::Float(number) => PyFloat::new(py, number).into_any(),
+        Value::Complex(real, imaginary) => PyComplex::from_doubles(py, real, imaginary).into_any(),
+        Value::Str(text) => PyString::new(py, &text).into_any(),
+        Value::WideStr(bytes) => {
+            PyBytes::new(py, &bytes).call_method1("decode", ("utf-8", "surrogatepass"))?
+        }
+        // Python 2's str is text, if it can be.
+        Value::NativeStr(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(text) => PyString::new(py, text).into_any(),
+            Err(_) => PyBytes::new(py, &bytes).into_any(),
+        },
+        Value::Bytes(bytes) => PyBytes::new(py, &bytes).into_any(),
+        Value::List(items) => PyList::new(py, all(items)?)?.into_any(),
+        Value::Tuple(items) => PyTuple::new(py, all(items)?)?.into_any(),
+        Value::Dict(entries) => {
+            let dict = PyDict::new(py);
+            for (key, value) in entries {
+                dict.set_item(from_value(py, key, declared)?, from_value(py, value, declared)?)?;
+            }
+            dict.into_any()
+        }
+        Value::Set(items) => PySet::new(py, all(items)?)?.into_any(),
+        Value::FrozenSet(items) => PyFrozenSet::new(py, all(items)?)?.into_any(),
+        Value::CallError(error) => crate::errors::exception(py, None, &error)?,
+        Value::Object(object) => rebuilt(py, *object, declared)?,
+        other => {
+            return Err(crate::errors::usage(format!("a {} is no value in Python", other.type_name())));
+        }
+    })
+}
+
+fn rebuilt<'py>(
+    py: Python<'py>,
+    object: Object,
+    declared: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static REBUILD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let mut parts = Vec::new();
+    for part in object.args {
+        parts.push(from_value(py, part, declared)?);
+    }
+    ours(py, &REBUILD, "econtext._values", "rebuild")?.call1((PyTuple::new(py, parts)?, declared))
+}

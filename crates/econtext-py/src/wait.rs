@@ -1,0 +1,214 @@
+//! Waiting without the interpreter, until something is there or the user wants no more.
+
+use crate::child::lock;
+use crate::teller::Teller;
+use pyo3::prelude::*;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::OwnedFd;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// A signal that comes between looking for one and waiting is seen after this at the latest.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Wakes a thread that signals do not go to.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Wakes the main thread, which waits in a system call that signals interrupt.
+struct Ring(OwnedFd);
+
+impl Wake for Ring {
+    fn wake(self: Arc<Self>) {
+        // A full counter wakes too.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+thread_local! {
+    /// The main thread's, and the process that it is of: a fork must not share it.
+    static RING: RefCell<Option<(u32, Arc<Ring>)>> = const { RefCell::new(None) };
+}
+
+fn ring() -> PyResult<Arc<Ring>> {
+    RING.with_borrow_mut(|ring| match ring {
+        Some((process, ring)) if *process == std::process::id() => Ok(ring.clone()),
+        _ => {
+            let fd =
+                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?;
+            Ok(ring.insert((std::process::id(), Arc::new(Ring(fd)))).1.clone())
+        }
+    })
+}
+
+/// Threads that are in a method of ours which waits.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them, as long as the method runs: making an exception of what came is a part of that.
+pub(crate) struct Waiting;
+
+impl Waiting {
+    pub(crate) fn begin() -> Self {
+        WAITING.fetch_add(1, Ordering::AcqRel);
+        Waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Set when the interpreter is about to end.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+/// Threads that wait from now on wait for ever, as daemon threads do when the interpreter ends: there is no other kind by then.
+pub(crate) fn exit() {
+    EXITING.store(true, Ordering::Release);
+}
+
+/// Lets threads that are in our methods return to Python. When the interpreter is finalized, a thread that asks for it is
+/// ended where it is; in the middle of our frames, not every Python survives that.
+pub(crate) fn settle() {
+    let until = Instant::now() + Duration::from_secs(2);
+    while WAITING.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for a future, at most until `until`; then `None`. An exception of a signal handler, as of Ctrl-C, ends the waiting.
+pub(crate) fn wait<F: Future + Send>(
+    py: Python<'_>,
+    future: F,
+    until: Option<Instant>,
+) -> PyResult<Option<F::Output>>
+where
+    F::Output: Send,
+{
+    if std::thread::current().name() == Some("econtext-broker") {
+        return Err(crate::errors::usage(
+            "a callback of the broker cannot wait for what the broker does".to_owned(),
+        ));
+    }
+    let mut future = pin!(future);
+    let main = rustix::thread::gettid() == rustix::process::getpid();
+    let ring = if main { Some(ring()?) } else { None };
+    let waker: Waker = match &ring {
+        Some(ring) => ring.clone().into(),
+        None => Arc::new(Unpark(std::thread::current())).into(),
+    };
+    loop {
+        // Until it is there, it is time, or there may be a signal.
+        let turn = py.detach(|| {
+            let mut cx = Context::from_waker(&waker);
+            loop {
+                let polled = future.as_mut().poll(&mut cx);
+                if !main && EXITING.load(Ordering::Acquire) {
+                    WAITING.fetch_sub(1, Ordering::AcqRel);
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                if let Poll::Ready(value) = polled {
+                    return Some(Some(value));
+                }
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                if left == Some(Duration::ZERO) {
+                    return Some(None);
+                }
+                match &ring {
+                    Some(ring) => {
+                        if !sleep(&ring.0, left.map_or(LOOK, |left| left.min(LOOK))) {
+                            return None;
+                        }
+                    }
+                    None => match left {
+                        Some(left) => std::thread::park_timeout(left),
+                        None => std::thread::park(),
+                    },
+                }
+            }
+        });
+        match turn {
+            Some(value) => return Ok(value),
+            None => py.check_signals()?,
+        }
+    }
+}
+
+/// Whether it was rung for, and not by time or a signal.
+fn sleep(fd: &OwnedFd, time: Duration) -> bool {
+    let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) as _ };
+    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
+        Ok(1..) => {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(fd, &mut count);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// So many seconds from now; none for ever.
+pub(crate) fn deadline(seconds: Option<f64>) -> PyResult<Option<Instant>> {
+    Ok(duration(seconds)?.and_then(|time| Instant::now().checked_add(time)))
+}
+
+/// So many seconds.
+pub(crate) fn duration(seconds: Option<f64>) -> PyResult<Option<Duration>> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) => Ok(Some(time)),
+        // For ever, nearly.
+        Err(_) if seconds > 0.0 => Ok(None),
+        Err(_) => Err(crate::errors::usage(format!("{seconds} is no time in seconds"))),
+    }
+}
+
+/// Has a Python function called once something happened; what it raises is shown as unraisable.
+pub(crate) struct CallBack {
+    function: Arc<Mutex<Option<Py<PyAny>>>>,
+    teller: Arc<Teller>,
+}
+
+impl CallBack {
+    pub(crate) fn waker(function: Py<PyAny>, teller: &Arc<Teller>) -> Waker {
+        let function = Arc::new(Mutex::new(Some(function)));
+        Arc::new(CallBack { function, teller: teller.clone() }).into()
+    }
+}
+
+impl Wake for CallBack {
+    fn wake(self: Arc<Self>) {
+        // It is called once, however often it is woken.
+        let Some(function) = lock(&self.function).take() else { return };
+        self.teller.tell(move |py| {
+            if let Err(error) = function.bind(py).call0() {
+                error.write_unraisable(py, Some(function.bind(py)));
+            }
+        });
+    }
+}
+
+/// Waits for a future on a thread that has nothing to do with Python.
+pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    let waker: Waker = Arc::new(Unpark(std::thread::current())).into();
+    loop {
+        if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        std::thread::park();
+    }
+}

@@ -1,0 +1,343 @@
+"""Calls of every kind of function, on every kind of Python."""
+import functools
+import os
+import pathlib
+import shutil
+import sys
+import threading
+import time
+
+import facts
+import pytest
+
+import econtext
+
+
+def test_a_function_of_the_standard_library_is_called_by_name(host):
+    assert host.call(os.path.basename, '/a/b') == 'b'
+    assert host.call('os.path:basename', '/a/b') == 'b'
+    total, used, free = host.call(shutil.disk_usage, '/')
+    assert host.call(shutil.disk_usage, '/').total == total
+    assert host.call(os.stat, '/').st_mode == os.stat('/').st_mode
+    assert host.call(os.stat, '/').st_mtime == os.stat('/').st_mtime
+    assert host.call(len, [1, 2]) == 2
+    assert host.call(dict.fromkeys, 'ab') == {'a': None, 'b': None}
+
+
+def test_modules_of_ours_are_served(host):
+    assert host.call(facts.echo, 1, b=2) == ((1,), {'b': 2})
+    assert host.call('facts:echo') == ((), {})
+
+
+def test_functions_without_a_module_work_on_every_python(any_python):
+    offset = 5
+
+    def twice(n):
+        return [n * 2, -n][0]
+
+    def add(n, more=offset):
+        return twice(n) + offset + more
+
+    with econtext.local(python=any_python) as host:
+        assert host.call(add, 1) == 12
+        assert host.call(add, 1, more=0) == 7
+        assert host.call(lambda a, *b: (a, b), 1, 2) == (1, (2,))
+        assert host.call(lambda: 7 / 2) == 3.5  # Python 3's, also on Python 2
+        assert list(host.stream(lambda n: (i * offset for i in range(n)), 3)) == [0, 5, 10]
+
+
+def test_annotations_do_not_keep_a_function_from_an_old_python():
+    if '2.7' not in __import__('conftest').PYTHONS:
+        __import__('conftest').missing('Python 2.7')
+
+    def annotated(a: int, b: "list[str]" = ['x'], *args: (int), c: (
+            int) = 3) -> dict:
+        return [a, b, args]
+
+    def plainly(a: int, b: list = ['x']) -> dict:
+        return {'a': a, 'b': b}
+
+    with econtext.local(python=__import__('conftest').PYTHONS['2.7']) as host:
+        assert host.call(plainly, 1) == {'a': 1, 'b': ['x']}
+    with econtext.local(python=sys.executable) as host:
+        assert host.call(annotated, 1) == [1, ['x'], ()]
+
+
+def test_a_function_may_call_itself_and_others(host):
+    def factorial(n):
+        return 1 if n < 2 else n * factorial(n - 1)
+
+    assert host.call(factorial, 5) == 120
+    assert host.call(lambda: facts.echo(factorial(3))) == ((6,), {})
+
+
+def test_lambdas_of_one_line_are_told_apart(host):
+    pair = [lambda: 'first', lambda: 'second']
+    assert [host.call(function) for function in pair] == ['first', 'second']
+    adders = [lambda x, n=n: x + n for n in range(3)]
+    assert [host.call(adder, 10) for adder in adders] == [10, 11, 12]
+
+
+def test_a_multi_line_lambda_is_whole(host):
+    scale = 3
+    function = (lambda x: [
+        x,
+        x * scale,  # with a comment ) in it
+    ])
+    assert host.call(function, 2) == [2, 6]
+
+
+def test_classes_inside_of_functions_go_along(host):
+    class Base:
+        def __init__(self, n):
+            self.n = n
+
+        def value(self):
+            return self.n
+
+    class Derived(Base):
+        def value(self):
+            return super().value() + 1
+
+    step = 3
+
+    class Stepping:
+        def value(self):
+            return step
+
+    assert host.call(lambda: Derived(1).value()) == 2
+    assert host.call(lambda: Base(3).value()) == 3
+    with pytest.raises(econtext.UsageError, match="Stepping uses the variable 'step'"):
+        host.call(lambda: Stepping().value())
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return ['logged', function(*args)]
+    return wrapper
+
+
+def unwrapped(function):
+    return lambda *args: ['unwrapped', function(*args)]
+
+
+@logged
+@unwrapped
+def decorated(n, more=[1]):
+    return n + more[0]
+
+
+@functools.lru_cache(maxsize=None)
+def cached(n):
+    return n * 2
+
+
+class Countdown:
+    step = 1
+
+    def __init__(self, n):
+        self.n = n
+
+    def __iter__(self):
+        while self.n > 0:
+            yield self.n
+            self.n -= self.step
+
+    @classmethod
+    def made(cls, n):
+        return list(cls(n))
+
+    @staticmethod
+    def double(n):
+        return 2 * n
+
+    def total(self):
+        return sum(self)
+
+
+def test_decorators_have_done_their_work_once(own):
+    """In a module that cannot be imported, as a notebook."""
+    space = {'__name__': 'cells'}
+    text = pathlib.Path(__file__).read_text()
+    import linecache
+    linecache.cache['<cells>'] = len(text), None, text.splitlines(True), '<cells>'
+    exec(compile(text, '<cells>', 'exec'), space)
+    assert own.call(space['decorated'], 3) == decorated(3) == ['logged', ['unwrapped', 4]]
+    assert own.call(space['cached'], 3) == 6
+    cells_cached, kind = space['cached'], space['Countdown']
+    assert own.call(lambda: cells_cached(5)) == 10
+    assert own.call(lambda n: list(kind(n)), 3) == [3, 2, 1]
+    assert own.call(kind(3).total) == 6
+
+
+def test_methods_of_classes_are_called_by_name(host):
+    assert host.call(Countdown.made, 3) == [3, 2, 1]
+    assert host.call(Countdown.double, 3) == 6
+    assert host.call(decorated, 1) == ['logged', ['unwrapped', 2]] and host.call(cached, 2) == 4
+
+
+def test_methods_partials_and_callables_are_called(host):
+    assert host.call('abc'.upper) == 'ABC'
+    assert host.call(functools.partial(facts.echo, 1, k=2), 3) == ((1, 3), {'k': 2})
+    assert host.call([1, 2, 3].index, 3) == 2
+
+
+def test_what_cannot_go_is_refused_by_its_name(host):
+    lock = threading.Lock()
+    with pytest.raises(econtext.UsageError, match=r"uses the variable 'lock', which is a _thread\.lock"):
+        host.call(lambda: lock)
+    with pytest.raises(econtext.UsageError, match='argument 2 is a _thread.lock'):
+        host.call(facts.echo, 1, lock)
+    with pytest.raises(econtext.UsageError, match='argument k= is a'):
+        host.call(facts.echo, k=[lock])
+    with pytest.raises(econtext.UsageError, match="'host'.*belongs to the process"):
+        host.call(lambda: host)
+    with pytest.raises(econtext.UsageError, match='neither a function'):
+        host.call(3)
+    with pytest.raises(econtext.UsageError, match='module:function'):
+        host.call('os.getpid')
+    assert host.call(os.getpid)
+
+
+def test_a_timeout_interrupts_the_function(own):
+    started = time.monotonic()
+    with pytest.raises(econtext.TimeoutError) as caught:
+        own.options(timeout=0.3).call(time.sleep, 60)
+    assert caught.value.kind == 'timeout' and isinstance(caught.value, TimeoutError)
+    assert own.call(os.getpid)
+    assert time.monotonic() - started < 30
+
+
+def test_a_future_can_be_cancelled(own):
+    own.call(os.getpid)
+    future = own.submit(time.sleep, 60)
+    assert future.cancel() and future.cancelled()
+    assert own.call(os.getpid)
+    done = own.submit(pow, 2, 5)
+    assert done.result(10) == 32 and not done.cancel()
+
+
+def test_streams_are_closed_when_nobody_reads(own):
+    def endless(path):
+        try:
+            n = 0
+            while True:
+                yield n
+                n += 1
+        finally:
+            open(path, 'w').write('closed')
+
+    path = '/tmp/econtext-py-stream-%d' % os.getpid()
+    stream = own.stream(endless, path)
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    stream.close()
+    del stream
+    own.call(os.getpid)
+    assert pathlib.Path(path).read_text() == 'closed'
+    os.unlink(path)
+
+
+def test_commands_are_run(host):
+    output = host.run(['sh', '-c', 'cat; echo error >&2; exit 3'], input='in')
+    assert (output.returncode, output.stdout, output.stderr, output.ok) == (3, 'in', 'error\n', False)
+    with pytest.raises(econtext.CommandError) as caught:
+        host.run('false', check=True)
+    import subprocess
+    assert isinstance(caught.value, subprocess.CalledProcessError) and caught.value.host == 'here'
+    assert host.run(['sh', '-c', 'kill -9 $$']).returncode == -9
+    assert host.run(['pwd'], cwd='/').stdout == '/\n'
+    assert host.run(['sh', '-c', 'echo $A $HOME'], env={'A': 'x', 'HOME': None}).stdout == 'x\n'
+    with pytest.raises(econtext.TimeoutError):
+        host.run(['sleep', '60'], timeout=0.2)
+    with pytest.raises(FileNotFoundError):
+        host.run(['no-such-program-here'])
+    assert host.run(['printf', '\\377'], text=False).stdout == b'\xff'
+
+
+def test_files_go_there_and_back(host, tmp_path):
+    source, there, back = tmp_path / 'source', tmp_path / 'there', tmp_path / 'back'
+    source.write_bytes(os.urandom(3 << 20))
+    seen = []
+    done = host.put(source, there, progress=lambda name, done, size: seen.append((done, size)))
+    assert (done.files, done.bytes) == (1, 3 << 20) and seen[-1] == (3 << 20, 3 << 20)
+    assert host.put(source, there).skipped == 1
+    assert host.get(there, back).files == 1
+    assert (back / 'there').read_bytes() == source.read_bytes()
+
+
+def test_channels_go_both_ways(own):
+    def sums(channel):
+        total = 0
+        for number in channel:
+            total += number
+            channel.send(total)
+        return total
+
+    channel = own.channel()
+    done = own.submit(sums, channel)
+    for number in range(5):
+        channel.send(number)
+    assert [channel.receive(10) for _ in range(5)] == [0, 1, 3, 6, 10]
+    channel.close()
+    assert done.result(10) == 10
+
+
+def test_a_child_starts_from_another(own):
+    with econtext.local('inner', via=own, python=sys.executable) as inner:
+        assert inner.call(os.getppid) != os.getpid()
+        assert inner.call(os.getpid) != own.call(os.getpid)
+
+
+def test_the_same_definition_is_sent_once_and_a_new_one_takes_its_place(own):
+    space = {'__name__': 'cells'}
+
+    def define(text):
+        import linecache
+        name = '<cell %d>' % hash(text)
+        linecache.cache[name] = len(text), None, text.splitlines(True), name
+        exec(compile(text, name, 'exec'), space)
+
+    define('FACTOR = 2\ndef helper(n):\n    return n * FACTOR\ndef f(n):\n    return helper(n) + 1\n')
+    assert own.call(space['f'], 5) == 11
+    define('def helper(n):\n    return -n\n')
+    assert own.call(space['f'], 5) == -4
+    space['helper'] = abs
+    assert own.call(space['f'], -5) == 6
+
+
+def test_what_has_no_source_goes_as_bytecode_to_the_same_python_only(own):
+    space = {'__name__': 'typed'}
+    exec('def f(n, m=4):\n    return n + m\n', space)
+    assert own.call(space['f'], 3) == 7
+    other = [path for number, path in __import__('conftest').PYTHONS.items() if number != '%d.%d' % sys.version_info[:2]]
+    if not other:
+        __import__('conftest').missing('another Python')
+    with econtext.local(python=other[0]) as host:
+        with pytest.raises(TypeError, match='bytecode'):
+            host.call(space['f'], 3)
+
+
+def test_a_host_shows_what_it_is(own):
+    assert repr(own) == "<econtext.Host 'own', open>"
+    assert own.connect() is own
+    assert own.python.startswith('%d.%d' % sys.version_info[:2])
+    assert 'Python' in repr(own) and '&lt;' in own._repr_html_()
+    assert own.pid == own.call(os.getpid)
+    own.close()
+    with pytest.raises(econtext.ClosedError):
+        for _ in range(1000):
+            own.call(os.getpid)
+            time.sleep(0.01)
+
+
+def test_what_does_not_come_up_says_why():
+    with pytest.raises(econtext.NoPythonError) as caught:
+        econtext.local(python='/no/such/python').call(os.getpid)
+    assert caught.value.kind == 'no_python' and isinstance(caught.value, ConnectionError)
+    with pytest.raises(econtext.ConnectError):
+        econtext.ssh('127.0.0.1', port=1).call(os.getpid)
+    with pytest.raises(econtext.UsageError):
+        econtext.ssh('-oProxyCommand=x')
+    with pytest.raises(econtext.UsageError):
+        econtext.command([])
