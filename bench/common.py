@@ -47,8 +47,17 @@ def behind_link(path, delay, python):
 def build():
     """The programs to be measured: the library's bench, and the command."""
     subprocess.check_call(['cargo', 'build', '-q', '--release', '-p', 'econtext', '--example', 'bench'])
-    subprocess.check_call(['cargo', 'build', '-q', '--release', '-p', 'econtext-cli'])
+    subprocess.check_call(['cargo', 'build', '-q', '--release', '-p', 'econtext-cli', '-p', 'econtext-py'])
     return os.path.join(TARGET, 'release', 'examples', 'bench'), os.path.join(TARGET, 'release', 'econtext')
+
+
+def package():
+    """The directory of our Python package as it was built, for PYTHONPATH."""
+    source, stage = os.path.join(HERE, '..', 'crates', 'econtext-py', 'python', 'econtext'), os.path.join(TARGET, 'bench-package')
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(source, os.path.join(stage, 'econtext'), ignore=shutil.ignore_patterns('*.so', '__pycache__'))
+    shutil.copy(os.path.join(TARGET, 'release', 'lib_econtext.so'), os.path.join(stage, 'econtext', '_econtext.abi3.so'))
+    return os.path.realpath(stage)
 
 
 def cpu():

@@ -2,7 +2,7 @@
 import html
 import math
 
-COLORS = {'floor': '#8a8f98', 'econtext': '#2f6fde', 'mitogen': '#d9822b', 'execnet': '#3a9d5d'}
+COLORS = {'floor': '#8a8f98', 'econtext': '#2f6fde', 'python': '#7aa5f0', 'mitogen': '#d9822b', 'execnet': '#3a9d5d'}
 LEFT, WIDTH, BAR = 300, 520, 13
 
 
