@@ -36,7 +36,9 @@ impl Distribution {
 pub fn distributions(finder: &dyn ModuleFinder) -> Vec<Distribution> {
     match finder.read("", 0) {
         Some(FileAnswer::Directory(entries)) => {
-            entries.into_iter().filter_map(|(name, ..)| Distribution::parse(name)).collect()
+            let all = entries.into_iter().filter_map(|(name, ..)| Distribution::parse(name));
+            // Our own package is not there: a child's `econtext` is another one, without its entry points.
+            all.filter(|distribution| distribution.name != "econtext").collect()
         }
         _ => Vec::new(),
     }
