@@ -38,6 +38,8 @@ pub const LOAD: Handle = Handle(110);
 pub const START_PROCESS: Handle = Handle(111);
 /// Child: (name, bytes, names): keeps the bytes under the name for its processes' input, and forgets those names.
 pub const KEEP: Handle = Handle(112);
+/// Child of a controller that is a Python program: a dict of definitions by their keys, kept for calls. See `values.py`.
+pub const DEFINE: Handle = Handle(114);
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
 /// The child allocates its handles from here.

@@ -84,7 +84,7 @@ impl Broker {
 /// One child, however many hold it.
 pub(crate) struct Inner {
     pub(crate) context: Context,
-    pub(crate) sent: Sent,
+    pub(crate) sent: Mutex<Sent>,
     pub(crate) teller: Arc<Teller>,
     ready: Mutex<Option<Result<Hello, Error>>>,
     /// With the child that it was started from, if another user was become there.
@@ -93,7 +93,7 @@ pub(crate) struct Inner {
 
 impl Inner {
     pub(crate) fn new(context: Context, connection: Option<Connection>, teller: Arc<Teller>) -> Arc<Self> {
-        Arc::new(Inner { context, sent: Sent::default(), teller, ready: Mutex::default(), connection })
+        Arc::new(Inner { context, sent: Mutex::default(), teller, ready: Mutex::default(), connection })
     }
 
     /// Waits until what a call printed has been shown.

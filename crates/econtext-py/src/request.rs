@@ -1,19 +1,24 @@
 //! One call, made ready once for any number of children.
 
+use crate::child::lock;
 use crate::values::{to_entries, to_value, to_values};
 use crate::wait::duration;
-use econtext::{Call, CallBuilder, Context, Items, Start, Value};
+use econtext::{Call, CallBuilder, Context, DEFINE, Items, Start, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What is called when the function or its arguments go as a pickle.
 const WRAPPER: &str = "econtext.values:call";
 
-/// Digests of the definitions that a child was sent.
-pub(crate) type Sent = Mutex<HashSet<String>>;
+/// What a child was sent: the digest of each definition by its key, and functions of which the imports went ahead.
+#[derive(Default)]
+pub(crate) struct Sent {
+    digests: HashMap<String, String>,
+    ahead: HashSet<String>,
+}
 
 /// Where imports begin, beside the function that is called.
 #[derive(Clone)]
@@ -27,8 +32,8 @@ pub(crate) struct Spec {
     target: String,
     args: Vec<Value>,
     kwargs: Vec<(Value, Value)>,
-    /// Contents of definitions by digest: those that a child lacks become the second argument.
-    bodies: Vec<(String, Value)>,
+    /// Definitions: key, digest and content. Those that a child lacks go ahead of the call.
+    bodies: Vec<(String, String, Value)>,
     ahead: Option<Ahead>,
     timeout: Option<Duration>,
 }
@@ -61,8 +66,8 @@ impl Request {
         Ok(Some(Request { spec: Arc::new(spec), declared }))
     }
 
-    /// A call of what `payload` holds. `needed` are (key, digest, namespace, name or None), `bodies` the definitions' contents
-    /// by digest; `channels` those that the payload has by number. What `function`, as (module, name), or the text `program`
+    /// A call of what `payload` holds. `needed` are (key, digest, namespace, name or None), `bodies` the definitions' (digest,
+    /// content) by key; `channels` those that the payload has by number. What `function`, as (module, name), or the text `program`
     /// imports goes ahead.
     #[staticmethod]
     #[pyo3(signature = (needed, bodies, payload, trust, channels, function=None, program=None, timeout=None, declared=None))]
@@ -83,10 +88,15 @@ impl Request {
         // The child makes its ends when the call arrives, before anything that is sent on them.
         let channels = to_value(channels)?.ok_or_else(odd)?;
         let entries = to_entries(bodies, 0)?.ok_or_else(odd)?;
-        let bodies = entries
-            .into_iter()
-            .filter_map(|(digest, body)| Some((digest.as_str()?.to_owned(), body)))
-            .collect();
+        let mut definitions = Vec::new();
+        for (key, body) in entries {
+            let Value::Tuple(mut parts) = body else { return Err(odd()) };
+            let (Some(content), Some(digest), None) = (parts.pop(), parts.pop(), parts.pop()) else {
+                return Err(odd());
+            };
+            let (Some(key), Some(digest)) = (key.as_str(), digest.as_str()) else { return Err(odd()) };
+            definitions.push((key.to_owned(), digest.to_owned(), content));
+        }
         let ahead = match (function, program) {
             (Some((module, name)), _) => Some(Ahead::Function(module, name)),
             (None, Some(text)) => Some(Ahead::Program(text)),
@@ -94,9 +104,9 @@ impl Request {
         };
         let spec = Spec {
             target: WRAPPER.to_owned(),
-            args: vec![needed, Value::None, Value::Bytes(payload), Value::Bool(trust), channels],
+            args: vec![needed, Value::Bytes(payload), Value::Bool(trust), channels],
             kwargs: Vec::new(),
-            bodies,
+            bodies: definitions,
             ahead,
             timeout: duration(timeout)?,
         };
@@ -105,42 +115,46 @@ impl Request {
 }
 
 impl Spec {
-    fn build<'a>(&self, context: &'a Context, args: Vec<Value>) -> CallBuilder<'a> {
-        let builder = context.prepare(&self.target).values(args, self.kwargs.clone());
+    fn build<'a>(&self, context: &'a Context) -> CallBuilder<'a> {
+        let builder = context.prepare(&self.target).values(self.args.clone(), self.kwargs.clone());
         match self.timeout {
             Some(timeout) => builder.timeout(timeout),
             None => builder,
         }
     }
 
-    /// Makes a call, which `start` begins, with the definitions that the child was not sent before.
-    fn make<T>(&self, sent: &Sent, start: impl FnOnce(Vec<Value>, bool) -> T) -> T {
-        let mut args = self.args.clone();
+    /// Makes a call, which `start` begins, once the definitions that the child was not sent before have gone ahead. It is told
+    /// whether what the function imports is to go ahead too.
+    fn make<T>(&self, context: &Context, sent: &Mutex<Sent>, start: impl FnOnce(bool) -> T) -> T {
         if self.target != WRAPPER {
-            return start(args, false);
+            return start(false);
         }
         // Held until the call is on its way: what another one leaves out must not overtake this.
-        let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<(Value, Value)> = self
-            .bodies
-            .iter()
-            .filter(|(digest, _)| sent.insert(digest.clone()))
-            .map(|(digest, body)| (Value::from(digest.as_str()), body.clone()))
-            .collect();
+        let mut sent = lock(sent);
+        let lacks = |(key, digest, _): &&(String, String, Value)| sent.digests.get(key) != Some(digest);
+        let new: Vec<_> = self.bodies.iter().filter(lacks).collect();
+        if !new.is_empty() {
+            let bodies = new.iter().map(|(key, _, body)| (Value::from(key.as_str()), body.clone())).collect();
+            // Of a child that is gone, or for which this is too much, the call says so.
+            if context.send(DEFINE, &Value::Dict(bodies)).is_ok() {
+                for (key, digest, _) in &new {
+                    sent.digests.insert(key.clone(), digest.clone());
+                }
+            }
+        }
         // What was sent before has what it imports; so has a plain function of a module once it was called.
         let ahead = !new.is_empty()
             || match &self.ahead {
-                Some(Ahead::Function(module, name)) => sent.insert(format!("{module}:{name}")),
+                Some(Ahead::Function(module, name)) => sent.ahead.insert(format!("{module}:{name}")),
                 _ => false,
             };
-        args[1] = Value::Dict(new);
-        start(args, ahead)
+        start(ahead)
     }
 
     /// Makes the call.
-    pub(crate) fn start(&self, context: &Context, sent: &Sent) -> Call<Value> {
-        self.make(sent, |args, ahead| {
-            let builder = self.build(context, args);
+    pub(crate) fn start(&self, context: &Context, sent: &Mutex<Sent>) -> Call<Value> {
+        self.make(context, sent, |ahead| {
+            let builder = self.build(context);
             match self.ahead.as_ref().filter(|_| ahead) {
                 Some(Ahead::Function(module, name)) => builder.start_ahead(Start::Function(module, name)),
                 Some(Ahead::Program(text)) => builder.start_ahead(Start::Program(text)),
@@ -150,7 +164,7 @@ impl Spec {
     }
 
     /// Makes the call of a generator.
-    pub(crate) fn stream(&self, context: &Context, sent: &Sent) -> Items<Value> {
-        self.make(sent, |args, _| self.build(context, args).stream())
+    pub(crate) fn stream(&self, context: &Context, sent: &Mutex<Sent>) -> Items<Value> {
+        self.make(context, sent, |_| self.build(context).stream())
     }
 }

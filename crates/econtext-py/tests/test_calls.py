@@ -306,6 +306,29 @@ def test_the_same_definition_is_sent_once_and_a_new_one_takes_its_place(own):
     assert own.call(space['f'], -5) == 6
 
 
+def test_definitions_of_a_cancelled_call_are_there_for_the_next(own):
+    own.call(os.getpid)
+    busy = own.submit(time.sleep, 0.5)
+
+    def helper():
+        return 'there'
+
+    waiting = own.submit(lambda: helper())
+    assert waiting.cancel()
+    assert own.call(lambda: helper()) == 'there'
+    busy.result(10)
+
+
+def test_neither_side_keeps_definitions_that_nobody_needs(own):
+    def kept():
+        from econtext import core, values
+        return len(core.core.bodies), len(values.made)
+
+    for n in range(300):
+        assert own.call(lambda: n) == n
+    assert max(own.call(kept)) < 10
+
+
 def test_what_has_no_source_goes_as_bytecode_to_the_same_python_only(own):
     space = {'__name__': 'typed'}
     exec('def f(n, m=4):\n    return n + m\n', space)

@@ -4,6 +4,9 @@ Part of what econtext.core is: it is run with that module's globals.
 """
 
 
+DEFINE = 114
+
+
 def rich(value, where, parents):
     """A value of a type that the controller knows, in a form that can be sent; None for all others."""
     from econtext import values
@@ -31,6 +34,8 @@ def register(kind=None, **options):
 
 
 core.rich = rich
+core.bodies = {}  # contents of definitions by key, for values.py; they are kept although the call that needs them is cancelled
+core.stream.handlers[DEFINE] = core.bodies.update
 package = sys.modules['econtext']
 package.register = register
 for name in ('ssh local docker podman kubectl lxc incus nspawn nsenter chroot jail sudo su doas command hosts Host Group '

@@ -2,7 +2,7 @@
 
 Functions and classes of the controller's `__main__`, of notebooks and inside of other functions cannot be imported. They
 arrive as definitions: their source, with the values that it uses. A definition has a key, under which it is known here, and
-a digest of its content; the controller sends the content once.
+a digest of its content; the controller sends the content once, ahead of the call, and again when it is another one.
 """
 from __future__ import absolute_import
 
@@ -13,7 +13,7 @@ from econtext import core
 PY3 = core.PY3
 FUTURE = () if PY3 else ('division', 'print_function', 'absolute_import', 'unicode_literals')  # the source is Python 3's
 
-bodies = {}  # contents of definitions, by digest
+bodies = core.core.bodies
 made = {}  # (digest, what came of it), by key
 channels = []  # of the call whose payload is read
 namespaces = {}  # globals of definitions, by the name of their module there
@@ -21,16 +21,15 @@ namespaces = {}  # globals of definitions, by the name of their module there
 
 # -- calls
 
-def call(needed, new, payload, trust, ends):
+def call(needed, payload, trust, ends):
     """Calls the function in `payload`, a pickle of (function, args, kwargs), with what it needs defined.
 
-    `needed` has (key, digest, namespace, name or None), what others need first; `new` the contents of those that were not
-    sent before, `ends` the channels among the arguments. With `trust` the result is a pickle of whatever it is, for a controller that takes such.
+    `needed` has (key, digest, namespace, name or None), what others need first; `ends` are the channels among the arguments.
+    With `trust` the result is a pickle of whatever it is, for a controller that takes such.
     """
-    bodies.update(new)
     for key, digest, namespace, name in needed:
         if key not in made or made[key][0] != digest:
-            made[key] = digest, make(namespace, *bodies[digest])
+            made[key] = digest, make(namespace, *bodies[key])
         if name is not None:
             globals_of(namespace)[name] = made[key][1]
     channels[:] = ends

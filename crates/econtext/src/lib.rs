@@ -46,6 +46,7 @@ pub use command::{Command, Output, OutputStream, ProcessEvent, RemoteProcess, Ru
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
 pub use distribution::{Distribution, distributions, normal_name};
+pub use econtext_proto::message::DEFINE;
 pub use econtext_proto::{
     CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
     Value, from_value, is_identifier, to_value,

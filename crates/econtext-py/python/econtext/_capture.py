@@ -159,7 +159,7 @@ class _Capture:
 
     def __init__(self) -> None:
         self.needed: list[tuple[str, str, str, Optional[str]]] = []
-        self.bodies: dict[str, tuple[Any, ...]] = {}
+        self.bodies: dict[str, tuple[str, tuple[Any, ...]]] = {}
         self.texts: list[str] = []
         self.channels: list[_econtext.Channel] = []
         self.known: dict[Any, Optional[tuple[str, str]]] = {}
@@ -191,7 +191,7 @@ class _Capture:
     def add(self, key: str, name: Optional[str], space: str, body: tuple[Any, ...]) -> tuple[str, str]:
         """Notes a definition; what it needs is there already."""
         digest = hashlib.sha1(repr(body).encode('utf-8', 'surrogatepass')).hexdigest()[:20]
-        self.bodies[digest] = body
+        self.bodies[key] = digest, body
         self.needed.append((key, digest, space, name))
         return key, digest
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import sys
 from typing import (
@@ -39,6 +40,11 @@ else:
 
         def __str__(self) -> str:
             return '%s (%d)\n' % (self.message, len(self.exceptions)) + '\n'.join('  %s' % e for e in self.exceptions)
+
+
+def failure(failed: dict[str, Exception], among: int) -> FailedHosts:
+    """What is raised where some hosts failed."""
+    return FailedHosts('%d of %d hosts failed: %s' % (len(failed), among, _econtext.fold(list(failed))), list(failed.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +141,7 @@ class Results(ResultsBase[T]):
         """Raises `FailedHosts`, an ExceptionGroup, if any failed."""
         failed = self.errors()
         if failed:
-            raise FailedHosts('%d of %d hosts failed: %s' % (len(failed), len(self), _econtext.fold(list(failed))),
-                              list(failed.values()))
+            raise failure(failed, len(self))
         return self
 
     def __len__(self) -> int:
@@ -247,6 +252,21 @@ class GroupBase:
         self._begin(run, request=request(self._options, function, args, kwargs))
         return run
 
+    # What a job is, and how its results are shown; the same for both kinds of groups.
+
+    def _running(self, argv: Argv, input: Union[str, bytes, None], check: bool, text: bool,
+                 env: Optional[Mapping[str, Optional[str]]], cwd: Optional[StrPath], umask: Optional[int],
+                 timeout: Optional[float]) -> tuple[_econtext.Run, Callable[[str, Any], Output]]:
+        run = _econtext.Run(_runtime.broker())
+        self._begin(run, command=command_of(argv, input, env, cwd, umask),
+                    timeout=self._options.timeout if timeout is None else timeout)
+        return run, lambda host, finished: output_of(host, argv, finished, text, check)
+
+    def _copying(self, **job: Any) -> tuple[_econtext.Run, Callable[[str, Any], Transferred]]:
+        run = _econtext.Run(_runtime.broker())
+        self._begin(run, timeout=self._options.timeout, **job)
+        return run, lambda host, counts: Transferred(*counts)
+
     def close(self) -> None:
         """Ends the children on these hosts."""
         for fleet, index in self._members.values():
@@ -318,24 +338,17 @@ class Group(GroupBase):
             env: Optional[Mapping[str, Optional[str]]] = None, cwd: Optional[StrPath] = None, umask: Optional[int] = None,
             timeout: Optional[float] = None) -> Results[Output]:
         """Runs a command on every host; see `Host.run`. With `check`, an exit status other than 0 is a failure."""
-        run = _econtext.Run(_runtime.broker())
-        self._begin(run, command=command_of(argv, input, env, cwd, umask),
-                    timeout=self._options.timeout if timeout is None else timeout)
-        return Results(self.names, run, lambda host, finished: output_of(host, argv, finished, text, check))
+        return Results(self.names, *self._running(argv, input, check, text, env, cwd, umask, timeout))
 
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files to every host; see `Host.put`."""
-        run = _econtext.Run(_runtime.broker())
-        self._begin(run, put=(paths_of(sources), str(destination), preserve, links), timeout=self._options.timeout)
-        return Results(self.names, run, lambda host, counts: Transferred(*counts))
+        return Results(self.names, *self._copying(put=(paths_of(sources), os.fspath(destination), preserve, links)))
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files from every host, into a directory for each."""
-        run = _econtext.Run(_runtime.broker())
-        self._begin(run, get=(paths_of(sources), directory, preserve, links), timeout=self._options.timeout)
-        return Results(self.names, run, lambda host, counts: Transferred(*counts))
+        return Results(self.names, *self._copying(get=(paths_of(sources), directory, preserve, links)))
 
     def __getitem__(self, name: str) -> Host:
         """One host of the group, connected; it is closed with the group."""

@@ -252,8 +252,7 @@ class Results(_group.ResultsBase[T]):
         """Raises `FailedHosts`, an ExceptionGroup, if any failed."""
         failed = await self.errors()
         if failed:
-            raise _group.FailedHosts('%d of %d hosts failed: %s' % (
-                len(failed), len(self._names), _econtext.fold(list(failed))), list(failed.values()))
+            raise _group.failure(failed, len(self._names))
         return self
 
 
@@ -313,24 +312,17 @@ class Group(_group.GroupBase):
             env: Optional[Mapping[str, Optional[str]]] = None, cwd: Optional[StrPath] = None, umask: Optional[int] = None,
             timeout: Optional[float] = None) -> Results[Output]:
         """Runs a command on every host."""
-        run = _econtext.Run(_runtime.broker())
-        self._begin(run, command=command_of(argv, input, env, cwd, umask),
-                    timeout=self._options.timeout if timeout is None else timeout)
-        return Results(self.names, run, lambda host, finished: output_of(host, argv, finished, text, check))
+        return Results(self.names, *self._running(argv, input, check, text, env, cwd, umask, timeout))
 
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files to every host."""
-        run = _econtext.Run(_runtime.broker())
-        self._begin(run, put=(paths_of(sources), str(destination), preserve, links), timeout=self._options.timeout)
-        return Results(self.names, run, lambda host, counts: Transferred(*counts))
+        return Results(self.names, *self._copying(put=(paths_of(sources), os.fspath(destination), preserve, links)))
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files from every host, into a directory for each."""
-        run = _econtext.Run(_runtime.broker())
-        self._begin(run, get=(paths_of(sources), directory, preserve, links), timeout=self._options.timeout)
-        return Results(self.names, run, lambda host, counts: Transferred(*counts))
+        return Results(self.names, *self._copying(get=(paths_of(sources), directory, preserve, links)))
 
     async def host(self, name: str) -> Host:
         """One host of the group, connected; it is closed with the group."""
