@@ -131,6 +131,12 @@ impl Connector {
         }
     }
 
+    /// Ends the hops, which others may still hang on: when there are no others any more.
+    pub fn end_hops(&self) {
+        let hops = std::mem::take(&mut *lock(&self.hops.connected));
+        hops.values().for_each(|hop| self.end(hop));
+    }
+
     fn end(&self, child: &Context) {
         self.stop.remove(child);
         child.shutdown(Duration::from_secs(2));

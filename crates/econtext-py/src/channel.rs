@@ -3,14 +3,14 @@
 use crate::errors::{raise, usage};
 use crate::owned::Owned;
 use crate::values::{from_value, to_value};
-use crate::wait::{Waiting, deadline, wait};
+use crate::wait::{Waiting, Wakers, deadline, wait};
 use econtext::{Handle, Value};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use crate::child::{Inner, lock};
 
@@ -19,7 +19,7 @@ use crate::child::{Inner, lock};
 struct State {
     come: VecDeque<Value>,
     ended: bool,
-    waker: Option<Waker>,
+    wakers: Wakers,
 }
 
 struct Ends {
@@ -49,11 +49,9 @@ impl Channel {
                 Some(value) => state.come.push_back(value),
                 None => state.ended = true,
             }
-            let waker = state.waker.take();
+            let wakers = state.wakers.take();
             drop(state);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            wakers.wake();
         });
         Channel(Owned::new(Ends { child, handle, state }))
     }
@@ -69,6 +67,12 @@ impl Channel {
     #[getter]
     fn number(&self) -> PyResult<i64> {
         Ok(self.handle()?.0)
+    }
+
+    /// The child that it leads to.
+    #[getter]
+    fn owner(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.child.context.id())
     }
 
     /// Sends a plain value.
@@ -89,7 +93,7 @@ impl Channel {
                 Some(value) => Poll::Ready(Some(value)),
                 None if state.ended => Poll::Ready(None),
                 None => {
-                    state.waker = Some(cx.waker().clone());
+                    state.wakers.add(cx);
                     Poll::Pending
                 }
             }

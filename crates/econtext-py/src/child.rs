@@ -215,6 +215,7 @@ impl Child {
     fn call<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
         let _waiting = Waiting::begin();
         let inner = self.inner()?;
+        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
         let mut call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
         let result = match wait(py, &mut call, None) {
             Ok(Some(result)) => result,
@@ -232,6 +233,7 @@ impl Child {
     /// Makes a call.
     fn start(&self, py: Python<'_>, request: &Request) -> PyResult<Call> {
         let inner = self.inner()?;
+        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
         let call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
         let declared = request.declared.as_ref().map(|d| d.clone_ref(py));
         let teller = inner.teller.clone();
@@ -241,6 +243,7 @@ impl Child {
     /// Makes a call of a generator.
     fn stream(&self, py: Python<'_>, request: &Request) -> PyResult<stream::Items> {
         let inner = self.inner()?;
+        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
         let items = py.detach(|| request.spec.stream(&inner.context, &inner.sent));
         let declared = request.declared.as_ref().map(|d| d.clone_ref(py));
         Ok(stream::Items::new(items, declared, inner.clone()))

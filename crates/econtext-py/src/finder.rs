@@ -1,7 +1,8 @@
 //! Modules for children: what is on `sys.path`, then whatever else the interpreter's own finders have.
 
 use econtext::{
-    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, module_record,
+    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, is_identifier,
+    module_record,
 };
 use pyo3::prelude::*;
 use std::collections::HashMap;
@@ -79,6 +80,10 @@ impl ModuleFinder for Both {
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
         if let Some(found) = self.paths.find(name) {
             return Some(found);
+        }
+        // A child may ask for anything; finders of others are asked for modules.
+        if !name.split('.').all(is_identifier) {
+            return None;
         }
         let found = Python::try_attach(|py| {
             let found = self.other.bind(py).call1((name,)).and_then(|found| found.extract::<Found>());

@@ -8,7 +8,7 @@ use crate::process::{Collected, Command, Ended, Env, finished};
 use crate::request::{Request, Spec};
 use crate::settings::settings;
 use crate::teller::Teller;
-use crate::wait::{CallBack, Waiting, block_on, duration, wait};
+use crate::wait::{CallBack, Waiting, Wakers, block_on, duration, wait};
 use crate::{events, transfer};
 use econtext::{Error, Event, ModuleFinder, TransferOptions, Transferred, Value};
 use econtext_fleet::{Connector, Gates, Handshake, Hops, Inventory, Rollout, Selection, Stop, Target, Tries};
@@ -51,6 +51,8 @@ struct Hosts {
     inventory: Arc<Inventory>,
     targets: Vec<Target>,
     children: Vec<Mutex<Option<Arc<Inner>>>>,
+    /// Held while a child is started, so that there is one.
+    connecting: Vec<Mutex<()>>,
     connector: Connector,
     forks: usize,
     tries: Tries,
@@ -98,6 +100,7 @@ impl Fleet {
         Ok(Fleet(Owned::new(Arc::new(Hosts {
             inventory,
             children: targets.iter().map(|_| Mutex::default()).collect(),
+            connecting: targets.iter().map(|_| Mutex::default()).collect(),
             targets,
             connector,
             forks: limit.max(1),
@@ -140,6 +143,9 @@ impl Fleet {
                 if let Some(connection) = child.as_ref().and_then(|child| child.connection()) {
                     hosts.connector.let_go(connection);
                 }
+            }
+            if hosts.children.iter().all(|child| lock(child).is_none()) {
+                hosts.connector.end_hops();
             }
         });
         Ok(())
@@ -208,6 +214,20 @@ impl Hosts {
     fn connected(&self, index: usize) -> Option<Arc<Inner>> {
         let child = lock(self.children.get(index)?).clone();
         child.filter(|child| !child.context.is_closed())
+    }
+
+    /// The child on a host: the one that is there, or a new one.
+    fn child(&self, index: usize, left: Duration, handshake: Arc<Handshake>) -> Result<Arc<Inner>, Error> {
+        let _turn = lock(&self.connecting[index]);
+        if let Some(child) = self.connected(index) {
+            return Ok(child);
+        }
+        let child = self.connect(index, left, handshake)?;
+        let old = lock(&self.children[index]).replace(child.clone());
+        if let Some(connection) = old.as_ref().and_then(|old| old.connection()) {
+            self.connector.let_go(connection);
+        }
+        Ok(child)
     }
 
     /// Starts the child on a host.
@@ -285,25 +305,29 @@ impl Work {
 
     /// Makes the next call; when it is done, the one after it.
     fn next(self: &Arc<Self>, queue: &Arc<Mutex<VecDeque<(usize, usize)>>>) {
-        let next = lock(queue).pop_front();
-        let Some((index, position)) = next else { return };
-        let host = || self.of.targets[index].name.clone();
-        let result = match (&self.job, self.of.connected(index)) {
-            _ if self.results.stop.is_stopped() => Err(Error::Cancelled { host: host() }),
-            (Job::Call(spec), Some(child)) => {
-                let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
-                self.results.running(position, call.clone());
-                let running = Arc::new(Pumped { work: self.clone(), queue: queue.clone(), position, call });
-                return running.look();
-            }
-            _ => {
-                // It went in the meantime.
-                let error = "the child is gone".to_owned();
-                Err(Error::Closed { host: host(), message: error, stderr: String::new() })
-            }
-        };
-        self.results.put(position, result);
-        self.next(queue);
+        loop {
+            let next = lock(queue).pop_front();
+            let Some((index, position)) = next else { return };
+            let host = || self.of.targets[index].name.clone();
+            let error = match (&self.job, self.of.connected(index)) {
+                _ if self.results.stop.is_stopped() => Error::Cancelled { host: host() },
+                (Job::Call(spec), Some(child)) => match spec.check(&child.context) {
+                    Ok(()) => {
+                        let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
+                        self.results.running(position, call.clone());
+                        let running = Pumped { work: self.clone(), queue: queue.clone(), position, call };
+                        return Arc::new(running).look();
+                    }
+                    Err(error) => error,
+                },
+                _ => {
+                    // It went in the meantime.
+                    let message = "the child is gone".to_owned();
+                    Error::Closed { host: host(), message, stderr: String::new() }
+                }
+            };
+            self.results.put(position, Err(error));
+        }
     }
 
     /// Does the job on one host, connecting it if need be.
@@ -317,11 +341,14 @@ impl Work {
             &of.targets[index],
             tries,
             |_, left, handshake| {
-                let child = of.connect(index, left, handshake)?;
-                *lock(&of.children[index]) = Some(child.clone());
+                let child = of.child(index, left, handshake)?;
                 let result = self.on(&child, index, position);
                 if result.as_ref().is_err_and(|error| error.kind().is_connect()) {
-                    *lock(&of.children[index]) = None;
+                    let mut known = lock(&of.children[index]);
+                    if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, &child)) {
+                        *known = None;
+                    }
+                    drop(known);
                     child.connection().into_iter().for_each(|connection| of.connector.let_go(connection));
                 }
                 result
@@ -337,6 +364,7 @@ impl Work {
                 Ok(Done::Connected)
             }
             Job::Call(spec) => {
+                spec.check(&child.context)?;
                 let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
                 self.results.running(position, call.clone());
                 block_on(|cx| poll_call(&call, cx)).map(Done::Value)
@@ -418,7 +446,9 @@ impl Pumped {
         if let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) {
             *lock(&self.call) = None;
             self.work.results.put(self.position, result.map(Done::Value));
-            self.work.next(&self.queue);
+            // Not here: what the next one imports may be asked of Python, and this may be the broker's thread.
+            let (work, queue) = (self.work.clone(), self.queue.clone());
+            self.work.of.teller.tell(move |py| py.detach(|| work.next(&queue)));
         }
     }
 }
@@ -466,7 +496,7 @@ struct ResultsState {
     come: VecDeque<(usize, Result<Done, Error>)>,
     expected: usize,
     running: HashMap<usize, Arc<dyn Stoppable>>,
-    waker: Option<Waker>,
+    wakers: Wakers,
 }
 
 impl Results {
@@ -485,12 +515,10 @@ impl Results {
         let mut state = lock(&self.state);
         let done = state.running.remove(&position);
         state.come.push_back((position, result));
-        let waker = state.waker.take();
+        let wakers = state.wakers.take();
         drop(state);
         drop(done);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.wake();
     }
 
     fn poll(&self, cx: &mut std::task::Context<'_>) -> Poll<Option<(usize, Result<Done, Error>)>> {
@@ -502,7 +530,7 @@ impl Results {
             }
             None if state.expected == 0 => Poll::Ready(None),
             None => {
-                state.waker = Some(cx.waker().clone());
+                state.wakers.add(cx);
                 Poll::Pending
             }
         }

@@ -4,7 +4,7 @@ use crate::child::{bytes, lock};
 use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
-use crate::wait::{CallBack, Waiting, deadline, wait};
+use crate::wait::{CallBack, Waiting, Wakers, deadline, wait};
 use econtext::{Context, Error, ProcessEvent, RemoteProcess, Status};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::future::poll_fn;
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 /// Variables to set, or without a value to take out.
 pub(crate) type Env = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -33,7 +33,7 @@ struct State {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     ended: Option<Result<Status, Error>>,
-    waker: Option<Waker>,
+    wakers: Wakers,
 }
 
 /// A command that runs, and whose output is collected.
@@ -73,11 +73,9 @@ impl Command {
                 ProcessEvent::Output { data, .. } => state.stdout.extend_from_slice(&data),
                 ProcessEvent::Ended(result) => {
                     state.ended = Some(result);
-                    let waker = state.waker.take();
+                    let wakers = state.wakers.take();
                     drop(state);
-                    if let Some(waker) = waker {
-                        waker.wake();
-                    }
+                    wakers.wake();
                 }
                 _ => {}
             }
@@ -102,7 +100,7 @@ impl Collected {
         let mut state = lock(&self.state);
         match state.ended.take() {
             None => {
-                state.waker = Some(cx.waker().clone());
+                state.wakers.add(cx);
                 Poll::Pending
             }
             Some(result) => {

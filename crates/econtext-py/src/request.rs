@@ -3,7 +3,7 @@
 use crate::child::lock;
 use crate::values::{to_entries, to_value, to_values};
 use crate::wait::duration;
-use econtext::{Call, CallBuilder, Context, DEFINE, Items, Start, Value};
+use econtext::{Call, CallBuilder, Context, DEFINE, Error, Items, Start, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::{HashMap, HashSet};
@@ -36,6 +36,8 @@ pub(crate) struct Spec {
     bodies: Vec<(String, String, Value)>,
     ahead: Option<Ahead>,
     timeout: Option<Duration>,
+    /// The child whose channels are among the arguments.
+    only: Option<usize>,
 }
 
 /// A call that can be made; `None` if the arguments are more than plain values.
@@ -62,31 +64,33 @@ impl Request {
             return Ok(None);
         };
         let timeout = duration(timeout)?;
-        let spec = Spec { target, args, kwargs, bodies: Vec::new(), ahead: None, timeout };
+        let spec = Spec { target, args, kwargs, bodies: Vec::new(), ahead: None, timeout, only: None };
         Ok(Some(Request { spec: Arc::new(spec), declared }))
     }
 
     /// A call of what `payload` holds. `needed` are (key, digest, namespace, name or None), `bodies` the definitions' (digest,
-    /// content) by key; `channels` those that the payload has by number. What `function`, as (module, name), or the text `program`
+    /// content) by key; `manner` says whether the result is trusted, and whether it is streamed; `aside` is what the payload has by
+    /// number. What `function`, as (module, name), or the text `program`
     /// imports goes ahead.
     #[staticmethod]
-    #[pyo3(signature = (needed, bodies, payload, trust, channels, function=None, program=None, timeout=None, declared=None))]
+    #[pyo3(signature = (needed, bodies, payload, manner, aside, function=None, program=None, timeout=None, declared=None, only=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, to Python")]
     fn pickled(
         needed: &Bound<'_, PyAny>,
         bodies: &Bound<'_, PyDict>,
         payload: Vec<u8>,
-        trust: bool,
-        channels: &Bound<'_, PyAny>,
+        manner: (bool, bool),
+        aside: &Bound<'_, PyAny>,
         function: Option<(String, String)>,
         program: Option<Vec<u8>>,
         timeout: Option<f64>,
         declared: Option<Py<PyAny>>,
+        only: Option<usize>,
     ) -> PyResult<Request> {
         let odd = || crate::errors::usage("a definition is of plain values".to_owned());
         let needed = to_value(needed)?.ok_or_else(odd)?;
         // The child makes its ends when the call arrives, before anything that is sent on them.
-        let channels = to_value(channels)?.ok_or_else(odd)?;
+        let aside = to_value(aside)?.ok_or_else(odd)?;
         let entries = to_entries(bodies, 0)?.ok_or_else(odd)?;
         let mut definitions = Vec::new();
         for (key, body) in entries {
@@ -104,11 +108,12 @@ impl Request {
         };
         let spec = Spec {
             target: WRAPPER.to_owned(),
-            args: vec![needed, Value::Bytes(payload), Value::Bool(trust), channels],
+            args: vec![needed, Value::Bytes(payload), Value::Bool(manner.0), Value::Bool(manner.1), aside],
             kwargs: Vec::new(),
             bodies: definitions,
             ahead,
             timeout: duration(timeout)?,
+            only,
         };
         Ok(Request { spec: Arc::new(spec), declared })
     }
@@ -134,7 +139,10 @@ impl Spec {
         let lacks = |(key, digest, _): &&(String, String, Value)| sent.digests.get(key) != Some(digest);
         let new: Vec<_> = self.bodies.iter().filter(lacks).collect();
         if !new.is_empty() {
-            let bodies = new.iter().map(|(key, _, body)| (Value::from(key.as_str()), body.clone())).collect();
+            let body = |(key, digest, body): &&(String, String, Value)| {
+                (key.as_str().into(), Value::Tuple(vec![digest.as_str().into(), body.clone()]))
+            };
+            let bodies = new.iter().map(body).collect();
             // Of a child that is gone, or for which this is too much, the call says so.
             if context.send(DEFINE, &Value::Dict(bodies)).is_ok() {
                 for (key, digest, _) in &new {
@@ -149,6 +157,17 @@ impl Spec {
                 _ => false,
             };
         start(ahead)
+    }
+
+    /// Refuses channels of another child than `context`.
+    pub(crate) fn check(&self, context: &Context) -> Result<(), Error> {
+        match self.only {
+            Some(only) if only != context.id() => Err(Error::Usage(format!(
+                "{}: a channel of another host is among the arguments",
+                context.name()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the call.

@@ -4,7 +4,7 @@ use crate::child::{Inner, lock};
 use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
-use crate::wait::{CallBack, Waiting, duration, wait};
+use crate::wait::{CallBack, Waiting, Wakers, duration, wait};
 use econtext::{Error, Progress, TransferOptions, Transferred};
 use pyo3::prelude::*;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 pub(crate) fn options(preserve: bool, links: bool, timeout: Option<f64>) -> PyResult<TransferOptions> {
     Ok(TransferOptions { preserve, links, timeout: duration(timeout)?, stop: Some(Arc::default()) })
@@ -35,7 +35,7 @@ pub(crate) fn report(progress: &Option<Py<PyAny>>) -> impl Fn(Progress<'_>) {
 #[derive(Default)]
 struct State {
     result: Option<Result<Transferred, Error>>,
-    waker: Option<Waker>,
+    wakers: Wakers,
 }
 
 struct Running {
@@ -86,11 +86,9 @@ impl Transfer {
             let result = run(&options);
             let mut state = lock(&into);
             state.result = Some(result);
-            let waker = state.waker.take();
+            let wakers = state.wakers.take();
             drop(state);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            wakers.wake();
         });
         Transfer(Owned::new(Running { state, stop }), teller)
     }
@@ -102,7 +100,7 @@ impl Running {
         match &state.result {
             Some(result) => Poll::Ready(result.clone()),
             None => {
-                state.waker = Some(cx.waker().clone());
+                state.wakers.add(cx);
                 Poll::Pending
             }
         }

@@ -161,6 +161,27 @@ fn sleep(fd: &OwnedFd, time: Duration) -> bool {
     }
 }
 
+/// Who is to be woken when something changes, each once.
+#[derive(Default)]
+pub(crate) struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    pub(crate) fn add(&mut self, cx: &Context<'_>) {
+        if !self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.0.push(cx.waker().clone());
+        }
+    }
+
+    /// All of them, to be woken without the lock that they are behind.
+    pub(crate) fn take(&mut self) -> Wakers {
+        std::mem::take(self)
+    }
+
+    pub(crate) fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}
+
 /// So many seconds from now; none for ever.
 pub(crate) fn deadline(seconds: Option<f64>) -> PyResult<Option<Instant>> {
     Ok(duration(seconds)?.and_then(|time| Instant::now().checked_add(time)))

@@ -242,12 +242,14 @@ def test_commands_are_run(host):
     output = host.run(['sh', '-c', 'cat; echo error >&2; exit 3'], input='in')
     assert (output.returncode, output.stdout, output.stderr, output.ok) == (3, 'in', 'error\n', False)
     with pytest.raises(econtext.CommandError) as caught:
-        host.run('false', check=True)
+        host.run(['false'], check=True)
     import subprocess
     assert isinstance(caught.value, subprocess.CalledProcessError) and caught.value.host == 'here'
     assert host.run(['sh', '-c', 'kill -9 $$']).returncode == -9
     assert host.run(['pwd'], cwd='/').stdout == '/\n'
     assert host.run(['sh', '-c', 'echo $A $HOME'], env={'A': 'x', 'HOME': None}).stdout == 'x\n'
+    with pytest.raises(econtext.UsageError, match='sh.*-c'):
+        host.run('echo $HOME | wc')
     with pytest.raises(econtext.TimeoutError):
         host.run(['sleep', '60'], timeout=0.2)
     with pytest.raises(FileNotFoundError):
@@ -304,6 +306,209 @@ def test_the_same_definition_is_sent_once_and_a_new_one_takes_its_place(own):
     assert own.call(space['f'], 5) == -4
     space['helper'] = abs
     assert own.call(space['f'], -5) == 6
+
+
+def test_queued_calls_have_what_they_were_made_with(own):
+    values = [own.submit(lambda: (__import__('time').sleep(0.02), n)[1]) for n in range(6)]
+    assert [value.result(30) for value in values] == list(range(6))
+    with econtext.Executor(own, per_host=4) as executor:
+        values = [executor.submit(lambda: (__import__('time').sleep(0.02), n)[1]) for n in range(6)]
+        assert [value.result(30) for value in values] == list(range(6))
+
+
+SCRIPT = """
+import collections, contextlib, enum, functools, sys
+import econtext
+
+def factorial(n):
+    return 1 if n < 2 else n * factorial(n - 1)
+
+def even(n):
+    return n == 0 or odd(n - 1)
+
+def odd(n):
+    return n != 0 and even(n - 1)
+
+@contextlib.contextmanager
+def managed(n):
+    yield n
+
+def uses():
+    with managed(4) as n:
+        return n
+
+COUNT = 0
+SEEN = []
+
+def count():
+    global COUNT
+    COUNT += 1
+    SEEN.append(1)
+    return COUNT, len(SEEN)
+
+_MISSING = object()
+
+def given(x=_MISSING):
+    return x is _MISSING
+
+class Private:
+    def __init__(self):
+        self.__x = 5
+
+    def get(self):
+        return self.__x
+
+    @classmethod
+    def made(cls):
+        return Private().get()
+
+Pair = collections.namedtuple('Pair', 'a b', defaults=[7])
+Color = enum.Enum('Color', 'RED GREEN')
+
+@econtext.register
+class AppError(Exception):
+    pass
+
+def throw():
+    raise AppError('a')
+
+def counter():
+    n = 0
+    def step():
+        nonlocal n
+        n += 1
+        return n
+    return step
+
+with econtext.local(python=sys.argv[1]) as host:
+    old = len(sys.argv) > 2
+    print(host.call(factorial, 5), host.call(even, 10), host.call(uses))
+    print([host.call(count) for _ in range(3)])
+    COUNT = 10
+    print(host.call(count), host.call(given), host.call(given, 1))
+    print(host.call(Private.get, Private()), host.call(Private.made), host.call(lambda p: (p.a, p.b), Pair(1)))
+    print(host.call(pow, 2, 5), host.call('builtins:len', 'ab'))
+    try:
+        host.call(throw)
+    except AppError as error:
+        print(error.type_name, error.args)
+    if not old:
+        print(host.call(counter()), host.call(lambda c: c.name, Color.GREEN))
+        print(list(host.stream(lambda: [1, 2])), len(list(host.stream('os:listdir', '/'))) > 3)
+"""
+
+
+@pytest.mark.parametrize('version', ['2.7', '3.6', '3.13', '3.14'])
+def test_a_script_on_every_kind_of_python(version, tmp_path):
+    from conftest import PYTHONS, missing, run_python
+    if version not in PYTHONS:
+        missing('Python ' + version)
+    (tmp_path / 'script.py').write_text(SCRIPT)
+    ran = run_python([str(tmp_path / 'script.py'), PYTHONS[version]] + (['old'] if version == '2.7' else []))
+    expected = ["120 True 4", "[(1, 1), (2, 2), (3, 3)]", "(11, 4) True False", "5 5 (1, 7)", "32 2", "__main__.AppError ('a',)",
+                "1 GREEN", "[1, 2] True"]
+    assert ran.stdout.splitlines() == (expected[:6] if version == '2.7' else expected), ran.stderr
+
+
+def test_classes_are_told_apart_and_what_is_around_them_is_refused(own):
+    def first():
+        class P:
+            x = 1
+        return P
+
+    def second():
+        class P:
+            x = 2
+        return P
+
+    one, two = first(), second()
+    assert own.call(lambda: (one.x, two.x)) == (1, 2)
+
+    def third():
+        k = 3
+
+        class Uses:
+            x = k
+        return Uses
+
+    uses = third()
+    with pytest.raises(econtext.UsageError, match="Uses uses the variable 'k' around it"):
+        own.call(lambda: uses.x)
+
+
+def test_a_class_follows_its_base(own):
+    space = {'__name__': 'cells'}
+
+    def define(text):
+        import linecache
+        name = '<ipython cell %d>' % hash(text)
+        linecache.cache[name] = len(text), None, text.splitlines(True), name
+        exec(compile(text, name, 'exec'), space)
+
+    derived = 'class Derived(Base):\n    def more(self):\n        return self.value() + 1\n'
+    define('class Base:\n    def value(self):\n        return 1\n')
+    define(derived)
+    define('def f():\n    return Derived().more()\n')
+    assert own.call(space['f']) == 2
+    define('class Base:\n    def value(self):\n        return 5\n')
+    define(derived)
+    assert own.call(space['f']) == 6
+
+
+def test_a_file_that_was_edited_meanwhile_is_not_what_is_sent(tmp_path, own):
+    from conftest import run_python
+    script = tmp_path / 'script.py'
+    script.write_text("""
+import econtext, sys, time
+def f():
+    return 'old'
+with econtext.local(python=sys.executable) as host:
+    text = open(__file__).read()
+    time.sleep(0.05)
+    open(__file__, 'w').write(text.replace("'old'", "'new'"))
+    print(host.call(f))
+""")
+    assert run_python([str(script)]).stdout == 'old\n'
+
+
+def test_coroutine_functions_are_refused_before_they_are_sent(own):
+    async def later():
+        return 1
+
+    with pytest.raises(econtext.UsageError, match='asyncio.run'):
+        own.call(later)
+    assert own.call(lambda: __import__('asyncio').run(later())) == 1
+
+
+def test_many_may_wait_for_one_thing():
+    with econtext.local(python=sys.executable) as host:
+        threads = [threading.Thread(target=host.connect) for _ in range(5)]
+        [thread.start() for thread in threads]
+        [thread.join(30) for thread in threads]
+        assert not any(thread.is_alive() for thread in threads)
+        channel, got = host.channel(), []
+        threads = [threading.Thread(target=lambda: got.append(channel.receive(30))) for _ in range(3)]
+        [thread.start() for thread in threads]
+        host.call(lambda channel: [channel.send(n) for n in range(3)] and None, channel)
+        [thread.join(30) for thread in threads]
+        assert sorted(got) == [0, 1, 2]
+
+
+def test_channels_go_to_their_own_host_only(own):
+    channel = own.channel()
+    own.call(lambda: channel.send(5))
+    assert channel.receive(10) == 5
+    other = own.channel()
+    own.call(lambda c: c.send(6), other)
+    assert other.receive(10) == 6
+    with econtext.local('other', python=sys.executable) as host:
+        with pytest.raises(econtext.UsageError, match='another host'):
+            host.call(lambda c: c.send(7), channel)
+
+
+def test_long_bytes_go_beside_the_pickle(own):
+    data = os.urandom(100 << 20)
+    assert own.call(lambda data: len(data), data) == len(data)
 
 
 def test_definitions_of_a_cancelled_call_are_there_for_the_next(own):

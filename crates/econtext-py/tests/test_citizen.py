@@ -303,6 +303,15 @@ def test_the_names_of_2016_import():
     assert context.closed
 
 
+def test_every_public_name_may_be_imported_there(own):
+    def lacking(names):
+        import econtext
+        return [name for name in names if not hasattr(econtext, name)]
+
+    assert own.call(lacking, list(econtext.__all__)) == []
+    assert own.call(lambda: repr(__import__('econtext').Host | None)) != ''
+
+
 def test_passwords_show_nowhere(tmp_path):
     program = tmp_path / 'ssh'
     program.write_text('#!/bin/sh\necho "$*" >&2; env >&2; exit 255\n')

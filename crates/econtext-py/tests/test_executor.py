@@ -119,6 +119,28 @@ def test_what_cannot_be_sent_fails_by_itself(executor):
         econtext.Executor([], user='x')
 
 
+def test_ctrl_c_stops_what_runs():
+    import signal
+    with econtext.hosts('local:[1-2]', python=sys.executable) as hosts:
+        hosts.connect()
+        for work in [lambda: hosts.map(time.sleep, [60] * 4), lambda: hosts['local:1'].submit(time.sleep, 60).result()]:
+            threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT)).start()
+            started = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                work()
+            assert hosts.call(os.getpid).ok and time.monotonic() - started < 30
+
+
+def test_a_fork_does_not_wait_for_it(executor):
+    executor.submit(time.sleep, 3)
+    fork = os.fork()
+    if not fork:
+        threading._shutdown()
+        os._exit(0)
+    started = time.monotonic()
+    assert os.waitpid(fork, 0)[1] == 0 and time.monotonic() - started < 2.5
+
+
 def test_callbacks_may_submit_and_may_not_wait(executor):
     again, seen = threading.Event(), []
 

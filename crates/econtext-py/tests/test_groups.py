@@ -71,6 +71,12 @@ def test_sets_are_those_of_the_command():
     assert 'web01' in a and 'web03' not in a and len(a) == 5
     assert a.only('web[01-02]').names == ['web01', 'web02'] and a == a.only(a.names)
     assert repr(b) == '<econtext.Group web[04-06] (3)>'
+    assert (a - 'web[01-02]').names == ['web04', 'web05', 'db1'] and (a & 'db1').names == ['db1']
+    assert econtext.hosts(['web1', 'web2'], 'db1').names == ['web1', 'web2', 'db1']
+    with pytest.raises(TypeError):
+        a | 'web1'
+    with pytest.raises(TypeError):
+        a - 3
     with pytest.raises(econtext.UsageError):
         econtext.hosts('web[3-1]')
     with pytest.raises(econtext.UsageError, match='setting|become'):
@@ -134,7 +140,7 @@ def test_rollouts_end_when_too_many_have_failed():
 def test_commands_and_files_go_to_all(tmp_path):
     with group(2) as hosts:
         assert {o.stdout for o in hosts.run(['echo', 'x']).values().values()} == {'x\n'}
-        assert len(hosts.run('false', check=True).errors()) == 2
+        assert len(hosts.run(['false'], check=True).errors()) == 2
         late = hosts.run(['sleep', '60'], timeout=0.3).errors()
         assert all(isinstance(error, econtext.TimeoutError) for error in late.values()) and len(late) == 2
         (tmp_path / 'file').write_text('content')
@@ -177,6 +183,16 @@ def test_a_user_is_become():
     with econtext.local(python=sys.executable) as host:
         with econtext.sudo(via=host, user='nobody') as nobody:
             assert nobody.name == 'nobody on local' and nobody.call(os.getuid) != 0
+
+
+def test_many_threads_connect_a_host_once():
+    import threading
+    with group(1) as hosts:
+        pids = []
+        threads = [threading.Thread(target=lambda: pids.append(hosts.call(os.getpid)['local:1'])) for _ in range(6)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert len(pids) == 6 and len(set(pids)) == 1
 
 
 def test_output_has_the_name_of_its_host(capfd):

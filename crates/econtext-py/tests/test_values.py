@@ -2,6 +2,8 @@
 import dataclasses
 import decimal
 import pathlib
+import threading
+import typing
 
 import facts
 import pytest
@@ -44,6 +46,20 @@ def test_declared_classes_are_rebuilt(host):
     assert host.call(facts.color) is facts.Color.BLUE
     assert list(host.stream(facts.points))[39] == facts.Point(39, -39)
     assert host.options(returns=facts.Disk).call('facts:undeclared') == facts.Disk('/', 1)
+
+
+def test_dataclasses_are_their_fields(host):
+    @econtext.register
+    @dataclasses.dataclass
+    class Job:
+        name: str
+        lock: typing.ClassVar[typing.Any] = threading.Lock
+
+    assert host.call(lambda: Job('x')) == Job('x')
+    import datetime
+    cet = datetime.timezone(datetime.timedelta(hours=1), 'CET')
+    back = host.call(lambda: (cet, datetime.datetime(2024, 1, 1, tzinfo=cet)))
+    assert back[0].tzname(None) == 'CET' and back[1].tzname() == 'CET'
 
 
 def test_registered_classes_are_rebuilt(host):

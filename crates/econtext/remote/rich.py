@@ -22,10 +22,21 @@ class ControllersOwn(object):
     def __call__(self, *args, **kwargs):
         raise RuntimeError('%s is the controller\'s, and this is the child %s' % (self.name, core.context.name))
 
+    def __getitem__(self, item):
+        return self
+
+    __or__ = __ror__ = __getitem__  # in annotations
+
     def __getattr__(self, name):
         if name.startswith('__'):
             raise AttributeError(name)
         return ControllersOwn('%s.%s' % (self.name, name))
+
+
+def define(new):
+    """Keeps definitions for calls. They come by themselves, so that none is lost with a call that is cancelled."""
+    for key in new:
+        core.bodies.setdefault(key, []).append(new[key])
 
 
 def register(kind=None, **options):
@@ -34,12 +45,14 @@ def register(kind=None, **options):
 
 
 core.rich = rich
-core.bodies = {}  # contents of definitions by key, for values.py; they are kept although the call that needs them is cancelled
-core.stream.handlers[DEFINE] = core.bodies.update
+core.bodies = {}  # by key: (digest, content) of definitions, for values.py, in the order in which they came
+core.stream.handlers[DEFINE] = define
 package = sys.modules['econtext']
 package.register = register
-for name in ('ssh local docker podman kubectl lxc incus nspawn nsenter chroot jail sudo su doas command hosts Host Group '
-             'Options Result Results Executor Output FailedHosts aio').split():
+for name in ('CallFuture Executor Group Host Options Output Record RemoteFrame Result Results Transferred aio chroot command doas docker '
+             'hosts incus jail kubectl local lxc nsenter nspawn podman ssh su sudo').split():
     setattr(package, name, ControllersOwn('econtext.' + name))
-for name in 'Error RemoteError CommandError UsageError ConnectError TimeoutError ClosedError CancelledError'.split():
-    setattr(package, name, type(name, (Exception,), {'__module__': 'econtext'}))
+for name in 'Auth Become Bootstrap Cancelled Closed Command Connect HostKey NoPython Protocol Remote Timeout Unpermitted Unreachable Usage'.split():
+    setattr(package, name + 'Error', type(name + 'Error', (Exception,), {'__module__': 'econtext'}))
+package.Error = package.FailedHosts = package.RemoteTraceback = Exception
+package.__version__ = ''

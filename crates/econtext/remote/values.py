@@ -15,27 +15,34 @@ FUTURE = () if PY3 else ('division', 'print_function', 'absolute_import', 'unico
 
 bodies = core.core.bodies
 made = {}  # (digest, what came of it), by key
-channels = []  # of the call whose payload is read
+bound = {}  # (key, digest), by (namespace, variable)
+aside = []  # what the call that is read has beside its pickles
 namespaces = {}  # globals of definitions, by the name of their module there
 
 
 # -- calls
 
-def call(needed, payload, trust, ends):
+def call(needed, payload, trust, stream, beside):
     """Calls the function in `payload`, a pickle of (function, args, kwargs), with what it needs defined.
 
-    `needed` has (key, digest, namespace, name or None), what others need first; `ends` are the channels among the arguments.
-    With `trust` the result is a pickle of whatever it is, for a controller that takes such.
+    `needed` has (key, digest, namespace, name or None), what others need first; `beside` is what pickles have by number. A
+    variable is set when what it stands for there is another one: what is done to it here stays until then. With `stream` the
+    items of the result are wanted. With `trust` the result is a pickle of whatever it is, for a controller that takes such.
     """
+    aside[:] = beside
     for key, digest, namespace, name in needed:
+        while bodies[key][0][0] != digest:
+            del bodies[key][0]  # of calls that were before this one
         if key not in made or made[key][0] != digest:
-            made[key] = digest, make(namespace, *bodies[key])
-        if name is not None:
+            made[key] = digest, make(namespace, *bodies[key][0][1])
+        if name is not None and bound.get((namespace, name)) != (key, digest):
+            bound[namespace, name] = key, digest
             globals_of(namespace)[name] = made[key][1]
-    channels[:] = ends
     function, args, kwargs = loads(payload)
-    del channels[:]
+    del aside[:]
     result = function(*args, **kwargs)
+    if stream and not hasattr(result, 'gi_frame'):
+        result = (item for item in result)
     if not trust:
         return result
     if hasattr(result, 'gi_frame'):
@@ -47,10 +54,10 @@ def globals_of(name):
     if name not in namespaces:
         if name == '__main__':
             if name not in sys.modules:
-                sys.modules[name] = type(sys)(name)
+                sys.modules[name] = type(sys)(str(name))
             namespaces[name] = sys.modules[name].__dict__
         else:
-            namespaces[name] = {'__name__': name.partition('@')[0]}
+            namespaces[name] = {'__name__': str(name.partition('@')[0])}
         namespaces[name].setdefault('__builtins__', __builtins__)
     return namespaces[name]
 
@@ -63,8 +70,8 @@ def persistent(reference):
     if kind == 'module':
         __import__(value)
         return sys.modules[value]
-    if kind == 'channel':
-        return channels[value]
+    if kind == 'aside':
+        return aside[value]
     if kind == 'fold':
         return value.replace(fold=1)
     if kind == 'context':
@@ -91,10 +98,14 @@ if PY3:
 # -- definitions
 
 def make(namespace, kind, *body):
-    return {'import': imported, 'value': unpickled, 'source': compiled, 'code': unmarshalled}[kind](namespace, *body)
+    makers = {'import': imported, 'value': unpickled, 'source': compiled, 'code': unmarshalled, 'namedtuple': tupled, 'enum': enumerated,
+              'attribute': attribute, 'object': lambda namespace: object()}
+    return makers[kind](namespace, *body)
 
 
 def imported(namespace, module, path):
+    if module == 'builtins' and not PY3:
+        module = '__builtin__'
     __import__(module)
     value = sys.modules[module]
     for name in filter(None, path.split('.')):
@@ -106,7 +117,25 @@ def unpickled(namespace, data):
     return loads(data)
 
 
-def compiled(namespace, text, line, indented, filename, name, futures, free, data):
+def attribute(namespace, data):
+    owner, name = loads(data)
+    return getattr(owner, name)
+
+
+def tupled(namespace, name, fields, defaults):
+    import collections
+    kind = collections.namedtuple(str(name), fields)
+    kind.__module__ = globals_of(namespace)['__name__']
+    kind.__new__.__defaults__ = loads(defaults)
+    return kind
+
+
+def enumerated(namespace, name, data):
+    base, members = loads(data)
+    return base(name, members, module=globals_of(namespace)['__name__'])
+
+
+def compiled(namespace, text, line, indented, filename, name, qualname, futures, free, data, depends=()):
     """A function or class from its source, which stands at `line` of `filename` there."""
     import __future__
     import ast
@@ -128,6 +157,8 @@ def compiled(namespace, text, line, indented, filename, name, futures, free, dat
     exec(compile(tree, filename, 'exec', flags, True), globals_of(namespace), found)
     values, defaults, keyword_defaults = loads(data)
     made = found[name] if free is None else found['around'](*values)
+    if PY3 and qualname:
+        made.__qualname__ = qualname
     if defaults is not None:
         made.__defaults__ = defaults
     if keyword_defaults:
@@ -149,8 +180,8 @@ def show(filename, line, text):
 def unmarshalled(namespace, data, version, name, free, values):
     """A function whose source is not to be had, as it was typed at a prompt of Python: its bytecode."""
     if tuple(version) != sys.version_info[:2]:
-        raise TypeError('the source of %s() is not to be had there, and the bytecode of Python %d.%d does not run on %d.%d here'
-                        % ((name,) + tuple(version) + sys.version_info[:2]))
+        raise TypeError('the source of %s() is not to be had on the controller, and the bytecode of its Python %d.%d does not run '
+                        'on the %d.%d of %s' % ((name,) + tuple(version) + sys.version_info[:2] + (core.core.context.name,)))
     import marshal
     closure, defaults, keyword_defaults = loads(values)
     cell = lambda value: (lambda: value).__closure__[0]
@@ -183,8 +214,15 @@ def zone(value, where, parents):
     key = getattr(tz, 'key', None) or getattr(tz, 'zone', None)  # zoneinfo and pytz
     if key:
         return text(key)
-    offset = value.utcoffset()
-    return None if offset is None else offset.days * 86400 + offset.seconds
+    return shift(value.utcoffset(), tz.tzname(None) if type(tz).__name__ == 'timezone' else None)
+
+
+def shift(offset, name):
+    """A time zone as its difference to UTC in seconds, with its name if it has one of its own."""
+    if offset is None:
+        return None
+    seconds = offset.days * 86400 + offset.seconds
+    return seconds if name is None or name.startswith('UTC') else (seconds, text(name))
 
 
 text = core.text
@@ -197,7 +235,7 @@ KNOWN = {
     ('datetime', 'date'): lambda v, *at: (v.year, v.month, v.day),
     ('datetime', 'time'): lambda v, *at: clock(v) + (fold(v), zone(v, *at)),
     ('datetime', 'timedelta'): lambda v, *at: (v.days, v.seconds, v.microseconds),
-    ('datetime', 'timezone'): lambda v, *at: ((v.utcoffset(None).days * 86400 + v.utcoffset(None).seconds),),
+    ('datetime', 'timezone'): lambda v, *at: (shift(v.utcoffset(None), v.tzname(None)),),
     ('decimal', 'Decimal'): lambda v, *at: (text(v),),
     ('uuid', 'UUID'): lambda v, *at: (text(v),),
     ('fractions', 'Fraction'): lambda v, *at: (v.numerator, v.denominator),
@@ -217,11 +255,11 @@ def rich(value, where, parents):
     if fields is not None:
         return Rich('dataclass', *name + (dict(
             (field, core.plain(getattr(value, field), '%s.%s' % (where, field), parents))
-            for field in fields if hasattr(value, field)),))
+            for field in fields if getattr(fields[field], '_field_type').name == '_FIELD' and hasattr(value, field)),))
     if isinstance(value, tuple) and hasattr(kind, '_fields'):
         return Rich('namedtuple', *name + ((tuple(kind._fields), tuple(
             core.plain(item, '%s.%s' % (where, field), parents) for field, item in zip(kind._fields, value))),))
-    if isinstance(value, tuple) and hasattr(kind, 'n_sequence_fields'):
+    if hasattr(kind, 'n_sequence_fields'):
         # As os.stat's: a tuple of which more has a name than it has items. None of them holds another object.
         names = [key for key in kind.__dict__ if not key.startswith(('_', 'n_')) and not callable(kind.__dict__[key])]
         fields = dict((key, getattr(value, key)) for key in names)

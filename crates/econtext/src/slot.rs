@@ -14,27 +14,26 @@ pub(crate) struct Slot<T> {
 
 #[derive(Debug)]
 enum State<T> {
-    Empty(Option<Waker>),
+    /// With who is to be woken, each once.
+    Empty(Vec<Waker>),
     Full(T),
     Taken,
 }
 
 impl<T> Slot<T> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Slot { state: Mutex::new(State::Empty(None)), set: Condvar::new() })
+        Arc::new(Slot { state: Mutex::new(State::Empty(Vec::new())), set: Condvar::new() })
     }
 
     /// Sets the value; the first one stays.
     pub(crate) fn set(&self, value: T) {
         let mut state = lock(&self.state);
-        if let State::Empty(waker) = &mut *state {
-            let waker = waker.take();
+        if let State::Empty(wakers) = &mut *state {
+            let wakers = std::mem::take(wakers);
             *state = State::Full(value);
             drop(state);
             self.set.notify_all();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -58,8 +57,10 @@ impl<T> Slot<T> {
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
         let mut state = lock(&self.state);
         match &mut *state {
-            State::Empty(waker) => {
-                *waker = Some(cx.waker().clone());
+            State::Empty(wakers) => {
+                if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    wakers.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
             _ => Poll::Ready(take(&mut state)),

@@ -128,7 +128,7 @@ type Arrived = Option<(Value, Handle)>;
 /// Items that have come and were not taken. There are no more than were asked for.
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<(VecDeque<Arrived>, Option<Waker>)>,
+    state: Mutex<(VecDeque<Arrived>, Vec<Waker>)>,
     changed: Condvar,
 }
 
@@ -136,12 +136,10 @@ impl Queue {
     fn put(&self, item: Arrived) {
         let mut state = lock(&self.state);
         state.0.push_back(item);
-        let waker = state.1.take();
+        let wakers = std::mem::take(&mut state.1);
         drop(state);
         self.changed.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn wait(&self) -> Arrived {
@@ -159,7 +157,9 @@ impl Queue {
         match state.0.pop_front() {
             Some(item) => Poll::Ready(item),
             None => {
-                state.1 = Some(cx.waker().clone());
+                if !state.1.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.1.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
         }

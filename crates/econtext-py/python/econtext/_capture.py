@@ -12,14 +12,17 @@ import ast
 import builtins
 import datetime
 import dis
+import enum
 import hashlib
 import inspect
 import io
 import linecache
 import marshal
+import os
 import pathlib
 import pickle
 import sys
+import time
 import types
 import weakref
 from typing import Any, Callable, NamedTuple, Optional
@@ -30,20 +33,26 @@ from ._errors import UsageError
 
 _GLOBAL_NAMES = frozenset(('LOAD_GLOBAL', 'LOAD_NAME', 'STORE_GLOBAL', 'DELETE_GLOBAL', 'LOAD_FROM_DICT_OR_GLOBALS'))
 
+#: Bytes that go beside a pickle: in it, they would grow by half.
+_LONG = 4096
 # What every module has of its own.
 _OWN = frozenset(('__name__', '__builtins__', '__spec__', '__loader__', '__package__', '__doc__'))
 
 
 def request(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float], trust: bool,
-            declared: Any) -> _econtext.Request:
-    """A call of a function object, or of `module:function`."""
+            declared: Any, stream: bool = False) -> _econtext.Request:
+    """A call of a function object, or of `module:function`; with `stream`, for the items of what it returns."""
     if isinstance(function, str):
         function, name = _named(function)
     else:
         name = importable(function)
         if name is None and not callable(function):
             raise UsageError('%r is neither a function nor of the form module:function' % (function,))
-    if name is not None and not trust:
+        if inspect.iscoroutinefunction(function):
+            raise UsageError('%s() is a coroutine function: call one that runs it, as lambda: asyncio.run(%s())' % (
+                (function.__qualname__,) * 2))
+    # Builtins have another module on Python 2, which a pickle knows.
+    if name is not None and not trust and not stream and name[0] != 'builtins':
         found = _econtext.Request.plain('%s:%s' % name, args, kwargs, timeout, declared)
         if found is not None:
             return found
@@ -54,14 +63,15 @@ def request(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeou
     else:
         reference = function
     try:
-        payload = capture.dumps((reference, args, kwargs))
+        payload = capture.dumps((reference, args, kwargs), capture.aside)
     except UsageError:
         raise
     except Exception:
-        payload = capture.blame(reference, args, kwargs)
+        _Capture().blame(reference, args, kwargs)
+        raise
     return _econtext.Request.pickled(
-        capture.needed, capture.bodies, payload, trust, capture.channels, name, '\n'.join(capture.texts).encode() if capture.texts else None,
-        timeout, declared)
+        capture.needed, capture.bodies, payload, (trust, stream), capture.aside, name, '\n'.join(capture.texts).encode() if capture.texts else None,
+        timeout, declared, capture.owner())
 
 
 def _named(target: str) -> tuple[Any, Optional[tuple[str, str]]]:
@@ -108,6 +118,7 @@ class Source(NamedTuple):
     name: str
     names: tuple[str, ...]  # that it looks up outside of itself
     attributes: frozenset[str]
+    around: tuple[str, ...]  # of those, variables of the function around it
 
 
 class _Reference:
@@ -124,9 +135,9 @@ CHILDS_CONTEXT = _Reference(('', ''))
 class _Pickler(pickle.Pickler):
     """Leaves to the child's half what it has to find or make by itself. Protocol 2 is what every Python reads."""
 
-    def __init__(self, capture: _Capture, file: io.BytesIO) -> None:
+    def __init__(self, capture: _Capture, file: io.BytesIO, aside: Optional[list[Any]]) -> None:
         super().__init__(file, 2)
-        self.capture = capture
+        self.capture, self.aside = capture, aside
 
     def persistent_id(self, thing: Any) -> Any:
         kind = type(thing)
@@ -143,11 +154,17 @@ class _Pickler(pickle.Pickler):
         if kind.__module__ == 'functools' and hasattr(thing, '__wrapped__') and not importable(thing):
             return ('definition', *self.capture.decorated(thing))
         if kind is Channel:
-            self.capture.channels.append(thing._channel)
-            return 'channel', len(self.capture.channels) - 1
+            # The number makes another definition of what has another channel.
+            self.capture.aside.append(thing._channel)
+            return 'aside', len(self.capture.aside) - 1, thing._channel.number
+        if kind is bytes and self.aside is not None and len(thing) > _LONG:
+            self.aside.append(thing)
+            return 'aside', len(self.aside) - 1
         if thing is CHILDS_CONTEXT:
             return 'context', None
-        if getattr(thing, 'fold', 0) and isinstance(thing, (datetime.datetime, datetime.time)):
+        if kind is object:
+            return ('definition', *self.capture.sentinel(thing))
+        if isinstance(thing, (datetime.datetime, datetime.time)) and thing.fold:
             return 'fold', thing.replace(fold=0)  # old protocols lose it
         if isinstance(thing, pathlib.PurePath) and kind.__module__.startswith('pathlib'):
             return kind.__name__, thing.parts
@@ -161,22 +178,29 @@ class _Capture:
         self.needed: list[tuple[str, str, str, Optional[str]]] = []
         self.bodies: dict[str, tuple[str, tuple[Any, ...]]] = {}
         self.texts: list[str] = []
-        self.channels: list[_econtext.Channel] = []
+        self.aside: list[Any] = []  # what goes beside the pickles: channels, and long bytes of arguments
+        self.later: dict[int, list[tuple[str, str]]] = {}  # names of what is being defined
         self.known: dict[Any, Optional[tuple[str, str]]] = {}
         self.alive: list[Any] = []  # by whose identity things are known
         self.counts: dict[str, int] = {}
 
-    def dumps(self, value: Any) -> bytes:
+    def owner(self) -> Optional[int]:
+        """The child whose channels are among the arguments."""
+        owners = {thing.owner for thing in self.aside if isinstance(thing, _econtext.Channel)}
+        if len(owners) > 1:
+            raise UsageError('channels of several hosts are among the arguments')
+        return owners.pop() if owners else None
+
+    def dumps(self, value: Any, aside: Optional[list[Any]] = None) -> bytes:
         file = io.BytesIO()
-        _Pickler(self, file).dump(value)
+        _Pickler(self, file, aside).dump(value)
         return file.getvalue()
 
-    def blame(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def blame(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises what says which argument cannot be sent."""
         named = [('the function', function)] + [('argument %d' % (i + 1), arg) for i, arg in enumerate(args)]
         for what, value in named + [('argument %s=' % key, value) for key, value in kwargs.items()]:
             self.dumps_named(what, value)
-        return self.dumps((function, args, kwargs))
 
     def dumps_named(self, what: str, value: Any) -> bytes:
         try:
@@ -188,11 +212,15 @@ class _Capture:
             raise UsageError('%s is a %s.%s, which cannot be sent: %s' % (
                 what, kind.__module__, kind.__qualname__, error)) from error
 
-    def add(self, key: str, name: Optional[str], space: str, body: tuple[Any, ...]) -> tuple[str, str]:
-        """Notes a definition; what it needs is there already."""
+    def add(self, key: str, name: Optional[str], space: str, body: tuple[Any, ...], thing: Any = None) -> tuple[str, str]:
+        """Notes a definition, and with a name the variable that it is; what it needs is there already."""
         digest = hashlib.sha1(repr(body).encode('utf-8', 'surrogatepass')).hexdigest()[:20]
         self.bodies[key] = digest, body
         self.needed.append((key, digest, space, name))
+        if thing is not None:
+            self.known[id(thing)] = key, digest
+            # Variables by which it, or what it uses, finds it.
+            self.needed += [(key, digest, *at) for at in self.later.pop(id(thing), ())]
         return key, digest
 
     def key(self, space: str, name: str) -> str:
@@ -211,15 +239,30 @@ class _Capture:
         self.alive.append(thing)
         return None
 
+    def sentinel(self, thing: object) -> tuple[str, str]:
+        """An object whose identity is all there is to it, as of a default that means that nothing was given."""
+        known = self.known.get(id(thing))
+        self.alive.append(thing)
+        return known or self.add('object:%x' % id(thing), None, '__main__', ('object',), thing)
+
     # -- functions and classes
 
-    def function(self, function: types.FunctionType, name: Optional[str] = None) -> tuple[str, str]:
-        """The definition of a function; `name` is that of the global variable that holds it."""
+    def function(self, function: types.FunctionType) -> tuple[str, str]:
+        """The definition of a function."""
         title = '%s()' % function.__qualname__
+        inner = inspect.unwrap(function)
+        if (isinstance(inner, types.FunctionType) and inner.__globals__ is not function.__globals__
+                and not inner.__code__.co_freevars and _of_decorated(inner)):
+            # A decorator of a module made it, of which the one there may be of another version.
+            return self.decorated(function)
         known = self.begin(function, title)
         if known:
             return known
         space = _space(function.__globals__)
+        owner = self.owner_of(function)
+        if owner is not None:
+            data = self.dumps((owner, function.__name__))
+            return self.add(self.key(space, function.__qualname__), None, space, ('attribute', data), function)
         source = _of_function(function)
         code = function.__code__
         free, values = [], []
@@ -240,32 +283,41 @@ class _Capture:
         if source is not None:
             self.texts.append(source.text)
             body: tuple[Any, ...] = ('source', source.text, source.line, source.indented, source.filename, source.name,
-                                     _futures(code), tuple(free) if code.co_freevars else None, data)
+                                     function.__qualname__, _futures(code), tuple(free) if code.co_freevars else None, data)
         else:
             body = 'code', marshal.dumps(code), sys.version_info[:2], function.__name__, tuple(free), data
-        found = self.add(self.key(space, function.__qualname__), name, space, body)
-        self.known[id(function)] = found
-        return found
+        return self.add(self.key(space, function.__qualname__), None, space, body, function)
 
-    def decorated(self, thing: Any, name: Optional[str] = None) -> tuple[str, str]:
+    @staticmethod
+    def owner_of(function: types.FunctionType) -> Optional[type]:
+        """The class that a function is a method of: it goes with that, in which its private names are what they are."""
+        path = function.__qualname__.split('.')
+        if len(path) < 2 or '<locals>' in path:
+            return None
+        found: Any = function.__globals__.get(path[0])
+        for part in path[1:-1]:
+            found = getattr(found, part, None)
+        own = vars(found).get(path[-1]) if isinstance(found, type) else None
+        return found if getattr(own, '__func__', own) is function else None
+
+    def decorated(self, thing: Any) -> tuple[str, str]:
         """The definition of what decorators made of a function, where that is no function itself, as of functools.cache."""
         inner = inspect.unwrap(thing)
-        title = '%s()' % getattr(thing, '__qualname__', name)
+        title = '%s()' % getattr(thing, '__qualname__', '?')
         known = self.begin(thing, title)
         if known:
             return known
         source = _of_decorated(inner) if isinstance(inner, types.FunctionType) else None
-        if source is None or inner.__code__.co_freevars:
+        if source is None or source.around or inner.__code__.co_freevars:
             raise UsageError('%s cannot be sent: it is a %s, whose source is not to be had' % (title, type(thing).__name__))
         space = _space(inner.__globals__)
         self.globals(title, space, inner.__globals__, source.names, source.attributes, {source.name})
         self.texts.append(source.text)
-        body = ('source', source.text, source.line, source.indented, source.filename, source.name, _futures(inner.__code__), None,
-                self.dumps(((), None, None)))
-        found = self.known[id(thing)] = self.add(self.key(space, inner.__qualname__), name, space, body)
-        return found
+        body = ('source', source.text, source.line, source.indented, source.filename, source.name, '', _futures(inner.__code__),
+                None, self.dumps(((), None, None)))
+        return self.add(self.key(space, inner.__qualname__), None, space, body, thing)
 
-    def klass(self, kind: type, name: Optional[str] = None) -> tuple[str, str]:
+    def klass(self, kind: type) -> tuple[str, str]:
         """The definition of a class."""
         title = 'the class %s' % kind.__qualname__
         known = self.begin(kind, title)
@@ -273,26 +325,46 @@ class _Capture:
             return known
         source, names_of = _of_class(kind)
         if source is None:
-            raise UsageError('%s cannot be sent: its source is not to be had' % title)
-        for method in vars(kind).values():
+            return self.made_class(kind, title, _space(names_of))
+        for attribute, method in vars(kind).items():
+            if attribute.startswith('__annotate'):
+                continue  # Python 3.14 makes it of the annotations, and will there
             method = getattr(method, '__func__', method)
-            around = set(getattr(getattr(method, '__code__', None), 'co_freevars', ())) - {'__class__'}
+            around = set(getattr(getattr(method, '__code__', None), 'co_freevars', ())) - {'__class__', '__classdict__'}
             if isinstance(method, types.FunctionType) and around and method.__code__.co_filename == source.filename:
                 raise UsageError('%s uses the variable %r around it, which cannot be sent' % (title, sorted(around)[0]))
         space = _space(names_of)
-        # Of its own name it has no need while it is made.
-        self.known[id(kind)] = None
         later = self.key(space, kind.__qualname__)
         self.globals(title, space, names_of, source.names, source.attributes, {source.name})
         # A class inside of a function may have its bases from there.
         bases = {base.__name__: base for base in kind.__bases__}
-        free = tuple(n for n in source.names if n in bases and n not in names_of and n != source.name)
+        lost = [name for name in source.around if name not in bases]
+        if lost:
+            raise UsageError('%s uses the variable %r around it, which cannot be sent' % (title, lost[0]))
+        free = tuple(n for n in source.names if n in bases and n not in names_of and not hasattr(builtins, n) and n != source.name)
         self.texts.append(source.text)
         future = ('annotations',) if names_of.get('annotations') is getattr(__future__, 'annotations') else ()
         data = self.dumps((tuple(bases[name] for name in free), None, None))
-        body = 'source', source.text, source.line, source.indented, source.filename, source.name, future, free or None, data
-        found = self.known[id(kind)] = self.add(later, name or kind.__name__, space, body)
-        return found
+        # It is made anew when what it is made of is.
+        depends = tuple(digest for _, digest, at, name in self.needed if at == space and name in source.names)
+        body = ('source', source.text, source.line, source.indented, source.filename, source.name, kind.__qualname__, future,
+                free or None, data, depends)
+        # By its own name its methods find it.
+        return self.add(later, kind.__name__ if names_of.get(kind.__name__) is kind else None, space, body, kind)
+
+    def made_class(self, kind: type, title: str, space: str) -> tuple[str, str]:
+        """The definition of a namedtuple or an Enum that no class statement made."""
+        fields = getattr(kind, '_fields', None)
+        if kind.__bases__ == (tuple,) and fields is not None:
+            defaults = getattr(kind, '_field_defaults', {})
+            data = self.dumps_named('a default of %s' % title, tuple(defaults[name] for name in fields if name in defaults))
+            body: tuple[Any, ...] = 'namedtuple', kind.__name__, tuple(fields), data
+        elif issubclass(kind, enum.Enum) and len(kind.__bases__) == 1 and importable(kind.__bases__[0]):
+            members = [(member.name, member.value) for member in kind]
+            body = 'enum', kind.__name__, self.dumps_named('a member of %s' % title, (kind.__bases__[0], members))
+        else:
+            raise UsageError('%s cannot be sent: its source is not to be had; a class statement, or a module, makes it known' % title)
+        return self.add(self.key(space, kind.__qualname__), None, space, body, kind)
 
     def globals(self, title: str, space: str, names_of: dict[str, Any], names: tuple[str, ...],
                 attributes: frozenset[str], but: set[str]) -> None:
@@ -320,14 +392,12 @@ class _Capture:
                 self.add(key, name, space, ('import', *found))
             elif isinstance(value, (types.FunctionType, type)) or type(value).__module__ == 'functools' and hasattr(value, '__wrapped__'):
                 if self.known.get(id(value), '') is None:
-                    continue  # it is being defined, and will have its name
+                    self.later.setdefault(id(value), []).append((space, name))  # it is being defined
+                    continue
                 define: Any = self.klass if isinstance(value, type) else self.function
                 if not isinstance(value, (types.FunctionType, type)):
                     define = self.decorated
-                before = self.known.get(id(value))
-                found = before or define(value, name)
-                if before:
-                    self.needed.append((*before, space, name))
+                self.needed.append((*define(value), space, name))
             else:
                 data = self.dumps_named('%s uses the variable %r, which' % (title, name), value)
                 self.add(key, name, space, ('value', data))
@@ -384,10 +454,33 @@ def _of_function(function: types.FunctionType) -> Optional[Source]:
         except (SyntaxError, ValueError):
             tree = None
         node = _node(tree, code) if tree is not None else None
-        if node is not None:
+        if node is not None and _is_that(''.join(lines), code):
             source = _source(lines, node, code.co_filename, code)
     _sources[code] = source
     return source
+
+
+_started = time.time()
+
+
+def _is_that(text: str, code: types.CodeType) -> bool:
+    """Whether the text still is what code was made of: a file may have been edited since."""
+    try:
+        if os.stat(code.co_filename).st_mtime < _started:
+            return True
+        todo = [compile(text, code.co_filename, 'exec', 0, True)]
+    except (OSError, SyntaxError, ValueError):
+        return True  # no file, but a cell or a prompt
+    if any(name.startswith('@py') for name in code.co_names + code.co_varnames):
+        return True  # pytest has rewritten its assertions
+    while todo:
+        other = todo.pop()
+        if (other.co_name, other.co_firstlineno) == (code.co_name, code.co_firstlineno) and other.co_code == code.co_code:
+            plain = [[c for c in o.co_consts if not isinstance(c, types.CodeType)] for o in (other, code)]
+            if other.co_names == code.co_names and plain[0] == plain[1]:
+                return True
+        todo += [inner for inner in other.co_consts if isinstance(inner, types.CodeType)]
+    return False
 
 
 def _of_decorated(function: types.FunctionType) -> Optional[Source]:
@@ -449,9 +542,40 @@ def _source(lines: list[str], node: Any, filename: str, code: Optional[types.Cod
             text = _bare_signature(text, first, node)
         if not text.endswith('\n'):
             text += '\n'
-    program = '\n' * (first - 1 - indented) + ('if 1:\n' if indented else '') + text
-    names, attributes = _names(compile(program, filename, 'exec', flags, True))
-    return Source(text, first, indented, filename, name, names, attributes)
+    if code is None or whole:
+        program = '\n' * (first - 1 - indented) + ('if 1:\n' if indented else '') + text
+        code = compile(program, filename, 'exec', flags, True)
+    names, attributes = _names(code)
+    around = _variables_around(lines, node) if whole else frozenset()
+    return Source(text, first, indented, filename, name, names, attributes, tuple(n for n in _evaluated(code) if n in around))
+
+
+def _evaluated(code: types.CodeType) -> list[str]:
+    """Names that a statement looks up when it runs, and not only what it makes."""
+    found = [i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_NAMES and not i.opname.startswith('STORE')]
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType) and not inner.co_flags & inspect.CO_NEWLOCALS:  # the body of a class
+            own = {i.argval for i in dis.get_instructions(inner) if i.opname == 'STORE_NAME'}
+            found += [name for name in _evaluated(inner) if name not in own]
+    return found
+
+
+def _variables_around(lines: list[str], node: Any) -> frozenset[str]:
+    """The variables of the functions that a part of a file is in."""
+    found: set[str] = set()
+    for function in ast.walk(ast.parse(''.join(lines))):
+        if (isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) and (function.end_lineno or 0) >= node.end_lineno
+                and function.lineno < _first_line(node)):
+            for part in ast.walk(function):
+                if isinstance(part, ast.arg):
+                    found.add(part.arg)
+                elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                    found.add(part.id)
+                elif isinstance(part, (ast.FunctionDef, ast.ClassDef)):
+                    found.add(part.name)
+                elif isinstance(part, ast.alias):
+                    found.add((part.asname or part.name).partition('.')[0])
+    return frozenset(found - {node.name})
 
 
 def _without_defaults(text: str, node: Any) -> str:
@@ -540,8 +664,35 @@ def _of_class(kind: type) -> tuple[Optional[Source], dict[str, Any]]:
             tree = ast.parse(''.join(lines))
         except (SyntaxError, ValueError):
             continue
-        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]
+        nodes = _classes(tree, kind.__qualname__.replace('<locals>.', '').split('.'))
+        lines_of = {method.__code__.co_firstlineno for method in map(lambda m: getattr(m, '__func__', m), vars(kind).values())
+                    if isinstance(method, types.FunctionType) and method.__code__.co_filename == filename}
+        first = getattr(kind, '__firstlineno__', None)
+        if len(nodes) > 1 and (lines_of or first):
+            nodes = [node for node in nodes if first == _first_line(node) or lines_of and all(
+                node.lineno < line <= node.end_lineno for line in lines_of)]
+        # Of several at the top of a file, the last is what the name stands for.
+        if len(nodes) > 1 and kind.__qualname__ == name and names_of.get(name) is kind:
+            nodes = nodes[-1:]
+        if len(nodes) == 1:
+            return _source(lines, nodes[0], filename, None), names_of
         if nodes:
-            # Of several in one file, the last is what the name stands for.
-            return _source(lines, max(nodes, key=lambda node: node.lineno), filename, None), names_of
+            raise UsageError('the class %s cannot be sent: there are several of that name' % kind.__qualname__)
     return None, names_of
+
+
+def _classes(tree: ast.AST, path: list[str]) -> list[Any]:
+    """The class statements that a path of names leads to, through functions and classes."""
+    found: list[Any] = []
+    todo = list(ast.iter_child_nodes(tree))
+    while todo:
+        node = todo.pop(0)
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if node.name == path[0]:
+                if len(path) > 1:
+                    found += _classes(node, path[1:])
+                elif isinstance(node, ast.ClassDef):
+                    found.append(node)
+        else:
+            todo += ast.iter_child_nodes(node)
+    return sorted(found, key=lambda node: node.lineno)

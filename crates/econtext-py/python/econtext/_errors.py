@@ -237,6 +237,8 @@ def remote(host: Optional[str], module: str, name: str, message: str, args: tupl
            frames: Sequence[Any], cause: Optional[RemoteError]) -> RemoteError:
     """What was raised there, as an exception of here."""
     parts = host, module, name, message, args, traceback, frames, cause
+    if name == 'AssertionError' and not message and frames:
+        message = frames[-1][3]  # the statement
     base = _base(module, name, args)
     error: Optional[RemoteError] = None
     if base is not None:

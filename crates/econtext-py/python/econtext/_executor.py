@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, TypeVar, Union
@@ -40,7 +41,7 @@ class Executor(concurrent.futures.Executor):
     [32, 729, 16384]
     """
 
-    def __init__(self, hosts: Union[Group, Iterable[Host], str], *, per_host: int = 1, timeout: Optional[float] = None,
+    def __init__(self, hosts: Union[Group, Iterable[Host], Host, str], *, per_host: int = 1, timeout: Optional[float] = None,
                  trust: bool = False, **ways: Any) -> None:
         if per_host < 1:
             raise ValueError('per_host must be greater than 0')
@@ -55,6 +56,8 @@ class Executor(concurrent.futures.Executor):
             found = [hosts[name] for name in hosts.names if name not in failed]
             if not found and failed:
                 raise next(iter(failed.values()))
+        elif isinstance(hosts, Host):
+            found = [hosts]
         else:
             found = list(hosts)
         if not found:
@@ -64,7 +67,7 @@ class Executor(concurrent.futures.Executor):
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._waiting: collections.deque[tuple[concurrent.futures.Future[Any], _econtext.Request]] = collections.deque()
-        self._running = 0
+        self._running: dict[concurrent.futures.Future[Any], Optional[_econtext.Call]] = {}
         self._is_shut_down = False
 
     @property
@@ -111,7 +114,7 @@ class Executor(concurrent.futures.Executor):
                     if not future.set_running_or_notify_cancel():
                         continue
                     slot.free -= 1
-                    self._running += 1
+                    self._running[future] = None
                     lost = []
             if lost:
                 for future in lost:
@@ -124,6 +127,9 @@ class Executor(concurrent.futures.Executor):
                 self._done(slot, future, None, error)
                 continue
             del made
+            with self._lock:
+                if future in self._running:
+                    self._running[future] = call
             call.when_done(_Done(self, slot, future))
             del call, future
         self._rest()
@@ -131,7 +137,7 @@ class Executor(concurrent.futures.Executor):
     def _done(self, slot: _Slots, future: concurrent.futures.Future[Any], value: Any, error: Optional[BaseException]) -> None:
         with self._lock:
             slot.free += 1
-            self._running -= 1
+            self._running.pop(future, None)
             if isinstance(error, (ClosedError, ConnectError)) and error.host == slot.host.name and slot in self._slots:
                 self._slots.remove(slot)
         if error is None and self._options.trust:
@@ -148,9 +154,12 @@ class Executor(concurrent.futures.Executor):
     def _rest(self) -> None:
         """Tells who waits for the end of all."""
         with self._lock:
-            if not self._running and not self._waiting:
+            idle = not self._running and not self._waiting
+            if idle:
                 _busy.discard(self)
                 self._idle.notify_all()
+        if idle and self._is_shut_down and self._owned is not None:
+            self._owned.close()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more work; with `wait`, returns when what there is is done."""
@@ -164,8 +173,17 @@ class Executor(concurrent.futures.Executor):
             future.set_running_or_notify_cancel()
         if wait:
             self._wait()
-            if self._owned is not None:
-                self._owned.close()
+        self._rest()
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        """Waits for what there is; after Ctrl-C, or whatever else ends a program, it is stopped there."""
+        stops = kind is not None and not issubclass(kind, Exception)
+        if stops:
+            with self._lock:
+                calls = [call for call in self._running.values() if call is not None]
+            for call in calls:
+                call.cancel()
+        self.shutdown(wait=True, cancel_futures=stops)
 
     def _wait(self) -> None:
         with self._lock:
@@ -173,7 +191,7 @@ class Executor(concurrent.futures.Executor):
                 self._idle.wait()
 
     def __repr__(self) -> str:
-        return '<econtext.Executor: %d hosts, %d running, %d waiting>' % (len(self._slots), self._running, len(self._waiting))
+        return '<econtext.Executor: %d hosts, %d running, %d waiting>' % (len(self._slots), len(self._running), len(self._waiting))
 
 
 class _Done:
@@ -203,5 +221,7 @@ def _at_exit() -> None:
         executor._wait()
 
 
+# A fork has no part in what its original waits for.
+os.register_at_fork(after_in_child=_busy.clear)
 # Before threads are waited for, and long before children are ended; there is no public way to say so.
 getattr(threading, '_register_atexit', weakref.ref)(_at_exit)

@@ -10,9 +10,9 @@ from typing import (
     TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, Mapping, Optional, Sequence, TypeVar, Union, overload)
 
 from . import _econtext, _runtime
-from ._errors import Error
+from ._errors import Error, UsageError
 from ._host import (
-    Argv, Host, Options, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request)
+    Argv, Host, HostBase, Options, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request, sources_of)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -93,6 +93,10 @@ class ResultsBase(Generic[T]):
         """Stops what runs, and begins nothing more."""
         self._run.cancel()
 
+    def __repr__(self) -> str:
+        failed = sum(not result.ok for result in self._seen)
+        return '<econtext.Results: %d of %d, %d failed>' % (len(self._seen), len(self._names), failed)
+
 
 class Results(ResultsBase[T]):
     """What comes of a group: an iterator of `Result`, in the order in which they come. It can be gone over again.
@@ -154,10 +158,6 @@ class Results(ResultsBase[T]):
                 return result.get()
         raise KeyError(host)
 
-    def __repr__(self) -> str:
-        failed = sum(not result.ok for result in self._seen)
-        return '<econtext.Results: %d of %d, %d failed>' % (len(self._seen), len(self._names), failed)
-
     def _repr_html_(self) -> str:
         import html
         rows = []
@@ -170,7 +170,19 @@ class Results(ResultsBase[T]):
         return '<table><tr><th>host</th><th>result</th></tr>%s</table>' % ''.join(rows)
 
 
+Others = Union['GroupBase', HostBase, str]
 Members = dict[str, tuple[_econtext.Fleet, int]]
+
+
+def _names(other: Others) -> set[str]:
+    """The names of a group, of one host, or of a set like `web[01-05]`."""
+    if isinstance(other, GroupBase):
+        return set(other._members)
+    if isinstance(other, HostBase):
+        return {other.name}
+    if isinstance(other, str):
+        return set(_econtext.expand(other, []))
+    raise TypeError('%r is neither a group, a host nor a set of hosts' % (other,))
 
 
 class GroupBase:
@@ -201,16 +213,22 @@ class GroupBase:
         return type(self)({name: every[name] for name in names}, self._options)
 
     def __or__(self, other: GroupBase) -> Self:
+        if not isinstance(other, GroupBase):
+            return NotImplemented
         return self._of({**self._members, **other._members}, other)
 
-    def __and__(self, other: GroupBase) -> Self:
-        return self._of(name for name in self._members if name in other._members)
+    def __and__(self, other: Others) -> Self:
+        names = _names(other)
+        return self._of(name for name in self._members if name in names)
 
-    def __sub__(self, other: GroupBase) -> Self:
-        return self._of(name for name in self._members if name not in other._members)
+    def __sub__(self, other: Others) -> Self:
+        names = _names(other)
+        return self._of(name for name in self._members if name not in names)
 
     def __xor__(self, other: GroupBase) -> Self:
-        return (self - other) | (other - self)
+        if not isinstance(other, GroupBase):
+            return NotImplemented
+        return (self - other) | self._of((name for name in other._members if name not in self._members), other)
 
     def only(self, names: Union[str, Iterable[str]]) -> Self:
         """Those of a set like `web[01-05]`, or of some names, that are in the group."""
@@ -234,6 +252,8 @@ class GroupBase:
 
     def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
         """The same hosts, for calls to which more is said than their arguments; see `Host.options`."""
+        if timeout is not None and not timeout > 0:
+            raise UsageError('a timeout is a number of seconds above 0, and this is %r' % (timeout,))
         return type(self)(self._members, Options(timeout, trust, returns))
 
     def _begin(self, run: _econtext.Run, **job: Any) -> None:
@@ -250,6 +270,13 @@ class GroupBase:
     def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _econtext.Run:
         run = _econtext.Run(_runtime.broker(), declared(self._options, function))
         self._begin(run, request=request(self._options, function, args, kwargs))
+        return run
+
+    def _rollout(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Union[int, str, None], pause: float,
+                 fail_on: Union[int, str, None]) -> _econtext.Run:
+        run = _econtext.Run(_runtime.broker(), declared(self._options, function))
+        self._begin(run, request=request(self._options, function, args, kwargs), pause=pause,
+                    batch=None if batch is None else str(batch), fail_on=None if fail_on is None else str(fail_on))
         return run
 
     # What a job is, and how its results are shown; the same for both kinds of groups.
@@ -306,10 +333,7 @@ class Group(GroupBase):
                 fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
         """As `call`, in batches (`5` or `'10%'`) with a pause between them, until too many failed: `'any'`, `'all'` of a
         batch, a number, or a percentage."""
-        run = _econtext.Run(_runtime.broker(), declared(self._options, function))
-        self._begin(run, request=request(self._options, function, args, kwargs), pause=pause,
-                    batch=None if batch is None else str(batch), fail_on=None if fail_on is None else str(fail_on))
-        return Results(self.names, run, self._convert)
+        return Results(self.names, self._rollout(function, args, kwargs, batch, pause, fail_on), self._convert)
 
     def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Calls a function for each item, on whichever host is free, and gives the results in the order of the items.
@@ -343,7 +367,7 @@ class Group(GroupBase):
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files to every host; see `Host.put`."""
-        return Results(self.names, *self._copying(put=(paths_of(sources), os.fspath(destination), preserve, links)))
+        return Results(self.names, *self._copying(put=(sources_of(sources), os.fspath(destination), preserve, links)))
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import pickle
-import shlex
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 StrPath = Union[str, 'os.PathLike[str]']
-Argv = Union[str, Sequence[Union[str, bytes, 'os.PathLike[str]']]]
+Argv = Sequence[Union[str, bytes, 'os.PathLike[str]']]
 
 
 class Output(NamedTuple):
@@ -56,9 +55,10 @@ class Options(NamedTuple):
     returns: Any = None
 
 
-def request(options: Options, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _econtext.Request:
+def request(options: Options, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+            stream: bool = False) -> _econtext.Request:
     """A call of a function, as it goes to any number of children."""
-    return _capture.request(function, args, kwargs, options.timeout, options.trust, declared(options, function))
+    return _capture.request(function, args, kwargs, options.timeout, options.trust, declared(options, function), stream)
 
 
 def declared(options: Options, function: Any) -> Any:
@@ -69,9 +69,10 @@ def declared(options: Options, function: Any) -> Any:
 
 
 def argv_of(argv: Argv) -> list[bytes]:
-    """The words of a command; of a text, as a shell would split it, but nothing in it is expanded."""
-    words = shlex.split(argv) if isinstance(argv, str) else argv
-    return [os.fsencode(word) for word in words]
+    """The words of a command."""
+    if isinstance(argv, (str, bytes)):
+        raise UsageError('a command is a list of words, and a line for a shell is ["sh", "-c", line]; this is %r' % (argv,))
+    return [os.fsencode(word) for word in argv]
 
 
 def command_of(argv: Argv, input: Union[str, bytes, None], env: Optional[Mapping[str, Optional[str]]],
@@ -92,6 +93,14 @@ def output_of(host: Optional[str], argv: Argv, finished: tuple[int, bytes, bytes
     return output
 
 
+def sources_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
+    """Paths that are to be read here. One that is not there is Python's own error."""
+    found = paths_of(paths)
+    for path in found:
+        os.stat(path)
+    return found
+
+
 def paths_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
     """One path, or several."""
     return [os.fspath(paths)] if isinstance(paths, (str, os.PathLike)) else [os.fspath(path) for path in paths]
@@ -104,12 +113,25 @@ class CallFuture(concurrent.futures.Future[T], Generic[T]):
 
     def cancel(self) -> bool:
         """Stops the call; False if it is done already."""
-        if self.done() or not super().cancel():
+        if self.cancelled():
+            return True
+        if not super().cancel():
             return False
-        self.set_running_or_notify_cancel()
+        try:
+            self.set_running_or_notify_cancel()
+        except (concurrent.futures.InvalidStateError, RuntimeError):
+            return True  # another thread was first
         if self._call is not None:
             self._call.cancel()
         return True
+
+    def result(self, timeout: Optional[float] = None) -> T:
+        """What the function returned. Ctrl-C while this waits interrupts the function there."""
+        try:
+            return super().result(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
 
     def _settle(self, value: Any, error: Optional[BaseException]) -> None:
         try:
@@ -168,6 +190,8 @@ class HostBase:
         ...     host.options(timeout=5).call('os.path:basename', '/etc/hosts')
         'hosts'
         """
+        if timeout is not None and not timeout > 0:
+            raise UsageError('a timeout is a number of seconds above 0, and this is %r' % (timeout,))
         return self._with(timeout=timeout, trust=trust, returns=returns)
 
 
@@ -203,6 +227,7 @@ class Host(HostBase):
         ...     host.call(lambda n: n * factor, 14)
         42
         """
+        __tracebackhide__ = True
         result = self._child.call(request(self._options, function, args, kwargs))
         return pickle.loads(result) if self._options.trust else result
 
@@ -245,7 +270,8 @@ class Host(HostBase):
         def stream(self, function: str, /, *args: Any, **kwargs: Any) -> Iterator[Any]: ...
 
     def stream(self, function: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Calls a generator there: an iterator over what it yields, as it comes. It runs no more than 16 items ahead.
+        """Calls a generator there: an iterator over what it yields, as it comes. It runs no more than 16 items ahead. Of a
+        function that returns something else, the items of that.
 
         >>> import econtext
         >>> def squares(n):
@@ -255,7 +281,7 @@ class Host(HostBase):
         ...     list(host.stream(squares, 4))
         [0, 1, 4, 9]
         """
-        items = self._child.stream(request(self._options, function, args, kwargs))
+        items = self._child.stream(request(self._options, function, args, kwargs, True))
         return _unpickled(items) if self._options.trust else items
 
     def channel(self) -> Channel:
@@ -270,7 +296,7 @@ class Host(HostBase):
         """Runs a command there, without a shell, and waits for its end.
 
         With `check`, an exit status other than 0 is a `CommandError`. Variables of `env` are set beside those there; None
-        takes one out. A text is split into words as a shell would.
+        takes one out.
 
         >>> import econtext
         >>> with econtext.local() as host:
@@ -287,6 +313,12 @@ class Host(HostBase):
             raise error
         return output_of(self.name, argv, finished, text, check)
 
+    def spool(self, *packages: str) -> None:
+        """Makes files, in memory there, of packages that open files beside their own; all packages with `'all'`."""
+        made = _econtext.Request.plain('econtext.spool:start', (list(packages), None), {})
+        assert made is not None
+        self._child.call(made)
+
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
             links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
         """Copies files and directories there: into `destination`, if that is a directory or ends in a slash; else as it.
@@ -295,7 +327,7 @@ class Host(HostBase):
         such. `progress` is called with a name, the bytes that are there, and its size.
         """
         return Transferred(*self._child.put(
-            paths_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress).wait())
+            sources_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress).wait())
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
@@ -352,11 +384,11 @@ def _unpickled(items: Iterator[bytes]) -> Iterator[Any]:
         yield pickle.loads(item)
 
 
-def start(name: str, word: Optional[str], argv: Optional[list[str]], via: Optional[HostBase], python: str,
+def start(name: str, word: Optional[str], argv: Optional[list[str]], via: Optional[HostBase], python: StrPath,
           connect_timeout: float, output: Optional[_runtime.OutputCallback], settings: dict[str, Any]) -> _econtext.Child:
     """Starts a child."""
     if via is not None and not isinstance(via, HostBase):
         raise UsageError('via is a host, and this is %r' % (via,))
     return _econtext.Child(
-        _runtime.broker(), name, word, argv, settings, _runtime.finder(), None if via is None else via._child, python,
+        _runtime.broker(), name, word, argv, settings, _runtime.finder(), None if via is None else via._child, os.fspath(python),
         _runtime.log_level(), connect_timeout, _runtime.Events(output, False))

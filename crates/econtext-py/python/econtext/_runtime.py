@@ -58,13 +58,14 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     """The children are the original's. Their streams must not be open here, or they would not see the original go."""
-    global _broker, _lock
+    global _broker, _finders, _lock
     for descriptor in _descriptors:
         try:
             os.close(descriptor)
         except OSError:
             pass
     _descriptors.clear()
+    _finders = {}  # another thread may have been in the midst of one
     _broker, _lock = None, threading.Lock()
 
 

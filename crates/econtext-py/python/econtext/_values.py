@@ -70,8 +70,6 @@ def _is_rebuilt(kind: Any) -> bool:
 
 def _note(classes: Classes, kind: type) -> None:
     classes[kind.__module__, kind.__qualname__] = kind
-    # There it is made outside of the function in which it is here.
-    classes[kind.__module__, kind.__qualname__.rpartition('.')[2]] = kind
 
 
 def declared(function: Any) -> Optional[Classes]:
@@ -132,7 +130,15 @@ def _zone(zone: Any) -> Optional[datetime.tzinfo]:
             return zoneinfo.ZoneInfo(zone)
         except (KeyError, ValueError, OSError):
             raise _errors.UsageError('there is no time zone %r here' % zone) from None
+    if isinstance(zone, tuple):
+        return datetime.timezone(datetime.timedelta(seconds=zone[0]), zone[1])
     return datetime.timezone(datetime.timedelta(seconds=zone))
+
+
+def _fraction(numerator: Any, denominator: Any) -> fractions.Fraction:
+    if type(numerator) is not int or type(denominator) is not int:
+        raise _errors.ProtocolError('a fraction of something else than integers')
+    return fractions.Fraction(numerator, denominator)
 
 
 def _datetime(year: int, month: int, day: int, hour: int, minute: int, second: int, microsecond: int, fold: int,
@@ -147,7 +153,7 @@ def _time(hour: int, minute: int, second: int, microsecond: int, fold: int, zone
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ('datetime', 'datetime'): _datetime, ('datetime', 'date'): datetime.date, ('datetime', 'time'): _time,
     ('datetime', 'timedelta'): datetime.timedelta, ('datetime', 'timezone'): lambda seconds: _zone(seconds),
-    ('decimal', 'Decimal'): decimal.Decimal, ('uuid', 'UUID'): uuid.UUID, ('fractions', 'Fraction'): fractions.Fraction}
+    ('decimal', 'Decimal'): decimal.Decimal, ('uuid', 'UUID'): uuid.UUID, ('fractions', 'Fraction'): _fraction}
 for _name in 'PurePath', 'PurePosixPath', 'PureWindowsPath', 'Path', 'PosixPath':
     _KNOWN['pathlib', _name] = getattr(pathlib, _name)
 _KNOWN['pathlib', 'WindowsPath'] = pathlib.PureWindowsPath

@@ -20,7 +20,7 @@ from typing import (
 from . import _connect, _econtext, _group, _host, _runtime
 from ._errors import TimeoutError
 from ._group import Result
-from ._host import Argv, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request
+from ._host import Argv, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request, sources_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -127,7 +127,7 @@ class Host(_host.HostBase):
     else:
         async def stream(self, function, /, *args, **kwargs):
             """Calls a generator there: what it yields, as it comes."""
-            items = self._child.stream(request(self._options, function, args, kwargs))
+            items = self._child.stream(request(self._options, function, args, kwargs, True))
             try:
                 while True:
                     item = await _next(items)
@@ -157,7 +157,7 @@ class Host(_host.HostBase):
                   links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
         """Copies files there."""
         return await _transferred(self._child.put(
-            paths_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress))
+            sources_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress))
 
     async def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
                   links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
@@ -275,6 +275,11 @@ class Group(_group.GroupBase):
         """Calls a function on every host."""
         return Results(self.names, self._call(function, args, kwargs), self._convert)
 
+    def rollout(self, function: Any, /, *args: Any, batch: Union[int, str, None] = None, pause: float = 0.0,
+                fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
+        """As `call`, in batches, until too many failed."""
+        return Results(self.names, self._rollout(function, args, kwargs, batch, pause, fail_on), self._convert)
+
     async def where(self, predicate: Any, /, *args: Any, **kwargs: Any) -> Self:
         """Those hosts on which a function returns something true."""
         values = await (await self.call(predicate, *args, **kwargs).raise_failures()).values()
@@ -317,7 +322,7 @@ class Group(_group.GroupBase):
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files to every host."""
-        return Results(self.names, *self._copying(put=(paths_of(sources), os.fspath(destination), preserve, links)))
+        return Results(self.names, *self._copying(put=(sources_of(sources), os.fspath(destination), preserve, links)))
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:

@@ -18,6 +18,8 @@ import pytest
 
 import econtext
 
+# What pytest raises there for a test that says what is to become of it.
+_OUTCOMES: dict[str, Any] = {'Skipped': pytest.skip, 'Failed': pytest.fail, 'XFailed': pytest.xfail, 'Exit': pytest.exit}
 _KEY: pytest.StashKey[econtext.Group] = pytest.StashKey()
 
 
@@ -74,5 +76,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
         name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames if name in pyfuncitem.funcargs}
     arguments.pop('host', None)
     target: Any = pyfuncitem._request.getfixturevalue('host')
-    target.call(pyfuncitem.obj, **arguments)
+    __tracebackhide__ = True
+    try:
+        target.call(pyfuncitem.obj, **arguments)
+    except econtext.RemoteError as error:
+        outcome = _OUTCOMES.get(error.type_name)
+        if outcome is None:
+            raise
+        outcome(error.message.partition(': ')[2])
     return True
