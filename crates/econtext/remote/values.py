@@ -59,6 +59,8 @@ def globals_of(name):
         else:
             namespaces[name] = {'__name__': str(name.partition('@')[0])}
         namespaces[name].setdefault('__builtins__', __builtins__)
+        if not PY3:
+            namespaces[name]['__metaclass__'] = type  # a class without bases is one of Python 3's
     return namespaces[name]
 
 
