@@ -39,7 +39,10 @@ const INSIDE: [&str; 9] =
 /// A target's name in output, and what it is.
 fn parse(word: &str) -> Result<(String, Kind), SpecError> {
     let bad = |why: &str| SpecError(format!("target {word:?}: {why}"));
-    if word.contains(|c: char| c.is_whitespace() || c.is_control()) || word.starts_with('-') {
+    if word.contains(char::is_whitespace) {
+        return Err(bad("no name of a host; names are separated by commas"));
+    }
+    if word.contains(char::is_control) || word.starts_with('-') {
         return Err(bad("no name of a host"));
     }
     if let Some(name) = word.strip_prefix("local:") {

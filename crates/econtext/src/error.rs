@@ -219,7 +219,7 @@ impl Error {
                 )
             }
             Error::Timeout { phase, after, .. } => {
-                format!("{phase} took more than {} s", after.as_secs_f64())
+                format!("{phase} took more than {} s", (after.as_secs_f64() * 1e3).round() / 1e3)
             }
             Error::Cancelled { .. } => "stopped".to_owned(),
             Error::NotStarted { program, message, .. } => format!("cannot start {program}: {message}"),
