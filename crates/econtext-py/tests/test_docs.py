@@ -113,7 +113,7 @@ def test_every_public_name_has_a_docstring():
 
 def test_the_plugin_runs_tests_there(ssh_path, tmp_path):
     page = (ROOT / 'docs' / 'python.md').read_text() if ROOT else missing('the checkout')
-    source = re.search(r'\$ cat test_web.py\n(.*?)\$ pytest', page, re.S).group(1)
+    source = re.search(r'```python test_web.py\n(.*?)```', page, re.S).group(1)
     (tmp_path / 'test_web.py').write_text(source.replace('22)', 'free)').replace('import pytest\n', 'import pytest\nfree = 1\n') + textwrap.dedent('''
         LIMIT = 3
 
