@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _connect, _group, _host
+from . import _connect
 from ._econtext import __version__
 from ._errors import (
     AuthError, BecomeError, BootstrapError, CancelledError, ClosedError, CommandError, ConnectError, Error, HostKeyError,

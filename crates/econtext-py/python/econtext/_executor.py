@@ -9,7 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, TypeVar, Union
 
 from . import _econtext
-from ._errors import ClosedError, ConnectError, Error, UsageError
+from ._errors import ClosedError, ConnectError, UsageError
 from ._group import Group
 from ._host import Host, Options, request
 

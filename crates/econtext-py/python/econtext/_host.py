@@ -4,9 +4,6 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import pickle
-import subprocess
-import sys
-import time
 from typing import (
     TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, TypeVar, Union, overload)
 

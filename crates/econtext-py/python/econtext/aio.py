@@ -20,7 +20,7 @@ from typing import (
 from . import _connect, _econtext, _group, _host, _runtime
 from ._errors import TimeoutError
 from ._group import Result
-from ._host import Argv, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request, sources_of
+from ._host import Argv, Output, StrPath, Transferred, command_of, output_of, paths_of, request, sources_of
 
 if TYPE_CHECKING:
     from types import TracebackType

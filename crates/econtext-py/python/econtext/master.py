@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional
 
-from . import _capture, _econtext, _host, _runtime, _values, local, ssh
+from . import _capture, _econtext, _host, _values, local, ssh
 
 __all__ = ['Broker', 'Context', 'LocalStream', 'minimize_source']
 
