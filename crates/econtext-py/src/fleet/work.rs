@@ -1,0 +1,240 @@
+//! One job on some hosts: calls on children that are there without threads, all else by a rollout.
+
+use super::Hosts;
+use super::results::Results;
+use crate::child::{Inner, lock};
+use crate::process::{Collected, Command, Ended};
+use crate::request::Spec;
+use crate::wait::block_on;
+use econtext::{Error, TransferOptions, Transferred, Value};
+use econtext_fleet::{Rollout, Target, Tries};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::future::Future as _;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// What is done on each host.
+pub(super) enum Job {
+    Connect,
+    Call(Arc<Spec>),
+    Run(Command),
+    Put(Vec<PathBuf>, String, TransferOptions),
+    Get(Vec<OsString>, PathBuf, TransferOptions),
+}
+
+/// What came of it.
+pub(super) enum Done {
+    Connected,
+    Value(Value),
+    Ended(Box<Ended>),
+    Transferred(Transferred),
+}
+
+/// A job on some hosts.
+pub(super) struct Work {
+    pub(super) of: Arc<Hosts>,
+    pub(super) job: Job,
+    pub(super) timeout: Option<Duration>,
+    pub(super) results: Arc<Results>,
+}
+
+impl Work {
+    /// Calls on children that are there need no threads; all else has `limit` of them.
+    pub(super) fn begin(self: &Arc<Self>, hosts: Vec<(usize, usize)>, rollout: Rollout) {
+        self.results.expect(hosts.len());
+        let at_once = rollout.batch.is_none() && rollout.fail_on.is_none();
+        let (there, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|(index, _)| {
+            at_once && matches!(self.job, Job::Call(_)) && self.of.connected(*index).is_some()
+        });
+        if !there.is_empty() {
+            let window = rollout.forks.min(there.len());
+            let queue = Arc::new(Mutex::new(there.into()));
+            for _ in 0..window {
+                self.next(&queue);
+            }
+        }
+        if others.is_empty() {
+            return;
+        }
+        let work = self.clone();
+        std::thread::spawn(move || {
+            let refused = |host: &Target| Err(Error::Cancelled { host: host.name.clone() });
+            rollout.run(
+                others.len(),
+                &work.results.stop,
+                |i| {
+                    let (index, position) = others[i];
+                    let result = work.one(index, position);
+                    let failed = result.is_err();
+                    work.results.put(position, result);
+                    failed
+                },
+                |failed| *failed,
+                |i, _| {
+                    let (index, position) = others[i];
+                    work.results.put(position, refused(&work.of.targets[index]));
+                    true
+                },
+            );
+        });
+    }
+
+    /// Makes the next call; when it is done, the one after it.
+    fn next(self: &Arc<Self>, queue: &Arc<Mutex<VecDeque<(usize, usize)>>>) {
+        loop {
+            let next = lock(queue).pop_front();
+            let Some((index, position)) = next else { return };
+            let host = || self.of.targets[index].name.clone();
+            let error = match (&self.job, self.of.connected(index)) {
+                _ if self.results.stop.is_stopped() => Error::Cancelled { host: host() },
+                (Job::Call(spec), Some(child)) => match spec.check(&child.context) {
+                    Ok(()) => {
+                        let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
+                        self.results.running(position, call.clone());
+                        let running = Pumped { work: self.clone(), queue: queue.clone(), position, call };
+                        return Arc::new(running).look();
+                    }
+                    Err(error) => error,
+                },
+                _ => {
+                    // It went in the meantime.
+                    let message = "the child is gone".to_owned();
+                    Error::Closed { host: host(), message, stderr: String::new() }
+                }
+            };
+            self.results.put(position, Err(error));
+        }
+    }
+
+    /// Does the job on one host, connecting it if need be.
+    fn one(&self, index: usize, position: usize) -> Result<Done, Error> {
+        let of = &self.of;
+        if let Some(child) = of.connected(index) {
+            return self.on(&child, index, position);
+        }
+        let tries = Tries { timeout: self.timeout, ..of.tries };
+        of.connector.persist(
+            &of.targets[index],
+            tries,
+            |_, left, handshake| {
+                let child = of.child(index, left, handshake)?;
+                let result = self.on(&child, index, position);
+                if result.as_ref().is_err_and(|error| error.kind().is_connect()) {
+                    let mut known = lock(&of.children[index]);
+                    if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, &child)) {
+                        *known = None;
+                    }
+                    drop(known);
+                    child.connection().into_iter().for_each(|connection| of.connector.let_go(connection));
+                }
+                result
+            },
+            |result| result.as_ref().err(),
+        )
+    }
+
+    fn on(&self, child: &Arc<Inner>, index: usize, position: usize) -> Result<Done, Error> {
+        match &self.job {
+            Job::Connect => {
+                block_on(|cx| child.poll_ready(cx))?;
+                Ok(Done::Connected)
+            }
+            Job::Call(spec) => {
+                spec.check(&child.context)?;
+                let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
+                self.results.running(position, call.clone());
+                block_on(|cx| poll_call(&call, cx)).map(Done::Value)
+            }
+            Job::Run(command) => {
+                let until = self.timeout.and_then(|time| Instant::now().checked_add(time));
+                let collected = Arc::new(command.start(&child.context)?);
+                self.results.running(position, collected.clone());
+                let host = child.context.name();
+                self.of_command(&collected, until, host).map(|ended| Done::Ended(Box::new(ended)))
+            }
+            Job::Put(sources, to, options) => {
+                self.results.running(position, options.stop.clone().unwrap_or_default());
+                child.context.put(sources, to, options, |_| {}).map(Done::Transferred)
+            }
+            Job::Get(sources, to, options) => {
+                self.results.running(position, options.stop.clone().unwrap_or_default());
+                let directory = to.join(self.of.targets[index].name.replace('/', "_"));
+                child.context.get(sources, &directory, options, |_| {}).map(Done::Transferred)
+            }
+        }
+    }
+
+    fn of_command(&self, collected: &Collected, until: Option<Instant>, host: &str) -> Result<Ended, Error> {
+        let late = || match (self.timeout, until) {
+            (Some(after), Some(until)) if Instant::now() >= until => Some(Error::Timeout {
+                host: host.to_owned(),
+                phase: "the command",
+                after,
+                stderr: String::new(),
+            }),
+            _ => None,
+        };
+        let alarm = until.map(|until| {
+            let thread = std::thread::current();
+            let (cancel, cancelled) = crossbeam_channel::bounded::<()>(0);
+            std::thread::spawn(move || {
+                let left = until.saturating_duration_since(Instant::now());
+                if cancelled.recv_timeout(left).is_err() {
+                    thread.unpark();
+                }
+            });
+            cancel
+        });
+        let ended = block_on(|cx| match (collected.poll(cx), late()) {
+            (Poll::Ready(ended), _) => Poll::Ready(Ok(ended)),
+            (Poll::Pending, Some(error)) => Poll::Ready(Err(error)),
+            (Poll::Pending, None) => Poll::Pending,
+        });
+        drop(alarm);
+        if ended.is_err() {
+            collected.kill();
+        }
+        ended
+    }
+}
+
+type SharedCall = Arc<Mutex<Option<econtext::Call<Value>>>>;
+
+/// The result of a call that others may cancel meanwhile.
+fn poll_call(call: &SharedCall, cx: &mut std::task::Context<'_>) -> Poll<Result<Value, Error>> {
+    match &mut *lock(call) {
+        Some(running) => Pin::new(running).poll(cx),
+        None => Poll::Pending,
+    }
+}
+
+/// A call without a thread that waits for it.
+struct Pumped {
+    work: Arc<Work>,
+    queue: Arc<Mutex<VecDeque<(usize, usize)>>>,
+    position: usize,
+    call: SharedCall,
+}
+
+impl Pumped {
+    fn look(self: Arc<Self>) {
+        let waker: Waker = self.clone().into();
+        if let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) {
+            *lock(&self.call) = None;
+            self.work.results.put(self.position, result.map(Done::Value));
+            // Not here: what the next one imports may be asked of Python, and this may be the broker's thread.
+            let (work, queue) = (self.work.clone(), self.queue.clone());
+            self.work.of.teller.tell(move |py| py.detach(|| work.next(&queue)));
+        }
+    }
+}
+
+impl Wake for Pumped {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+}
