@@ -104,11 +104,17 @@ fn on_a_terminal_there_are_completion_history_and_an_interrupt() {
     terminal.type_keys(if closed { "\r" } else { ")\r" });
     let at = terminal.wait_for("'CPython'", at);
     let at = terminal.wait_for(">>> ", at);
-    // More lines are asked for until it is whole.
+    // More lines are asked for until it is whole. What is typed is drawn with the prompt; a new one turns pasting on.
+    const NEW_PROMPT: &str = "\u{1b}[?2004h";
     terminal.type_keys("def f():\r");
-    terminal.type_keys("return 7\r");
+    let at = terminal.wait_for("def f():", at);
+    terminal.type_keys("    return 7\r");
+    let at = terminal.wait_for("return 7", at);
     terminal.type_keys("\r");
-    let at = terminal.wait_for(">>> ", at + 20);
+    let at = terminal.wait_for(NEW_PROMPT, at);
+    terminal.type_keys("f()\r");
+    let at = terminal.wait_for("  7", at);
+    let at = terminal.wait_for(NEW_PROMPT, at);
     // Ctrl-C interrupts there, and what was before is still so.
     terminal.type_keys("import time; x = 5; time.sleep(600)\r");
     std::thread::sleep(std::time::Duration::from_millis(700));
