@@ -12,15 +12,12 @@ use crate::{channel, events, process, stream, transfer};
 use econtext::{Argv, Context, Error, Hello, Transport, Value};
 use econtext_fleet::Connection;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-
-/// How long a call that is done waits for what it printed to be shown. Who shows it may itself be waiting.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The content of a mutex. Nothing here is left half changed by a thread that panics.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -42,9 +39,7 @@ impl Broker {
             .clone()
             .ok_or_else(|| crate::errors::usage("the broker was shut down".to_owned()))
     }
-}
 
-impl Broker {
     pub(crate) fn teller(&self) -> PyResult<Arc<Teller>> {
         Ok(self.0.get()?.teller.clone())
     }
@@ -96,13 +91,6 @@ impl Inner {
         Arc::new(Inner { context, sent: Mutex::default(), teller, ready: Mutex::default(), connection })
     }
 
-    /// Waits until what a call printed has been shown.
-    pub(crate) fn settle(&self, py: Python<'_>) {
-        if !self.teller.is_idle() {
-            py.detach(|| self.teller.settle(PATIENCE));
-        }
-    }
-
     /// It, to be let go.
     pub(crate) fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
@@ -129,6 +117,13 @@ impl Child {
 
     pub(crate) fn inner(&self) -> PyResult<&Arc<Inner>> {
         self.0.get()
+    }
+
+    /// It, if the request may be made of it.
+    fn inner_for(&self, py: Python<'_>, request: &Request) -> PyResult<&Arc<Inner>> {
+        let inner = self.inner()?;
+        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
+        Ok(inner)
     }
 }
 
@@ -182,13 +177,6 @@ impl Child {
         Ok(py.detach(|| inner.context.is_closed()))
     }
 
-    /// The local process that carries the stream.
-    #[getter]
-    fn process_id(&self, py: Python<'_>) -> PyResult<Option<u32>> {
-        let inner = self.inner()?;
-        Ok(py.detach(|| inner.context.process_id()))
-    }
-
     /// Waits until it is up: its (Python version, process id, user).
     #[pyo3(signature = (timeout=None))]
     fn wait_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, i64, String)>> {
@@ -202,20 +190,19 @@ impl Child {
     /// Calls `callback` once it is up, or will never be.
     fn when_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let inner = self.inner()?.clone();
-        // A child has one such waker; calls of it come after it is up.
         let waker = CallBack::waker(callback, &inner.teller);
-        let up = py.detach(|| inner.poll_ready(&mut std::task::Context::from_waker(&waker)).is_ready());
-        if up {
-            py.detach(|| waker.wake());
-        }
+        py.detach(|| {
+            if inner.poll_ready(&mut std::task::Context::from_waker(&waker)).is_ready() {
+                waker.wake();
+            }
+        });
         Ok(())
     }
 
     /// Makes a call and waits for what it returns. An interrupt is passed on to it.
     fn call<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
         let _waiting = Waiting::begin();
-        let inner = self.inner()?;
-        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
+        let inner = self.inner_for(py, request)?;
         let mut call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
         let result = match wait(py, &mut call, None) {
             Ok(Some(result)) => result,
@@ -225,28 +212,24 @@ impl Child {
                 return Err(interrupt);
             }
         };
-        inner.settle(py);
+        inner.teller.catch_up(py);
         let value = result.map_err(|error| raise(py, &error))?;
         from_value(py, value, request.declared.as_ref().map(|d| d.bind(py)))
     }
 
     /// Makes a call.
     fn start(&self, py: Python<'_>, request: &Request) -> PyResult<Call> {
-        let inner = self.inner()?;
-        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
+        let inner = self.inner_for(py, request)?;
         let call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
-        let declared = request.declared.as_ref().map(|d| d.clone_ref(py));
-        let teller = inner.teller.clone();
+        let (declared, teller) = (request.declared(py), inner.teller.clone());
         Ok(Call { call: Owned::new(Arc::new(Mutex::new(Some(call)))), declared, teller })
     }
 
     /// Makes a call of a generator.
     fn stream(&self, py: Python<'_>, request: &Request) -> PyResult<stream::Items> {
-        let inner = self.inner()?;
-        request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
+        let inner = self.inner_for(py, request)?;
         let items = py.detach(|| request.spec.stream(&inner.context, &inner.sent));
-        let declared = request.declared.as_ref().map(|d| d.clone_ref(py));
-        Ok(stream::Items::new(items, declared, inner.clone()))
+        Ok(stream::Items::new(items, request.declared(py), inner.clone()))
     }
 
     /// A channel, to be given to a call.
@@ -312,10 +295,24 @@ impl Child {
     }
 }
 
+/// A call that one waits for while others may cancel it; `None` once its result was taken.
+pub(crate) type SharedCall = Arc<Mutex<Option<econtext::Call<Value>>>>;
+
+/// The result of a shared call, once.
+pub(crate) fn poll_call(call: &SharedCall, cx: &mut std::task::Context<'_>) -> Poll<Result<Value, Error>> {
+    let mut call = lock(call);
+    let Some(running) = &mut *call else { return Poll::Pending };
+    let result = Pin::new(running).poll(cx);
+    if result.is_ready() {
+        *call = None;
+    }
+    result
+}
+
 /// A call on its way.
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Call {
-    call: Owned<Arc<Mutex<Option<econtext::Call<Value>>>>>,
+    call: Owned<SharedCall>,
     declared: Option<Py<PyAny>>,
     teller: Arc<Teller>,
 }
@@ -351,7 +348,7 @@ type Tell = (Option<Py<PyAny>>, Py<PyAny>);
 
 /// Tells Python of the end of a call.
 struct Done {
-    call: Arc<Mutex<Option<econtext::Call<Value>>>>,
+    call: SharedCall,
     tell: Mutex<Option<Tell>>,
     teller: Arc<Teller>,
 }
@@ -359,13 +356,9 @@ struct Done {
 impl Done {
     fn look(self: &Arc<Self>) {
         let waker = self.clone().into();
-        let mut call = lock(&self.call);
-        let Some(running) = &mut *call else { return };
-        let Poll::Ready(result) = Pin::new(running).poll(&mut std::task::Context::from_waker(&waker)) else {
+        let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) else {
             return;
         };
-        *call = None;
-        drop(call);
         let Some((declared, callback)) = lock(&self.tell).take() else { return };
         self.teller.tell(move |py| {
             let declared = declared.as_ref().map(|d| d.bind(py));
@@ -401,9 +394,4 @@ pub(crate) fn outcome<'py>(
             Err(instance(py, &error).unwrap_or_else(|e| e.into_value(py).into_bound(py).into_any()))
         }
     }
-}
-
-/// Bytes for Python.
-pub(crate) fn bytes<'py>(py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
-    PyBytes::new(py, data)
 }

@@ -1,5 +1,6 @@
 //! Modules for children: what is on `sys.path`, then whatever else the interpreter's own finders have.
 
+use crate::child::lock;
 use econtext::{
     FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, is_identifier,
     module_record,
@@ -7,7 +8,7 @@ use econtext::{
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A name's record and the source that it was made of.
 type Known = HashMap<String, (Option<Vec<u8>>, Arc<ModuleRecord>)>;
@@ -32,7 +33,6 @@ impl Finder {
         py: Python<'_>,
         sources: Vec<PathBuf>,
         sites: Vec<PathBuf>,
-        blocked: Vec<String>,
         main: Option<PathBuf>,
         other: Py<PyAny>,
     ) -> Self {
@@ -41,26 +41,14 @@ impl Finder {
             for (directory, site) in sources.iter().map(|d| (d, false)).chain(sites.iter().map(|d| (d, true)))
             {
                 // As with sys.path itself, what is not there has nothing.
-                let attempt = |finder: PathFinder| match site {
-                    true => finder.root(directory),
-                    false => finder.code_root(directory),
-                };
-                if directory.exists() && attempt(PathFinder::new()).is_ok() {
-                    finder = attempt(finder).unwrap_or_default();
-                }
+                let _ = finder.add_root(directory, site);
             }
-            finder = blocked.iter().fold(finder, |finder, name| finder.block(name));
             match main {
                 Some(main) => finder.main_script(main),
                 None => finder,
             }
         });
         Finder(Arc::new(Both { paths, other, known: Mutex::default() }))
-    }
-
-    /// Whether a module is found in the directories.
-    fn has(&self, py: Python<'_>, name: &str) -> bool {
-        py.detach(|| self.0.paths.find(name).is_some())
     }
 }
 
@@ -93,7 +81,7 @@ impl ModuleFinder for Both {
             })
         });
         let (number, path, source, children) = found.flatten()?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         if let Some((old, record)) = known.get(name)
             && *old == source
         {
@@ -112,11 +100,11 @@ impl ModuleFinder for Both {
     fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
         let foresight = self.paths.foresee(start);
         // What is not in the directories may be elsewhere.
-        let elsewhere = |name: &&String| self.find(name).is_some();
-        if !foresight.absent.iter().any(|name| elsewhere(&name)) {
+        let absent: Vec<_> =
+            foresight.absent.iter().filter(|name| self.find(name).is_none()).cloned().collect();
+        if absent.len() == foresight.absent.len() {
             return foresight;
         }
-        let absent = foresight.absent.iter().filter(|name| !elsewhere(name)).cloned().collect();
         Arc::new(Foresight { absent, ..(*foresight).clone() })
     }
 }

@@ -123,11 +123,6 @@ impl Fleet {
         Ok(serde_json::Value::Object(variables).to_string())
     }
 
-    /// The groups that a host is in.
-    fn groups(&self, name: &str) -> PyResult<Vec<String>> {
-        Ok(self.0.get()?.inventory.groups_of(name))
-    }
-
     /// The child on a host, if it is connected.
     fn child(&self, py: Python<'_>, index: usize) -> PyResult<Option<Child>> {
         let hosts = self.0.get()?;

@@ -46,7 +46,6 @@ fn _econtext(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(minimize_source, module)?)?;
     module.add_function(wrap_pyfunction!(fleet::expand, module)?)?;
     module.add_function(wrap_pyfunction!(fleet::fold, module)?)?;
-    module.add_function(wrap_pyfunction!(values::plain, module)?)?;
     module.add("KINDS", errors::KINDS.to_vec())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -1,6 +1,6 @@
 //! Commands beside children.
 
-use crate::child::{bytes, lock};
+use crate::child::lock;
 use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
@@ -130,7 +130,7 @@ pub(crate) fn finished<'py>(py: Python<'py>, (stdout, stderr, result): Ended) ->
         // Somebody else there collected it.
         (None, None) => 255,
     };
-    Ok((code, bytes(py, &stdout), bytes(py, &stderr)))
+    Ok((code, PyBytes::new(py, &stdout), PyBytes::new(py, &stderr)))
 }
 
 impl Process {
@@ -172,7 +172,7 @@ impl Process {
             let state = lock(&process.state);
             (state.stdout.clone(), state.stderr.clone())
         });
-        Ok((bytes(py, &stdout), bytes(py, &stderr)))
+        Ok((PyBytes::new(py, &stdout), PyBytes::new(py, &stderr)))
     }
 
     /// Ends its process group: with SIGTERM, and a second later with SIGKILL.

@@ -119,6 +119,12 @@ impl Request {
     }
 }
 
+impl Request {
+    pub(crate) fn declared(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.declared.as_ref().map(|declared| declared.clone_ref(py))
+    }
+}
+
 impl Spec {
     fn build<'a>(&self, context: &'a Context) -> CallBuilder<'a> {
         let builder = context.prepare(&self.target).values(self.args.clone(), self.kwargs.clone());

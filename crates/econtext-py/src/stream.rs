@@ -60,7 +60,7 @@ impl Items {
         });
         match wait(py, next, None) {
             Ok(Some(next)) => {
-                self.child.settle(py);
+                self.child.teller.catch_up(py);
                 self.taken(py, next?)
             }
             Ok(None) => Ok(None),

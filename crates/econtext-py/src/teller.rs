@@ -73,9 +73,11 @@ impl Teller {
         }
     }
 
-    /// Whether there is nothing to tell.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.told.0.load(Ordering::Acquire) >= self.given.load(Ordering::Acquire)
+    /// Waits until what a result's function printed has been shown, before the result is. Who shows it may itself be waiting.
+    pub(crate) fn catch_up(&self, py: Python<'_>) {
+        if self.told.0.load(Ordering::Acquire) < self.given.load(Ordering::Acquire) {
+            py.detach(|| self.settle(Duration::from_secs(1)));
+        }
     }
 
     fn wait(&self, number: u64, patience: Duration) {

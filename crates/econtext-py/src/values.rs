@@ -72,30 +72,15 @@ fn convert(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Option<Value>> {
     } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         Value::Bytes(bytes.as_bytes().to_vec())
     } else if let Ok(list) = object.cast_exact::<PyList>() {
-        match to_values(list.iter(), deeper)? {
-            Some(items) => Value::List(items),
-            None => return Ok(None),
-        }
+        return Ok(to_values(list.iter(), deeper)?.map(Value::List));
     } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-        match to_values(tuple.iter(), deeper)? {
-            Some(items) => Value::Tuple(items),
-            None => return Ok(None),
-        }
+        return Ok(to_values(tuple.iter(), deeper)?.map(Value::Tuple));
     } else if let Ok(dict) = object.cast_exact::<PyDict>() {
-        match to_entries(dict, deeper)? {
-            Some(entries) => Value::Dict(entries),
-            None => return Ok(None),
-        }
+        return Ok(to_entries(dict, deeper)?.map(Value::Dict));
     } else if let Ok(set) = object.cast_exact::<PySet>() {
-        match to_values(set.iter(), deeper)? {
-            Some(items) => Value::Set(items),
-            None => return Ok(None),
-        }
+        return Ok(to_values(set.iter(), deeper)?.map(Value::Set));
     } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
-        match to_values(set.iter(), deeper)? {
-            Some(items) => Value::FrozenSet(items),
-            None => return Ok(None),
-        }
+        return Ok(to_values(set.iter(), deeper)?.map(Value::FrozenSet));
     } else if let Ok(channel) = object.cast_exact::<crate::channel::Channel>() {
         Value::Channel(channel.get().handle()?)
     } else if let Ok(number) = object.cast_exact::<PyComplex>() {
@@ -111,12 +96,6 @@ fn big(number: &Bound<'_, PyInt>) -> PyResult<BigInt> {
     let signed = [("signed", true)].into_py_dict(number.py())?;
     let bytes = number.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))?;
     Ok(BigInt::from_signed_bytes_le(bytes.cast::<PyBytes>()?.as_bytes()))
-}
-
-/// Whether a value goes as it is, without a pickle.
-#[pyfunction]
-pub(crate) fn plain(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(to_value(object)?.is_some())
 }
 
 /// A function of the Python half, looked up once.

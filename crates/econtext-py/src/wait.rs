@@ -97,11 +97,6 @@ pub(crate) fn wait<F: Future + Send>(
 where
     F::Output: Send,
 {
-    if std::thread::current().name() == Some("econtext-broker") {
-        return Err(crate::errors::usage(
-            "a callback of the broker cannot wait for what the broker does".to_owned(),
-        ));
-    }
     let mut future = pin!(future);
     let main = rustix::thread::gettid() == rustix::process::getpid();
     let ring = if main { Some(ring()?) } else { None };
@@ -200,14 +195,13 @@ pub(crate) fn duration(seconds: Option<f64>) -> PyResult<Option<Duration>> {
 
 /// Has a Python function called once something happened; what it raises is shown as unraisable.
 pub(crate) struct CallBack {
-    function: Arc<Mutex<Option<Py<PyAny>>>>,
+    function: Mutex<Option<Py<PyAny>>>,
     teller: Arc<Teller>,
 }
 
 impl CallBack {
     pub(crate) fn waker(function: Py<PyAny>, teller: &Arc<Teller>) -> Waker {
-        let function = Arc::new(Mutex::new(Some(function)));
-        Arc::new(CallBack { function, teller: teller.clone() }).into()
+        Arc::new(CallBack { function: Mutex::new(Some(function)), teller: teller.clone() }).into()
     }
 }
 
@@ -223,13 +217,20 @@ impl Wake for CallBack {
     }
 }
 
-/// Waits for a future on a thread that has nothing to do with Python.
-pub(crate) fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+/// Waits on a thread that has nothing to do with Python, at most until `until`; then `None`.
+pub(crate) fn block_on<T>(
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    until: Option<Instant>,
+) -> Option<T> {
     let waker: Waker = Arc::new(Unpark(std::thread::current())).into();
     loop {
         if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
-            return value;
+            return Some(value);
         }
-        std::thread::park();
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => std::thread::park_timeout(left),
+        }
     }
 }

@@ -124,30 +124,37 @@ impl PathFinder {
     ///
     /// # Errors
     /// If it is no directory and no archive that can be read.
-    pub fn root(self, directory: impl AsRef<Path>) -> io::Result<Self> {
-        self.add_root(directory.as_ref(), true)
+    pub fn root(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.add_root(directory.as_ref(), true)?;
+        Ok(self)
     }
 
     /// Adds a directory that may hold much else: its modules, and files only if they are in a package.
     ///
     /// # Errors
     /// If it is no directory that can be read.
-    pub fn code_root(self, directory: impl AsRef<Path>) -> io::Result<Self> {
-        self.add_root(directory.as_ref(), false)
+    pub fn code_root(mut self, directory: impl AsRef<Path>) -> io::Result<Self> {
+        self.add_root(directory.as_ref(), false)?;
+        Ok(self)
     }
 
-    fn add_root(mut self, directory: &Path, data: bool) -> io::Result<Self> {
+    /// As [`root`](PathFinder::root) or, without `data`, [`code_root`](PathFinder::code_root), for who goes on without what
+    /// cannot be read.
+    ///
+    /// # Errors
+    /// As theirs; the finder is as it was.
+    pub fn add_root(&mut self, directory: &Path, data: bool) -> io::Result<()> {
         let mut path = fs::canonicalize(directory)?;
-        if path.is_file() {
-            let unpacked = archive::unpack(&path)?;
+        let unpacked = if path.is_file() { Some(archive::unpack(&path)?) } else { None };
+        if let Some(unpacked) = &unpacked {
             path = fs::canonicalize(unpacked.path())?;
-            self.unpacked.push(unpacked);
         }
         fs::read_dir(&path)?;
+        self.unpacked.extend(unpacked);
         let named = if data { site::roots(&path) } else { Vec::new() };
         self.roots.add(Root { path, data, only: None });
         named.into_iter().for_each(|root| self.roots.add(root));
-        Ok(self)
+        Ok(())
     }
 
     /// Adds the source of one module, for instance from `include_str!`. It comes before all directories.

@@ -1,8 +1,8 @@
 //! One value that one thread sets and another waits for, blocking or as a future.
 
-use crate::sync::lock;
+use crate::sync::{Wakers, lock};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// Set once; taken once.
@@ -14,15 +14,14 @@ pub(crate) struct Slot<T> {
 
 #[derive(Debug)]
 enum State<T> {
-    /// With who is to be woken, each once.
-    Empty(Vec<Waker>),
+    Empty(Wakers),
     Full(T),
     Taken,
 }
 
 impl<T> Slot<T> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Slot { state: Mutex::new(State::Empty(Vec::new())), set: Condvar::new() })
+        Arc::new(Slot { state: Mutex::new(State::Empty(Wakers::default())), set: Condvar::new() })
     }
 
     /// Sets the value; the first one stays.
@@ -33,7 +32,7 @@ impl<T> Slot<T> {
             *state = State::Full(value);
             drop(state);
             self.set.notify_all();
-            wakers.into_iter().for_each(Waker::wake);
+            wakers.wake();
         }
     }
 
@@ -58,9 +57,7 @@ impl<T> Slot<T> {
         let mut state = lock(&self.state);
         match &mut *state {
             State::Empty(wakers) => {
-                if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    wakers.push(cx.waker().clone());
-                }
+                wakers.add(cx);
                 Poll::Pending
             }
             _ => Poll::Ready(take(&mut state)),

@@ -3,7 +3,7 @@
 use crate::context::{Call, CallBuilder, Context, check_thread};
 use crate::error::Error;
 use crate::remote::STREAM;
-use crate::sync::lock;
+use crate::sync::{Wakers, lock};
 use econtext_proto::{CallSpec, Handle, Value, from_value};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::future::Future as _;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 /// Items that may be under way before any is taken.
@@ -128,7 +128,7 @@ type Arrived = Option<(Value, Handle)>;
 /// Items that have come and were not taken. There are no more than were asked for.
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<(VecDeque<Arrived>, Vec<Waker>)>,
+    state: Mutex<(VecDeque<Arrived>, Wakers)>,
     changed: Condvar,
 }
 
@@ -139,7 +139,7 @@ impl Queue {
         let wakers = std::mem::take(&mut state.1);
         drop(state);
         self.changed.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.wake();
     }
 
     fn wait(&self) -> Arrived {
@@ -157,9 +157,7 @@ impl Queue {
         match state.0.pop_front() {
             Some(item) => Poll::Ready(item),
             None => {
-                if !state.1.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    state.1.push(cx.waker().clone());
-                }
+                state.1.add(cx);
                 Poll::Pending
             }
         }

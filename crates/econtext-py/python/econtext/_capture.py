@@ -302,7 +302,7 @@ class _Capture:
         known = self.begin(kind, title)
         if known:
             return known
-        source, names_of = _source.of_class(kind)
+        source, names_of = _source.of_class(kind), _source.variables_of(kind)
         if source is None:
             return self.made_class(kind, title, _space(names_of))
         for attribute, method in vars(kind).items():

@@ -10,9 +10,10 @@ from typing import (
     TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, Mapping, Optional, Sequence, TypeVar, Union, overload)
 
 from . import _econtext, _runtime
-from ._errors import Error, UsageError
+from ._errors import Error
 from ._host import (
-    Argv, Host, HostBase, Options, Output, StrPath, Transferred, command_of, declared, output_of, paths_of, request, sources_of)
+    Argv, Host, HostBase, Options, Output, StrPath, Transferred, command_of, declared, options_of, output_of, paths_of,
+    request, sources_of)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -89,6 +90,15 @@ class ResultsBase(Generic[T]):
         self._seen.append(result)
         return result
 
+    def _values(self) -> dict[str, T]:
+        """Of what has come, the values by host, in the order of the group."""
+        found = {result.host: result.get() for result in self._seen if result.ok}
+        return {name: found[name] for name in self._names if name in found}
+
+    def _errors(self) -> dict[str, Exception]:
+        found = {result.host: result.error for result in self._seen if result.error is not None}
+        return {name: found[name] for name in self._names if name in found}
+
     def cancel(self) -> None:
         """Stops what runs, and begins nothing more."""
         self._run.cancel()
@@ -133,13 +143,11 @@ class Results(ResultsBase[T]):
 
     def values(self) -> dict[str, T]:
         """The values by host, in the order of the group, of those that succeeded."""
-        found = {result.host: result.get() for result in self if result.ok}
-        return {name: found[name] for name in self._names if name in found}
+        return self.wait()._values()
 
     def errors(self) -> dict[str, Exception]:
         """The errors by host, in the order of the group, of those that failed."""
-        found = {result.host: result.error for result in self if result.error is not None}
-        return {name: found[name] for name in self._names if name in found}
+        return self.wait()._errors()
 
     def raise_failures(self) -> Self:
         """Raises `FailedHosts`, an ExceptionGroup, if any failed."""
@@ -161,8 +169,8 @@ class Results(ResultsBase[T]):
     def _repr_html_(self) -> str:
         import html
         rows = []
-        self.wait()
-        for result in sorted(self._seen, key=lambda result: list(self._names).index(result.host)):
+        order = {name: position for position, name in enumerate(self._names)}
+        for result in sorted(self, key=lambda result: order[result.host]):
             text = repr(result.value) if result.ok else '%s: %s' % (type(result.error).__name__, result.error)
             style = '' if result.ok else ' style="color: #b00"'
             rows.append('<tr><td>%s</td><td%s><code>%s</code></td></tr>' % (
@@ -252,28 +260,25 @@ class GroupBase:
 
     def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
         """The same hosts, for calls to which more is said than their arguments; see `Host.options`."""
-        if timeout is not None and not timeout > 0:
-            raise UsageError('a timeout is a number of seconds above 0, and this is %r' % (timeout,))
-        return type(self)(self._members, Options(timeout, trust, returns))
+        return type(self)(self._members, options_of(timeout, trust, returns))
 
-    def _begin(self, run: _econtext.Run, **job: Any) -> None:
-        """Begins something on all hosts; those of one fleet together."""
+    def _fleets(self) -> Iterable[tuple[_econtext.Fleet, list[tuple[int, int]]]]:
+        """Each fleet, with (index, position) of its hosts."""
         fleets: dict[int, tuple[_econtext.Fleet, list[tuple[int, int]]]] = {}
         for position, (fleet, index) in enumerate(self._members.values()):
             fleets.setdefault(id(fleet), (fleet, []))[1].append((index, position))
-        for fleet, members in fleets.values():
+        return fleets.values()
+
+    def _begin(self, run: _econtext.Run, **job: Any) -> None:
+        """Begins something on all hosts; those of one fleet together."""
+        for fleet, members in self._fleets():
             fleet.start(run, members, **job)
 
     def _convert(self, host: str, value: Any) -> Any:
         return pickle.loads(value) if self._options.trust else value
 
-    def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _econtext.Run:
-        run = _econtext.Run(_runtime.broker(), declared(self._options, function))
-        self._begin(run, request=request(self._options, function, args, kwargs))
-        return run
-
-    def _rollout(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Union[int, str, None], pause: float,
-                 fail_on: Union[int, str, None]) -> _econtext.Run:
+    def _call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Union[int, str, None] = None,
+              pause: float = 0.0, fail_on: Union[int, str, None] = None) -> _econtext.Run:
         run = _econtext.Run(_runtime.broker(), declared(self._options, function))
         self._begin(run, request=request(self._options, function, args, kwargs), pause=pause,
                     batch=None if batch is None else str(batch), fail_on=None if fail_on is None else str(fail_on))
@@ -296,8 +301,8 @@ class GroupBase:
 
     def close(self) -> None:
         """Ends the children on these hosts."""
-        for fleet, index in self._members.values():
-            fleet.close([index])
+        for fleet, members in self._fleets():
+            fleet.close([index for index, _ in members])
 
 
 class Group(GroupBase):
@@ -333,7 +338,7 @@ class Group(GroupBase):
                 fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
         """As `call`, in batches (`5` or `'10%'`) with a pause between them, until too many failed: `'any'`, `'all'` of a
         batch, a number, or a percentage."""
-        return Results(self.names, self._rollout(function, args, kwargs, batch, pause, fail_on), self._convert)
+        return Results(self.names, self._call(function, args, kwargs, batch, pause, fail_on), self._convert)
 
     def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
         """Calls a function for each item, on whichever host is free, and gives the results in the order of the items.

@@ -52,6 +52,13 @@ class Options(NamedTuple):
     returns: Any = None
 
 
+def options_of(timeout: Optional[float], trust: bool, returns: Any) -> Options:
+    """Options that make sense."""
+    if timeout is not None and not timeout > 0:
+        raise UsageError('a timeout is a number of seconds above 0, and this is %r' % (timeout,))
+    return Options(timeout, trust, returns)
+
+
 def request(options: Options, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
             stream: bool = False) -> _econtext.Request:
     """A call of a function, as it goes to any number of children."""
@@ -166,15 +173,6 @@ class HostBase:
     def __reduce__(self) -> Any:
         raise TypeError('a host belongs to the process that connected it')
 
-    def _with(self, **changes: Any) -> Self:
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        for name, value in changes.items():
-            if name not in Options._fields:
-                raise TypeError('there is no option %r; there are %s' % (name, ', '.join(Options._fields)))
-        other._options = self._options._replace(**changes)
-        return other
-
     def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
         """The same host, for calls to which more is said than their arguments.
 
@@ -187,9 +185,10 @@ class HostBase:
         ...     host.options(timeout=5).call('os.path:basename', '/etc/hosts')
         'hosts'
         """
-        if timeout is not None and not timeout > 0:
-            raise UsageError('a timeout is a number of seconds above 0, and this is %r' % (timeout,))
-        return self._with(timeout=timeout, trust=trust, returns=returns)
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._options = options_of(timeout, trust, returns)
+        return other
 
 
 class Host(HostBase):

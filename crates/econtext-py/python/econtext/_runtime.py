@@ -78,7 +78,7 @@ def finder() -> _econtext.Finder:
     with _lock:
         if key not in _finders:
             sources, sites = _directories()
-            _finders[key] = _econtext.Finder(sources, sites, [], main if main and os.path.isfile(main) else None, _other)
+            _finders[key] = _econtext.Finder(sources, sites, main if main and os.path.isfile(main) else None, _other)
         return _finders[key]
 
 

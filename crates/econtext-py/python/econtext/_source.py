@@ -36,7 +36,10 @@ class Source(NamedTuple):
     around: tuple[str, ...]  # of those, variables of the function around it
 
 
-_sources: weakref.WeakKeyDictionary[Any, Optional[Source]] = weakref.WeakKeyDictionary()
+# By code, by code for whole statements, by class: a file is parsed for each of them once.
+_functions: weakref.WeakKeyDictionary[Any, Optional[Source]] = weakref.WeakKeyDictionary()
+_statements: weakref.WeakKeyDictionary[Any, Optional[Source]] = weakref.WeakKeyDictionary()
+_kinds: weakref.WeakKeyDictionary[type, Optional[Source]] = weakref.WeakKeyDictionary()
 
 
 def names(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
@@ -62,23 +65,18 @@ def _lines(thing: Any) -> Optional[list[str]]:
 
 
 def of_function(function: types.FunctionType) -> Optional[Source]:
+    """What the code of a function is of."""
     code = function.__code__
-    try:
-        return _sources[code]
-    except KeyError:
-        pass
-    lines = _lines(code)
-    source = None
-    if lines is not None:
+    if code not in _functions:
+        _functions[code] = None
+        lines = _lines(code)
         try:
-            tree = ast.parse(''.join(lines))
+            node = None if lines is None else _node(ast.parse(''.join(lines)), code)
         except (SyntaxError, ValueError):
-            tree = None
-        node = _node(tree, code) if tree is not None else None
-        if node is not None and _is_that(''.join(lines), code):
-            source = _source(lines, node, code.co_filename, code)
-    _sources[code] = source
-    return source
+            node = None
+        if lines is not None and node is not None and _is_that(''.join(lines), code):
+            _functions[code] = _source(lines, node, code.co_filename, code)
+    return _functions[code]
 
 
 _started = time.time()
@@ -106,12 +104,15 @@ def _is_that(text: str, code: types.CodeType) -> bool:
 
 def of_decorated(function: types.FunctionType) -> Optional[Source]:
     """The whole statement, with its decorators and defaults."""
-    lines = _lines(function.__code__)
-    try:
-        node = None if lines is None else _node(ast.parse(''.join(lines)), function.__code__)
-    except (SyntaxError, ValueError):
-        return None
-    return None if lines is None or node is None else _source(lines, node, function.__code__.co_filename, function.__code__, True)
+    code = function.__code__
+    if code not in _statements:
+        lines = _lines(code)
+        try:
+            node = None if lines is None else _node(ast.parse(''.join(lines)), code)
+        except (SyntaxError, ValueError):
+            node = None
+        _statements[code] = None if lines is None or node is None else _source(lines, node, code.co_filename, code, True)
+    return _statements[code]
 
 
 def futures(code: types.CodeType) -> tuple[str, ...]:
@@ -258,20 +259,35 @@ def _bare_signature(text: str, first: int, node: Any) -> str:
     return lines.replaced(places)
 
 
-def of_class(kind: type) -> tuple[Optional[Source], dict[str, Any]]:
-    """The source of a class, and the variables of its module."""
-    module = sys.modules.get(kind.__module__)
-    names_of: dict[str, Any] = getattr(module, '__dict__', {})
+def _methods(kind: type) -> list[types.FunctionType]:
+    """The functions that were written in a class. Those that dataclasses make are of other modules."""
+    found = [getattr(method, '__func__', method) for method in vars(kind).values()]
+    found = [getattr(method, 'fget', method) for method in found]
+    return [method for method in found
+            if isinstance(method, types.FunctionType) and method.__globals__.get('__name__') == kind.__module__]
+
+
+def variables_of(kind: type) -> dict[str, Any]:
+    """The variables of the module that a class is of."""
+    for method in _methods(kind):
+        return method.__globals__
+    return getattr(sys.modules.get(kind.__module__), '__dict__', {})
+
+
+def of_class(kind: type) -> Optional[Source]:
+    """The class statement."""
+    if kind not in _kinds:
+        _kinds[kind] = _find_class(kind)
+    return _kinds[kind]
+
+
+def _find_class(kind: type) -> Optional[Source]:
+    names_of, module = variables_of(kind), sys.modules.get(kind.__module__)
     candidates: list[tuple[str, list[str]]] = []
-    for method in vars(kind).values():
-        method = getattr(method, '__func__', method)
-        method = getattr(method, 'fget', method)
-        # Those that dataclasses make are of other modules.
-        if isinstance(method, types.FunctionType) and method.__globals__.get('__name__') == kind.__module__:
-            lines = _lines(method.__code__)
-            if lines is not None:
-                names_of = method.__globals__
-                candidates.append((method.__code__.co_filename, lines))
+    for method in _methods(kind):
+        lines = _lines(method.__code__)
+        if lines is not None:
+            candidates.append((method.__code__.co_filename, lines))
     file = getattr(module, '__file__', None)
     if file:
         candidates.append((file, linecache.getlines(file, names_of)))
@@ -296,10 +312,10 @@ def of_class(kind: type) -> tuple[Optional[Source], dict[str, Any]]:
         if len(nodes) > 1 and kind.__qualname__ == name and names_of.get(name) is kind:
             nodes = nodes[-1:]
         if len(nodes) == 1:
-            return _source(lines, nodes[0], filename, None), names_of
+            return _source(lines, nodes[0], filename, None)
         if nodes:
             raise UsageError('the class %s cannot be sent: there are several of that name' % kind.__qualname__)
-    return None, names_of
+    return None
 
 
 def _classes(tree: ast.AST, path: list[str]) -> list[Any]:

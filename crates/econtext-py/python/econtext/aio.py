@@ -240,13 +240,11 @@ class Results(_group.ResultsBase[T]):
 
     async def values(self) -> dict[str, T]:
         """The values by host of those that succeeded."""
-        found = {result.host: result.get() async for result in self if result.ok}
-        return {name: found[name] for name in self._names if name in found}
+        return (await self.wait())._values()
 
     async def errors(self) -> dict[str, Exception]:
         """The errors by host of those that failed."""
-        found = {result.host: result.error async for result in self if result.error is not None}
-        return {name: found[name] for name in self._names if name in found}
+        return (await self.wait())._errors()
 
     async def raise_failures(self) -> Self:
         """Raises `FailedHosts`, an ExceptionGroup, if any failed."""
@@ -278,7 +276,7 @@ class Group(_group.GroupBase):
     def rollout(self, function: Any, /, *args: Any, batch: Union[int, str, None] = None, pause: float = 0.0,
                 fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
         """As `call`, in batches, until too many failed."""
-        return Results(self.names, self._rollout(function, args, kwargs, batch, pause, fail_on), self._convert)
+        return Results(self.names, self._call(function, args, kwargs, batch, pause, fail_on), self._convert)
 
     async def where(self, predicate: Any, /, *args: Any, **kwargs: Any) -> Self:
         """Those hosts on which a function returns something true."""

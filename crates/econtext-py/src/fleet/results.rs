@@ -16,7 +16,6 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::Duration;
 
 /// What can be stopped.
 pub(super) trait Stoppable: Send + Sync {
@@ -156,10 +155,7 @@ impl Run {
         let results = self.results.get()?;
         match wait(py, poll_fn(|cx| results.poll(cx)), None) {
             Ok(Some(Some(next))) => {
-                // What the host printed is shown before its result.
-                if !self.teller.is_idle() {
-                    py.detach(|| self.teller.settle(Duration::from_secs(1)));
-                }
+                self.teller.catch_up(py);
                 self.told(py, next).map(Some)
             }
             Ok(_) => Ok(None),

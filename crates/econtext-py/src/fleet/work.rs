@@ -2,17 +2,15 @@
 
 use super::Hosts;
 use super::results::Results;
-use crate::child::{Inner, lock};
-use crate::process::{Collected, Command, Ended};
+use crate::child::{Inner, SharedCall, lock, poll_call};
+use crate::process::{Command, Ended};
 use crate::request::Spec;
 use crate::wait::block_on;
 use econtext::{Error, TransferOptions, Transferred, Value};
 use econtext_fleet::{Rollout, Target, Tries};
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::future::Future as _;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -139,22 +137,26 @@ impl Work {
 
     fn on(&self, child: &Arc<Inner>, index: usize, position: usize) -> Result<Done, Error> {
         match &self.job {
-            Job::Connect => {
-                block_on(|cx| child.poll_ready(cx))?;
-                Ok(Done::Connected)
-            }
+            Job::Connect => forever(|cx| child.poll_ready(cx)).map(|_| Done::Connected),
             Job::Call(spec) => {
                 spec.check(&child.context)?;
                 let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
                 self.results.running(position, call.clone());
-                block_on(|cx| poll_call(&call, cx)).map(Done::Value)
+                forever(|cx| poll_call(&call, cx)).map(Done::Value)
             }
             Job::Run(command) => {
                 let until = self.timeout.and_then(|time| Instant::now().checked_add(time));
                 let collected = Arc::new(command.start(&child.context)?);
                 self.results.running(position, collected.clone());
-                let host = child.context.name();
-                self.of_command(&collected, until, host).map(|ended| Done::Ended(Box::new(ended)))
+                match block_on(|cx| collected.poll(cx), until) {
+                    Some(ended) => Ok(Done::Ended(Box::new(ended))),
+                    None => {
+                        collected.kill();
+                        let (host, after) =
+                            (child.context.name().to_owned(), self.timeout.unwrap_or_default());
+                        Err(Error::Timeout { host, phase: "the command", after, stderr: String::new() })
+                    }
+                }
             }
             Job::Put(sources, to, options) => {
                 self.results.running(position, options.stop.clone().unwrap_or_default());
@@ -167,49 +169,11 @@ impl Work {
             }
         }
     }
-
-    fn of_command(&self, collected: &Collected, until: Option<Instant>, host: &str) -> Result<Ended, Error> {
-        let late = || match (self.timeout, until) {
-            (Some(after), Some(until)) if Instant::now() >= until => Some(Error::Timeout {
-                host: host.to_owned(),
-                phase: "the command",
-                after,
-                stderr: String::new(),
-            }),
-            _ => None,
-        };
-        let alarm = until.map(|until| {
-            let thread = std::thread::current();
-            let (cancel, cancelled) = crossbeam_channel::bounded::<()>(0);
-            std::thread::spawn(move || {
-                let left = until.saturating_duration_since(Instant::now());
-                if cancelled.recv_timeout(left).is_err() {
-                    thread.unpark();
-                }
-            });
-            cancel
-        });
-        let ended = block_on(|cx| match (collected.poll(cx), late()) {
-            (Poll::Ready(ended), _) => Poll::Ready(Ok(ended)),
-            (Poll::Pending, Some(error)) => Poll::Ready(Err(error)),
-            (Poll::Pending, None) => Poll::Pending,
-        });
-        drop(alarm);
-        if ended.is_err() {
-            collected.kill();
-        }
-        ended
-    }
 }
 
-type SharedCall = Arc<Mutex<Option<econtext::Call<Value>>>>;
-
-/// The result of a call that others may cancel meanwhile.
-fn poll_call(call: &SharedCall, cx: &mut std::task::Context<'_>) -> Poll<Result<Value, Error>> {
-    match &mut *lock(call) {
-        Some(running) => Pin::new(running).poll(cx),
-        None => Poll::Pending,
-    }
+/// Waits for what comes sooner or later.
+fn forever<T>(poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>) -> T {
+    block_on(poll, None).unwrap_or_else(|| unreachable!("there is no deadline"))
 }
 
 /// A call without a thread that waits for it.
@@ -224,7 +188,6 @@ impl Pumped {
     fn look(self: Arc<Self>) {
         let waker: Waker = self.clone().into();
         if let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) {
-            *lock(&self.call) = None;
             self.work.results.put(self.position, result.map(Done::Value));
             // Not here: what the next one imports may be asked of Python, and this may be the broker's thread.
             let (work, queue) = (self.work.clone(), self.queue.clone());
