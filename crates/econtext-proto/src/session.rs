@@ -111,6 +111,30 @@ struct Chunk {
     large: VecDeque<Range<usize>>,
 }
 
+/// A message before it is a frame: pieces that follow each other. Nearly all have one.
+#[derive(Debug)]
+struct Encoded {
+    first: Chunk,
+    rest: Vec<Chunk>,
+}
+
+impl Encoded {
+    fn len(&self) -> usize {
+        self.first.bytes.len() + self.rest.iter().map(|piece| piece.bytes.len()).sum::<usize>()
+    }
+}
+
+/// A place in the order of messages that nothing passes before it is [opened](Session::open).
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what is behind it waits for ever"]
+pub struct Gate(u64);
+
+#[derive(Debug)]
+enum Held {
+    Gate(u64),
+    Message(Encoded),
+}
+
 #[derive(Debug)]
 enum Call {
     Running { deadline: Option<Instant>, grace: Duration },
@@ -129,6 +153,11 @@ pub struct Session {
     limits: Limits,
     allowed: AllowList,
     out: VecDeque<Chunk>,
+    /// Messages behind a gate, in order.
+    held: VecDeque<Held>,
+    /// Bytes of those.
+    held_bytes: usize,
+    next_gate: u64,
     /// Bytes of the first chunk of `out` that are written.
     written: usize,
     queued: usize,
@@ -157,6 +186,9 @@ impl Session {
             allowed: AllowList::default(),
             queued: payload.len(),
             out: VecDeque::from([Chunk { bytes: payload, large: VecDeque::from([core]) }]),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            next_gate: 0,
             written: 0,
             sent: 0,
             next_handle: FIRST_HANDLE.0,
@@ -240,11 +272,12 @@ impl Session {
         let handle = self.allocate();
         let (deadline, grace) = (spec.deadline, spec.grace);
         let long = |arg: &Value| matches!(arg, Value::Bytes(b) | Value::NativeStr(b) if b.len() > LONG);
-        if spec.args.iter().any(long) {
-            self.send_long(CALL_FUNCTION, spec.into_payload(handle))?;
+        let message = if spec.args.iter().any(long) {
+            self.encode_long(CALL_FUNCTION, spec.into_payload(handle))?
         } else {
-            self.send(CALL_FUNCTION, &spec.into_payload(handle))?;
-        }
+            self.encode(CALL_FUNCTION, &spec.into_payload(handle))?
+        };
+        self.queue(message)?;
         self.due.extend(deadline.map(|at| (at, handle.0)));
         self.calls.insert(handle, Call::Running { deadline, grace });
         Ok(handle)
@@ -261,7 +294,7 @@ impl Session {
         }
     }
 
-    /// Answers a module request.
+    /// Answers a module request; no [`Gate`] holds it back.
     ///
     /// # Errors
     /// A record too large for a frame: then `None` was answered.
@@ -271,7 +304,8 @@ impl Session {
         record: Option<&ModuleRecord>,
     ) -> Result<(), PickleError> {
         let reply = record.map_or(Value::None, ModuleRecord::to_reply);
-        self.send(reply_to, &reply).or_else(|error| self.send(reply_to, &Value::None).and(Err(error)))
+        self.send_ahead(reply_to, &reply)
+            .or_else(|error| self.send_ahead(reply_to, &Value::None).and(Err(error)))
     }
 
     /// Sends modules before they are asked for, and top-level names of which there is no module here.
@@ -284,84 +318,136 @@ impl Session {
         absent: &[&str],
     ) -> Result<(), PickleError> {
         let records = records.into_iter().map(ModuleRecord::to_push).collect();
-        self.send(PUSH_MODULE, &Value::Tuple(vec![Value::List(records), Value::Str(absent.join(" "))]))
+        self.send_ahead(PUSH_MODULE, &Value::Tuple(vec![Value::List(records), Value::Str(absent.join(" "))]))
     }
 
-    /// Sends `value` to the child's receiver at `handle`.
+    /// Sends `value` to the child's receiver at `handle`, behind all that was sent before it.
     ///
     /// # Errors
     /// Values that cannot be sent, or are over the frame limit.
     pub fn send(&mut self, handle: Handle, value: &Value) -> Result<(), PickleError> {
-        let mut data = Vec::new();
-        let large = encode_marked(handle.0, value, &self.limits.pickle, &mut data)?;
-        if data.len() > self.limits.frame {
-            return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
-        }
-        if data.len() > LONG {
-            self.prepare_for_long()?;
-        }
-        let header = self.encoder.header(&data);
-        self.queued += HEADER_LEN + data.len();
-        if data.len() >= 65536 {
-            // What is large is not copied again.
-            self.out.push_back(Chunk { bytes: header.to_vec(), large: VecDeque::new() });
-            self.out.push_back(Chunk { bytes: data, large: large.into() });
-            return Ok(());
-        }
-        let mut chunk = match self.out.pop_back() {
-            Some(last) if last.bytes.len() + data.len() < 65536 => last,
-            other => {
-                self.out.extend(other);
-                Chunk { bytes: Vec::with_capacity(HEADER_LEN + data.len()), large: VecDeque::new() }
-            }
-        };
-        chunk.bytes.extend_from_slice(&header);
-        let base = chunk.bytes.len();
-        chunk.large.extend(large.into_iter().map(|range| base + range.start..base + range.end));
-        chunk.bytes.extend_from_slice(&data);
-        self.out.push_back(chunk);
-        Ok(())
+        let message = self.encode(handle, value)?;
+        self.queue(message)
     }
 
-    /// As [`send`](Session::send), of a value with strings so long that they are not to be copied.
-    fn send_long(&mut self, handle: Handle, value: Value) -> Result<(), PickleError> {
+    /// As [`send`](Session::send), but past any [`Gate`]: for what the messages behind it need, and for answers.
+    ///
+    /// # Errors
+    /// As [`send`](Session::send).
+    pub fn send_ahead(&mut self, handle: Handle, value: &Value) -> Result<(), PickleError> {
+        let message = self.encode(handle, value)?;
+        self.frame(message)
+    }
+
+    /// Holds back what is sent from now on, until the gate is [opened](Session::open): something is to go ahead of it that is
+    /// not there yet. The order of messages stays what it is.
+    pub fn hold(&mut self) -> Gate {
+        let number = self.next_gate;
+        self.next_gate += 1;
+        self.held.push_back(Held::Gate(number));
+        Gate(number)
+    }
+
+    /// Lets go what waits behind a gate, and behind no other one that is before it.
+    #[expect(clippy::needless_pass_by_value, reason = "a gate is opened once")]
+    pub fn open(&mut self, gate: Gate) {
+        self.held.retain(|held| !matches!(held, Held::Gate(number) if *number == gate.0));
+        while let Some(Held::Message(_)) = self.held.front() {
+            let Some(Held::Message(message)) = self.held.pop_front() else { break };
+            self.held_bytes -= message.len();
+            // Its length was checked when it was encoded; what goes before a long one is short.
+            let _ = self.frame(message);
+        }
+    }
+
+    fn encode(&self, handle: Handle, value: &Value) -> Result<Encoded, PickleError> {
+        let mut bytes = Vec::new();
+        let large = encode_marked(handle.0, value, &self.limits.pickle, &mut bytes)?;
+        self.check_length(bytes.len())?;
+        Ok(Encoded { first: Chunk { bytes, large: large.into() }, rest: Vec::new() })
+    }
+
+    /// As [`encode`](Session::encode), of a value with strings so long that they are not to be copied.
+    fn encode_long(&self, handle: Handle, value: Value) -> Result<Encoded, PickleError> {
         let mut around = Vec::new();
         let places = encode_around(handle.0, &value, LONG, &self.limits.pickle, &mut around)?;
         let mut strings = Vec::with_capacity(places.len());
         take_long(value, LONG, &mut strings);
-        let length = around.len() + strings.iter().map(Vec::len).sum::<usize>();
-        if length > self.limits.frame {
-            return Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame });
-        }
-        self.prepare_for_long()?;
-        let mut pieces: Vec<&[u8]> = Vec::with_capacity(2 * places.len() + 1);
-        let mut at = 0;
-        for (place, string) in places.iter().zip(&strings) {
-            pieces.extend([&around[at..*place], string]);
-            at = *place;
-        }
-        pieces.push(&around[at..]);
-        let header = self.encoder.header_of(&pieces);
-        self.queued += HEADER_LEN + length;
-        let mut before = header.to_vec();
-        at = 0;
-        for (place, string) in places.into_iter().zip(strings) {
-            before.extend_from_slice(&around[at..place]);
-            at = place;
-            self.out.push_back(Chunk { bytes: std::mem::take(&mut before), large: VecDeque::new() });
+        self.check_length(around.len() + strings.iter().map(Vec::len).sum::<usize>())?;
+        let piece = |bytes: &[u8]| Chunk { bytes: bytes.to_vec(), large: VecDeque::new() };
+        let mut rest = Vec::with_capacity(2 * places.len());
+        let ends = places.iter().skip(1).copied().chain([around.len()]);
+        for ((string, place), end) in strings.into_iter().zip(&places).zip(ends) {
             let large = std::iter::once(0..string.len()).collect();
-            self.out.push_back(Chunk { bytes: string, large });
+            rest.push(Chunk { bytes: string, large });
+            rest.push(piece(&around[*place..end]));
         }
-        before.extend_from_slice(&around[at..]);
-        self.out.push_back(Chunk { bytes: before, large: VecDeque::new() });
+        Ok(Encoded { first: piece(&around[..places.first().copied().unwrap_or(around.len())]), rest })
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), PickleError> {
+        match length > self.limits.frame {
+            true => Err(PickleError::TooLarge { what: "bytes in one message", limit: self.limits.frame }),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes a frame of a message, or holds it back if others are.
+    fn queue(&mut self, message: Encoded) -> Result<(), PickleError> {
+        if self.held.is_empty() {
+            return self.frame(message);
+        }
+        self.held_bytes += message.len();
+        self.held.push_back(Held::Message(message));
         Ok(())
+    }
+
+    /// Makes the next frame of a message.
+    fn frame(&mut self, message: Encoded) -> Result<(), PickleError> {
+        let length = message.len();
+        if length > LONG {
+            self.prepare_for_long()?;
+        }
+        let Encoded { first, rest } = message;
+        let header = if rest.is_empty() {
+            self.encoder.header(&first.bytes)
+        } else {
+            let pieces: Vec<&[u8]> =
+                std::iter::once(&first).chain(&rest).map(|piece| &*piece.bytes).collect();
+            self.encoder.header_of(&pieces)
+        };
+        self.queued += HEADER_LEN + length;
+        if rest.is_empty() && length < 65536 {
+            self.append(&header, first);
+            return Ok(());
+        }
+        // What is large is not copied again.
+        self.out.push_back(Chunk { bytes: header.to_vec(), large: VecDeque::new() });
+        self.out.extend(std::iter::once(first).chain(rest).filter(|piece| !piece.bytes.is_empty()));
+        Ok(())
+    }
+
+    /// Puts a short frame behind the last one, in one piece if they are not too much for that.
+    fn append(&mut self, header: &[u8], data: Chunk) {
+        let mut chunk = match self.out.pop_back() {
+            Some(last) if last.bytes.len() + data.bytes.len() < 65536 => last,
+            other => {
+                self.out.extend(other);
+                Chunk { bytes: Vec::with_capacity(HEADER_LEN + data.bytes.len()), large: VecDeque::new() }
+            }
+        };
+        chunk.bytes.extend_from_slice(header);
+        let base = chunk.bytes.len();
+        chunk.large.extend(data.large.into_iter().map(|range| base + range.start..base + range.end));
+        chunk.bytes.extend_from_slice(&data.bytes);
+        self.out.push_back(chunk);
     }
 
     /// Has the child run what it is to have before the first long frame.
     fn prepare_for_long(&mut self) -> Result<(), PickleError> {
         let Some(module) = self.before_long.take() else { return Ok(()) };
         self.push_modules([&module], &[])?;
-        self.send(LOAD, &Value::from(module.name.as_str()))
+        self.send_ahead(LOAD, &Value::from(module.name.as_str()))
     }
 
     /// Names a module of ours that the child is to run before the first frame of more than a mebibyte.
@@ -441,9 +527,14 @@ impl Session {
 
     // -- views
 
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written, those behind a [`Gate`] among them.
     pub fn queued_bytes(&self) -> usize {
-        self.queued
+        self.queued + self.held_bytes
+    }
+
+    /// Bytes of all frames that were made, written or not.
+    pub fn framed_bytes(&self) -> u64 {
+        self.sent + self.queued as u64
     }
 
     /// Bytes that were written, the payload among them.

@@ -190,3 +190,52 @@ fn what_is_too_long_for_a_frame_is_refused_and_the_session_goes_on() {
     session.call(CallSpec::parse("m:f").unwrap()).unwrap();
     assert!(session.queued_bytes() > 0);
 }
+
+#[test]
+fn a_gate_keeps_the_order_and_lets_answers_and_modules_pass() {
+    let (mut session, mut child) = pair();
+    let module = |name: &str| ModuleRecord {
+        name: name.into(),
+        kind: ModuleKind::Module,
+        path: format!("{name}.py"),
+        source: Some(Arc::from(b"".as_slice())),
+        children: Vec::new(),
+    };
+    let handle = Handle(1 << 30);
+    let text = |text: &str| Value::from(text);
+    session.send(handle, &text("before")).unwrap();
+    let first = session.hold();
+    let called = call(&mut session, None);
+    session.send(handle, &text("behind the call")).unwrap();
+    let second = session.hold();
+    session.send(handle, &Value::Bytes(vec![1; 3 << 20])).unwrap();
+    session.cancel(called, Instant::now());
+    session.provide_module(handle, None).unwrap();
+    let handles = |read: Vec<(Handle, Value)>| read.into_iter().map(|(handle, _)| handle).collect::<Vec<_>>();
+    let mut read = |session: &mut Session| {
+        // What is held is queued, and not to be transmitted.
+        let mut found = Vec::new();
+        while !session.transmit().is_empty() {
+            let n = session.transmit().len().min(1000);
+            child.decoder.push(&session.transmit()[..n]);
+            session.advance(n);
+            while let Some(data) = child.decoder.next_frame().unwrap() {
+                let pickle = Pickle::parse(data, &PickleLimits::default()).unwrap();
+                let (handle, _) = pickle.pair(pickle.root()).unwrap();
+                found.push((Handle(pickle.int(handle).unwrap()), Value::None));
+            }
+        }
+        found
+    };
+    assert_eq!(handles(read(&mut session)), [handle, handle]);
+    assert!(session.queued_bytes() > 3 << 20);
+    // The second is opened first: it waits for the first all the same.
+    session.open(second);
+    assert_eq!(handles(read(&mut session)), []);
+    session.push_modules([&module("m")], &[]).unwrap();
+    session.open(first);
+    assert_eq!(handles(read(&mut session)), [PUSH_MODULE, CALL_FUNCTION, handle, handle, CANCEL]);
+    assert_eq!(session.queued_bytes(), 0);
+    session.send(handle, &text("at once")).unwrap();
+    assert_eq!(handles(read(&mut session)), [handle]);
+}

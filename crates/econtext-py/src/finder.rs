@@ -18,7 +18,15 @@ pub(crate) struct Both {
     /// Takes a name; gives (kind, path, source or None, [(child, kind)]) or None.
     other: Py<PyAny>,
     known: Mutex<Known>,
+    /// Foresights of the directories, by their address, and what they are together with the other finders.
+    foresights: Mutex<Foresights>,
 }
+
+/// By the address of the first of two.
+type Foresights = HashMap<usize, (Arc<Foresight>, Arc<Foresight>)>;
+
+/// Foresights that are remembered.
+const MAX_FORESIGHTS: usize = 1000;
 
 /// Where children get modules from.
 #[pyclass(frozen, module = "econtext._econtext")]
@@ -48,7 +56,7 @@ impl Finder {
                 None => finder,
             }
         });
-        Finder(Arc::new(Both { paths, other, known: Mutex::default() }))
+        Finder(Arc::new(Both { paths, other, known: Mutex::default(), foresights: Mutex::default() }))
     }
 }
 
@@ -97,8 +105,25 @@ impl ModuleFinder for Both {
         self.paths.read(path, offset)
     }
 
+    fn foreseen(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
+        let foresight = self.paths.foreseen(start)?;
+        lock(&self.foresights).get(&Arc::as_ptr(&foresight).addr()).map(|(_, known)| known.clone())
+    }
+
     fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
         let foresight = self.paths.foresee(start);
+        let known = self.with_others(foresight.clone());
+        let mut foresights = lock(&self.foresights);
+        if foresights.len() >= MAX_FORESIGHTS {
+            foresights.clear();
+        }
+        foresights.insert(Arc::as_ptr(&foresight).addr(), (foresight, known.clone()));
+        known
+    }
+}
+
+impl Both {
+    fn with_others(&self, foresight: Arc<Foresight>) -> Arc<Foresight> {
         // What is not in the directories may be elsewhere.
         let absent: Vec<_> =
             foresight.absent.iter().filter(|name| self.find(name).is_none()).cloned().collect();

@@ -38,6 +38,13 @@ pub trait ModuleFinder: Send + Sync {
         let _ = start;
         Arc::default()
     }
+
+    /// As [`foresee`](ModuleFinder::foresee), if that is known without waiting for a disk: this one is called by whichever
+    /// thread makes a call. `None`, the default, if it is not.
+    fn foreseen(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
+        let _ = start;
+        None
+    }
 }
 
 /// What a child is told about a path.
@@ -269,18 +276,7 @@ fn inflate(record: &ModuleRecord) -> Option<Vec<u8>> {
 
 impl ModuleFinder for PathFinder {
     fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
-        let key = match start {
-            Start::Function(module, function) => format!("{module}:{function}"),
-            Start::Module(module) => module.to_owned(),
-            Start::Deep(module) => format!("deep {module}"),
-            Start::Package(module) => format!("all {module}"),
-            Start::Main(module) => format!("-m {module}"),
-            Start::Program(source) => {
-                let mut hasher = std::hash::DefaultHasher::new();
-                source.hash(&mut hasher);
-                format!("program {}", hasher.finish())
-            }
-        };
+        let key = key(start);
         let known = lock(&self.foresights).get(&key).cloned();
         if let Some((seen, foresight)) = known {
             if seen.elapsed() < FRESH {
@@ -300,6 +296,12 @@ impl ModuleFinder for PathFinder {
         found
     }
 
+    fn foreseen(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
+        let foresights = lock(&self.foresights);
+        let (seen, foresight) = foresights.get(&key(start))?;
+        (seen.elapsed() < FRESH).then(|| foresight.clone())
+    }
+
     fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
         if self.is_blocked(&path.replace('/', ".")) { None } else { self.roots.read(path, offset) }
     }
@@ -317,6 +319,22 @@ impl ModuleFinder for PathFinder {
             cache.insert(name.to_owned(), Known { found: found.clone(), stamps });
         }
         found
+    }
+}
+
+/// What a foresight is remembered under.
+fn key(start: Start<'_>) -> String {
+    match start {
+        Start::Function(module, function) => format!("{module}:{function}"),
+        Start::Module(module) => module.to_owned(),
+        Start::Deep(module) => format!("deep {module}"),
+        Start::Package(module) => format!("all {module}"),
+        Start::Main(module) => format!("-m {module}"),
+        Start::Program(source) => {
+            let mut hasher = std::hash::DefaultHasher::new();
+            source.hash(&mut hasher);
+            format!("program {}", hasher.finish())
+        }
     }
 }
 

@@ -24,6 +24,43 @@ pub enum Start<'a> {
     Program(&'a [u8]),
 }
 
+/// A [`Start`] that outlives the call that it is of.
+#[derive(Debug)]
+pub(crate) enum OwnedStart {
+    Function(String, String),
+    Module(String),
+    Deep(String),
+    Package(String),
+    Main(String),
+    Program(Vec<u8>),
+}
+
+impl From<Start<'_>> for OwnedStart {
+    fn from(start: Start<'_>) -> Self {
+        match start {
+            Start::Function(module, function) => OwnedStart::Function(module.to_owned(), function.to_owned()),
+            Start::Module(name) => OwnedStart::Module(name.to_owned()),
+            Start::Deep(name) => OwnedStart::Deep(name.to_owned()),
+            Start::Package(name) => OwnedStart::Package(name.to_owned()),
+            Start::Main(name) => OwnedStart::Main(name.to_owned()),
+            Start::Program(source) => OwnedStart::Program(source.to_owned()),
+        }
+    }
+}
+
+impl OwnedStart {
+    pub(crate) fn borrow(&self) -> Start<'_> {
+        match self {
+            OwnedStart::Function(module, function) => Start::Function(module, function),
+            OwnedStart::Module(name) => Start::Module(name),
+            OwnedStart::Deep(name) => Start::Deep(name),
+            OwnedStart::Package(name) => Start::Package(name),
+            OwnedStart::Main(name) => Start::Main(name),
+            OwnedStart::Program(source) => Start::Program(source),
+        }
+    }
+}
+
 /// What will be imported.
 #[derive(Clone, Debug, Default)]
 pub struct Foresight {

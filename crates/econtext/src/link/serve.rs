@@ -4,10 +4,11 @@ use super::{Link, State};
 use crate::broker::Shared;
 use crate::distribution::{distributions, normal_name};
 use crate::finder::{FileAnswer, deflate};
-use crate::foresight::{Foreseen, Foresight, Start};
+use crate::foresight::{Foreseen, Foresight, OwnedStart, Start};
 use crate::remote;
 use econtext_proto::message::LOAD;
 use econtext_proto::pickle::PickleError;
+use econtext_proto::session::Gate;
 use econtext_proto::{CallSpec, Handle, ModuleKind, ModuleRecord, Value, to_value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -42,6 +43,16 @@ pub(crate) enum Wanted {
     Tree(Handle, String, u64),
 }
 
+/// A call whose imports are to be read, so that they can go ahead of it.
+#[derive(Debug)]
+struct Ahead {
+    start: OwnedStart,
+    /// The function, if it is one.
+    key: Option<String>,
+    /// What it waits behind.
+    gate: Gate,
+}
+
 /// What one child was sent.
 #[derive(Debug, Default)]
 pub(super) struct Served {
@@ -55,6 +66,8 @@ pub(super) struct Served {
     done: HashSet<String>,
     /// How often the child asked for something of a top-level package.
     asked: HashMap<String, u32>,
+    /// Calls that wait for what goes ahead of them.
+    ahead: VecDeque<Ahead>,
     /// Questions that are not answered.
     open: VecDeque<Wanted>,
     /// Whether the finder's thread is about to answer.
@@ -84,12 +97,17 @@ impl Served {
 
     /// Whether questions wait until what is on its way to the child has gone.
     pub(super) fn is_waiting(&self) -> bool {
-        self.is_asked() && !self.scheduled
+        (self.is_asked() || self.has_calls()) && !self.scheduled
     }
 
     /// Whether questions are open.
     fn is_asked(&self) -> bool {
         !self.open.is_empty()
+    }
+
+    /// Whether calls wait.
+    fn has_calls(&self) -> bool {
+        !self.ahead.is_empty()
     }
 
     /// Whether a module need not be sent.
@@ -107,26 +125,51 @@ impl Link {
         self.finder.as_ref().map(|finder| finder.foresee(start))
     }
 
-    /// Sends what a call needs ahead of it.
-    pub(super) fn push_for_call(&self, spec: &CallSpec, program: Option<Start<'_>>) {
+    /// Sends what a call needs ahead of it, if that is known without reading files. Otherwise what is sent from now on waits
+    /// until the finder's thread has read them.
+    pub(super) fn push_for_call(&self, state: &mut State, spec: &CallSpec, program: Option<Start<'_>>) {
         let function = match &spec.class {
             Some(class) => format!("{class}.{}", spec.function),
             None => spec.function.clone(),
         };
         let key = format!("{}:{function}", spec.module);
-        let is_program = program.is_some();
-        if !is_program && self.lock().served.done.contains(&key) {
+        let key = if program.is_some() { None } else { Some(key) };
+        if key.as_ref().is_some_and(|key| state.served.done.contains(key)) {
             return;
         }
-        let foresight = self.foresee(program.unwrap_or(Start::Function(&spec.module, &function)));
-        let mut state = self.lock();
         if let Some(record) = remote::find(&spec.module) {
             let own = Foreseen { module: Arc::new(record), importer: String::new() };
-            self.push(&mut state, &Foresight { modules: vec![own], ..Foresight::default() });
+            self.push(state, &Foresight { modules: vec![own], ..Foresight::default() });
         }
-        if foresight.is_none_or(|foresight| self.push(&mut state, &foresight)) && !is_program {
-            state.served.done.insert(key);
+        let start = program.unwrap_or(Start::Function(&spec.module, &function));
+        match self.finder.as_ref().filter(|_| self.push_budget > 0).map(|finder| finder.foreseen(start)) {
+            // There is nothing to send.
+            None => state.served.done.extend(key),
+            Some(Some(foresight)) => {
+                if self.push(state, &foresight) {
+                    state.served.done.extend(key);
+                }
+            }
+            Some(None) => {
+                let gate = state.session.hold();
+                state.served.ahead.push_back(Ahead { start: start.into(), key, gate });
+            }
         }
+    }
+
+    /// Reads what the first call that waits will import, sends it, and lets the call go; called on the finder's thread.
+    /// Whether there was such a call.
+    fn let_call_go(&self) -> bool {
+        let ahead = self.lock().served.ahead.pop_front();
+        let Some(Ahead { start, key, gate }) = ahead else { return false };
+        let foresight = self.foresee(start.borrow());
+        let mut state = self.lock();
+        if foresight.is_none_or(|foresight| self.push(&mut state, &foresight)) {
+            state.served.done.extend(key);
+        }
+        state.session.open(gate);
+        state.flush();
+        true
     }
 
     /// Makes the child run a module of ours that has handlers, once.
@@ -177,10 +220,10 @@ impl Link {
         all
     }
 
-    /// Whether the finder's thread is to be told that there are questions; it is then taken to be.
+    /// Whether the finder's thread is to be told that there is something to read; it is then taken to be.
     pub(super) fn schedule(state: &mut State) -> bool {
-        let tell =
-            state.served.is_asked() && !state.served.scheduled && state.session.queued_bytes() <= MAX_UNSENT;
+        let asked = state.served.is_asked() && state.session.queued_bytes() <= MAX_UNSENT;
+        let tell = (asked || state.served.has_calls()) && !state.served.scheduled;
         state.served.scheduled |= tell;
         tell
     }
@@ -188,11 +231,18 @@ impl Link {
     /// Answers a child; called on the finder's thread. Whether there are more questions to be answered by it.
     pub(crate) fn answer(&self, shared: &Shared) -> bool {
         for _ in 0..IN_A_ROW {
+            if self.let_call_go() {
+                continue;
+            }
             let mut state = self.lock();
             let was_full = state.served.is_full();
             let room = state.session.queued_bytes() <= MAX_UNSENT;
             let Some(wanted) = (if room { state.served.open.pop_front() } else { None }) else {
                 state.served.scheduled = false;
+                if state.served.has_calls() {
+                    state.served.scheduled = true;
+                    return true;
+                }
                 if state.served.is_asked() {
                     drop(state);
                     shared.wake_at(Instant::now() + LOOK_AGAIN, self.index());
@@ -268,8 +318,8 @@ impl Link {
         let answer = found.as_ref().map_or(Value::None, FileAnswer::to_value);
         let mut state = self.lock();
         // Chunks and listings are far below the limit of a frame, unless that was set very low: then there is no file.
-        if state.session.send(reply_to, &answer).is_err() {
-            let _ = state.session.send(reply_to, &Value::None);
+        if state.session.send_ahead(reply_to, &answer).is_err() {
+            let _ = state.session.send_ahead(reply_to, &Value::None);
         }
         state.flush();
     }
@@ -297,7 +347,7 @@ impl Link {
             self.answer_tree(reply_to, self.small_ancestor(path), 0, &mut left);
         }
         // A child that is gone needs no end of the list.
-        let _ = self.send(reply_to, &Value::None);
+        let _ = self.reply(reply_to, &Value::None);
     }
 
     /// The highest directory above a path that is in a package and still little: more of it will be asked for.
@@ -329,7 +379,15 @@ impl Link {
     /// Sends a piece of a file, the first of it or not; whether that went well.
     fn send_piece(&self, reply_to: Handle, path: &str, first: bool, data: &[u8]) -> bool {
         let piece = (path, first, Value::Bytes(deflate(data)));
-        to_value(&piece).is_ok_and(|piece| self.send(reply_to, &piece).is_ok())
+        to_value(&piece).is_ok_and(|piece| self.reply(reply_to, &piece).is_ok())
+    }
+
+    /// Sends a part of an answer, which nothing holds back.
+    fn reply(&self, reply_to: Handle, value: &Value) -> Result<(), PickleError> {
+        let mut state = self.lock();
+        let result = state.session.send_ahead(reply_to, value);
+        state.flush();
+        result
     }
 
     /// Sends the files below a path, each whole or not at all.
