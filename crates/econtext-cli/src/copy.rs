@@ -2,8 +2,8 @@
 
 use crate::args::{Copy, Usage};
 use crate::job::{Host, Outcome};
-use crate::report::below;
 use econtext::{Error, TransferOptions, Transferred, Value};
+use econtext_fleet::below;
 use std::path::Path;
 
 fn options(copy: &Copy, host: &Host<'_>) -> TransferOptions {

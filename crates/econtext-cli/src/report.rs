@@ -15,7 +15,6 @@ use events::{Event, unfinished};
 use files::Files;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -353,18 +352,6 @@ pub(crate) fn plain(value: &Value) -> String {
             out
         }
     }
-}
-
-/// The name of a host's files and directories: it may have what no name of a file has.
-pub(crate) fn file_name(host: &str) -> String {
-    let name = host.replace('/', "_");
-    // A host cannot be called so that its files lie elsewhere.
-    if name.starts_with('.') { format!("_{name}") } else { name }
-}
-
-/// Where the files of a host are.
-pub(crate) fn below(directory: &Path, host: &str) -> std::path::PathBuf {
-    directory.join(file_name(host))
 }
 
 /// An error for people. In front of every line of many hosts their names stand already.

@@ -17,6 +17,7 @@
 
 mod connector;
 mod gate;
+mod host_path;
 mod hostset;
 mod inventory;
 mod rollout;
@@ -27,6 +28,7 @@ mod target;
 
 pub use connector::{Connection, Connector, Hops, Tries};
 pub use gate::{Gates, Handshake, Retry, is_refused_handshake};
+pub use host_path::{below, file_name};
 pub use hostset::{expand, fold};
 pub use inventory::Inventory;
 pub use rollout::{FailOn, Reason, Rollout, Share, Stop};

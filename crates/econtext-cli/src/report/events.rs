@@ -1,4 +1,4 @@
-//! Events as JSON objects; docs/events.schema.json describes each.
+//! Events as JSON objects; docs/output.schema.json describes each.
 
 use super::Counts;
 use crate::job::Outcome;

@@ -1,7 +1,7 @@
 //! `--outdir`: what each host printed and what came of it, in files.
 
 use super::events::Event;
-use super::{below, file_name};
+use econtext_fleet::{below, file_name};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -7,7 +7,7 @@ use crate::process::{Command, Ended};
 use crate::request::Spec;
 use crate::wait::block_on;
 use econtext::{Error, TransferOptions, Transferred, Value};
-use econtext_fleet::{Rollout, Target, Tries};
+use econtext_fleet::{Rollout, Target, Tries, below};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -164,7 +164,7 @@ impl Work {
             }
             Job::Get(sources, to, options) => {
                 self.results.running(position, options.stop.clone().unwrap_or_default());
-                let directory = to.join(self.of.targets[index].name.replace('/', "_"));
+                let directory = below(to, &self.of.targets[index].name);
                 child.context.get(sources, &directory, options, |_| {}).map(Done::Transferred)
             }
         }
