@@ -62,16 +62,17 @@ impl Outcome {
                 kind if kind.is_connect() => 4,
                 ErrorKind::Timeout | ErrorKind::Closed | ErrorKind::Cancelled => 3,
                 ErrorKind::Usage => 2,
+                ErrorKind::Local => 1,
                 _ => 5,
             },
         }
     }
 }
 
-/// The highest class present wins: 4, then 3, then 5.
+/// The highest class present wins: 4, then 3, then 5; then what went wrong here.
 pub(crate) fn exit_status(outcomes: &[Outcome]) -> u8 {
     let present = |status| outcomes.iter().any(|o| o.status() == status);
-    [4, 3, 5, 2].into_iter().find(|&status| present(status)).unwrap_or(0)
+    [4, 3, 5, 1, 2].into_iter().find(|&status| present(status)).unwrap_or(0)
 }
 
 /// What all hosts of a run share, whatever the verb.

@@ -7,8 +7,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 /// All kinds of errors. `_errors.py` has a class for each; a test compares.
-pub(crate) const KINDS: [&str; 14] = [
+pub(crate) const KINDS: [&str; 15] = [
     "usage",
+    "local",
     "unreachable",
     "auth",
     "host_key",
@@ -49,6 +50,7 @@ pub(crate) fn instance<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'p
     }
     let errno = match error {
         Error::NotStarted { errno, .. } => Some(*errno),
+        Error::Local { error, .. } => error.raw_os_error(),
         _ => None,
     };
     let class = match error {

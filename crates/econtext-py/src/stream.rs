@@ -30,18 +30,20 @@ impl Items {
     fn poll_next(&self, cx: &mut Context<'_>) -> PyResult<Poll<Next>> {
         let mut items = lock(self.items.get()?);
         let Some(running) = &mut *items else { return Ok(Poll::Ready(None)) };
-        let next = running.poll_next(cx);
-        if matches!(next, Poll::Ready(None | Some(Err(_)))) {
-            *items = None;
-        }
-        Ok(next)
+        Ok(running.poll_next(cx))
     }
 
-    fn taken<'py>(&self, py: Python<'py>, next: Next) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// An item as Python has it. The end is `StopIteration`, with what the generator returned.
+    fn taken<'py>(&self, py: Python<'py>, next: Next) -> PyResult<Bound<'py, PyAny>> {
+        let declared = self.declared.as_ref().map(|d| d.bind(py));
         match next {
-            None => Ok(None),
+            Some(Ok(value)) => from_value(py, value, declared),
             Some(Err(error)) => Err(raise(py, &error)),
-            Some(Ok(value)) => from_value(py, value, self.declared.as_ref().map(|d| d.bind(py))).map(Some),
+            None => {
+                let returned = lock(self.items.get()?).as_ref().and_then(econtext::Items::returned::<Value>);
+                let value = returned.and_then(Result::ok).unwrap_or(Value::None);
+                Err(PyStopIteration::new_err((from_value(py, value, declared)?.unbind(),)))
+            }
         }
     }
 }
@@ -52,7 +54,7 @@ impl Items {
         slf
     }
 
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let _waiting = Waiting::begin();
         let next = poll_fn(|cx| match self.poll_next(cx) {
             Ok(next) => next.map(Ok),
@@ -63,7 +65,7 @@ impl Items {
                 self.child.teller.catch_up(py);
                 self.taken(py, next?)
             }
-            Ok(None) => Ok(None),
+            Ok(None) => self.taken(py, None),
             Err(interrupt) => {
                 self.close(py)?;
                 Err(interrupt)
@@ -77,10 +79,7 @@ impl Items {
         let waker = CallBack::waker(callback, &self.child.teller);
         match py.detach(|| self.poll_next(&mut Context::from_waker(&waker)))? {
             Poll::Pending => Ok(None),
-            Poll::Ready(next) => match self.taken(py, next)? {
-                Some(item) => Ok(Some((item,))),
-                None => Err(PyStopIteration::new_err(())),
-            },
+            Poll::Ready(next) => self.taken(py, next).map(|item| Some((item,))),
         }
     }
 

@@ -3,8 +3,9 @@
 use crate::child::lock;
 use crate::teller::Teller;
 use pyo3::prelude::*;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
+use rustix::fs::{OFlags, fcntl_setfl};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
@@ -26,13 +27,27 @@ impl Wake for Unpark {
     }
 }
 
-/// Wakes the main thread, which waits in a system call that signals interrupt.
-struct Ring(OwnedFd);
+/// Wakes the main thread, which waits in a system call that signals interrupt: a pipe.
+struct Ring {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Ring {
+    fn new() -> std::io::Result<Self> {
+        let (read, write) = std::io::pipe()?;
+        let ring = Ring { read: read.into(), write: write.into() };
+        for end in [&ring.read, &ring.write] {
+            fcntl_setfl(end, OFlags::NONBLOCK)?;
+        }
+        Ok(ring)
+    }
+}
 
 impl Wake for Ring {
     fn wake(self: Arc<Self>) {
-        // A full counter wakes too.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        // A full pipe wakes too.
+        let _ = rustix::io::write(&self.write, &[0]);
     }
 }
 
@@ -44,11 +59,7 @@ thread_local! {
 fn ring() -> PyResult<Arc<Ring>> {
     RING.with_borrow_mut(|ring| match ring {
         Some((process, ring)) if *process == std::process::id() => Ok(ring.clone()),
-        _ => {
-            let fd =
-                eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?;
-            Ok(ring.insert((std::process::id(), Arc::new(Ring(fd)))).1.clone())
-        }
+        _ => Ok(ring.insert((std::process::id(), Arc::new(Ring::new()?))).1.clone()),
     })
 }
 
@@ -88,6 +99,19 @@ pub(crate) fn settle() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere Python is asked")]
+fn is_main_thread(_: Python<'_>) -> PyResult<bool> {
+    Ok(rustix::thread::gettid() == rustix::process::getpid())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    threading.call_method0("get_ident")?.eq(main)
+}
+
 /// Waits for a future, at most until `until`; then `None`. An exception of a signal handler, as of Ctrl-C, ends the waiting.
 pub(crate) fn wait<F: Future + Send>(
     py: Python<'_>,
@@ -98,7 +122,7 @@ where
     F::Output: Send,
 {
     let mut future = pin!(future);
-    let main = rustix::thread::gettid() == rustix::process::getpid();
+    let main = is_main_thread(py)?;
     let ring = if main { Some(ring()?) } else { None };
     let waker: Waker = match &ring {
         Some(ring) => ring.clone().into(),
@@ -125,7 +149,7 @@ where
                 }
                 match &ring {
                     Some(ring) => {
-                        if !sleep(&ring.0, left.map_or(LOOK, |left| left.min(LOOK))) {
+                        if !sleep(&ring.read, left.map_or(LOOK, |left| left.min(LOOK))) {
                             return None;
                         }
                     }
@@ -148,8 +172,8 @@ fn sleep(fd: &OwnedFd, time: Duration) -> bool {
     let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) as _ };
     match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
         Ok(1..) => {
-            let mut count = [0; 8];
-            let _ = rustix::io::read(fd, &mut count);
+            let mut rings = [0; 64];
+            let _ = rustix::io::read(fd, &mut rings);
             true
         }
         _ => false,

@@ -29,6 +29,16 @@ ZEROS = bytes(bytearray(CHUNK))
 PART = b'.econtext-part'
 
 
+def named(error, path=None):
+    """An error of the system's with the path that the user knows, as text, in place of that of a part of a file."""
+    path = path or error.filename
+    if core.PY3 and isinstance(path, bytes):
+        path = os.fsdecode(path)
+    error = EnvironmentError(error.errno, error.strerror, path)
+    error.__cause__ = None
+    return error
+
+
 # -- to this machine
 
 def look(destination, into, files):
@@ -48,7 +58,10 @@ def look(destination, into, files):
             except OSError:
                 continue
             if stat.S_ISREG(status.st_mode) and (status.st_size == size if whole else status.st_size <= size):
-                have = status.st_size, digest(candidate, status.st_size), whole
+                try:
+                    have = status.st_size, digest(candidate, status.st_size), whole
+                except EnvironmentError:
+                    continue  # what cannot be read may be written all the same
                 break
         found.append(have)
     return destination, into, found
@@ -80,14 +93,14 @@ def digest(path, size):
 
 def put(channel, destination, into, preserve):
     """Takes in what the channel brings; the number of files that were written."""
-    written, later, target = 0, [], None
-    if destination.endswith(b'/') and not os.path.isdir(destination):
-        try:
-            os.makedirs(destination)
-        except OSError:
-            if not os.path.isdir(destination):  # somebody else was faster
-                raise
+    written, later, target, path = 0, [], None, destination
     try:
+        if destination.endswith(b'/') and not os.path.isdir(destination):
+            try:
+                os.makedirs(destination)
+            except OSError:
+                if not os.path.isdir(destination):  # another transfer was faster
+                    raise
         for message in channel:
             kind, values = message[0], message[1:]
             if kind == DATA:
@@ -110,13 +123,15 @@ def put(channel, destination, into, preserve):
                     make_link(values[1], path)
                 elif kind == SKIP and preserve:
                     set_metadata(path, values[1])
-    except BaseException:
+        for path, metadata in reversed(later):  # writing into them has changed their times
+            if preserve:
+                set_metadata(path, metadata)
+    except BaseException as e:
         if target:
             target.remove()
+        if isinstance(e, EnvironmentError):
+            raise named(e, path)
         raise
-    for path, metadata in reversed(later):  # writing into them has changed their times
-        if preserve:
-            set_metadata(path, metadata)
     return written
 
 
@@ -161,9 +176,7 @@ class Target(object):
             try:
                 before = os.stat(self.path)
             except OSError:
-                mask = os.umask(0)
-                os.umask(mask)
-                mode &= 0o777 & ~mask
+                mode &= 0o777 & ~umask()
             else:
                 mode = stat.S_IMODE(before.st_mode)
                 try:
@@ -180,6 +193,20 @@ class Target(object):
             os.unlink(self.part)
         except OSError:
             pass
+
+
+def umask():
+    """The permissions that new files do not get. To ask the system is to set them, for all threads; Linux has a file too."""
+    try:
+        with open('/proc/self/status') as f:
+            for line in f:
+                if line.startswith('Umask:'):
+                    return int(line.split()[1], 8)
+    except EnvironmentError:
+        pass
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def open_part(final, offset):
@@ -289,7 +316,10 @@ def listing(paths, links):
     found = []
     for path in paths:
         path = os.path.expanduser(path)
-        walk(os.path.basename(os.path.normpath(path)), path, links, found, ())
+        try:
+            walk(os.path.basename(os.path.normpath(path)), path, links, found, ())
+        except EnvironmentError as e:
+            raise named(e)
     return found
 
 
@@ -315,7 +345,13 @@ def walk(name, path, links, found, above):
 
 def get(channel, files, window):
     """Sends `files`, a list of (path, bytes that are there already, their digest or None, whether that is all)."""
-    credit = window
+    try:
+        send(channel, files, window)
+    except EnvironmentError as e:
+        raise named(e)
+
+
+def send(channel, files, credit):
     for path, offset, known, whole in files:
         with open(path, 'rb') as f:
             size = os.fstat(f.fileno()).st_size

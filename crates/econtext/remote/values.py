@@ -46,8 +46,28 @@ def call(needed, payload, trust, stream, beside):
     if not trust:
         return result
     if hasattr(result, 'gi_frame'):
-        return (core.pickle.dumps(item, -1) for item in result)
+        return Pickled(result)
     return core.pickle.dumps(result, -1)
+
+
+class Pickled(object):
+    """A generator of the pickles of what another one yields, and returns."""
+
+    gi_frame = None  # by which generators are known
+
+    def __init__(self, items):
+        self.items, self.close = items, items.close
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return core.pickle.dumps(next(self.items), -1)
+        except StopIteration as end:
+            raise StopIteration(core.pickle.dumps(getattr(end, 'value', None), -1))
+
+    next = __next__
 
 
 def globals_of(name):

@@ -83,29 +83,32 @@ impl Listener {
     /// # Ok(()) }
     /// ```
     pub fn bind(address: &str, names: &[&str]) -> Result<Self, Error> {
-        let failed = |why: String| Error::Usage(format!("cannot listen on {address}: {why}"));
-        let listener = TcpListener::bind(address).map_err(|e| failed(e.to_string()))?;
-        let address_of = listener.local_addr().map_err(|e| failed(e.to_string()))?;
+        let failed = |e| Error::local(None, format_args!("cannot listen on {address}"), e);
+        let listener = TcpListener::bind(address).map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidInput => Error::Usage(format!("cannot listen on {address}: {e}")),
+            _ => failed(e),
+        })?;
+        let address_of = listener.local_addr().map_err(failed)?;
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| failed(io::Error::other(e)))?;
         // Nobody looks at the name: the certificate itself is what is known.
         let certificate = rcgen::CertificateParams::new(vec!["econtext".to_owned()])
             .and_then(|params| params.self_signed(&key))
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| failed(io::Error::other(e)))?;
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map(|builder| builder.with_no_client_auth())
             .and_then(|builder| builder.with_single_cert(vec![certificate.der().clone()], private))
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| failed(io::Error::other(e)))?;
         let expected: Arc<Expected> = Arc::default();
         let ended = Arc::new(AtomicUsize::new(0));
         let (tokens, over, config) = (expected.clone(), ended.clone(), Arc::new(config));
         std::thread::Builder::new()
             .name("econtext-back".into())
             .spawn(move || accept(&listener, &tokens, &over, &config))
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(failed)?;
         Ok(Listener(Arc::new(Inner {
             port: address_of.port(),
             address: address_of,

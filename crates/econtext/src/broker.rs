@@ -63,7 +63,7 @@ impl Broker {
     /// # Errors
     /// If the system has no thread or file descriptor left.
     pub fn new() -> Result<Self, Error> {
-        Self::start().map_err(|e| Error::Usage(format!("no broker: {e}")))
+        Self::start().map_err(|e| Error::local(None, "cannot start the broker", e))
     }
 
     fn start() -> io::Result<Self> {

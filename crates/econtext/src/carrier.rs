@@ -12,6 +12,13 @@ pub(crate) enum Carrier {
     Relay(Relay),
 }
 
+/// A peer that has gone is an error of `send`, and no SIGPIPE. Where that is no flag, Rust's and Python's own start-up have
+/// turned the signal off.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
 /// A process beside a hop. Its output arrives as events.
 pub(crate) struct Relay {
     pub(crate) process: RemoteProcess,
@@ -40,10 +47,10 @@ impl Carrier {
                 Carrier::Local(process) => match session.transmit() {
                     bytes if bytes.len() > left => match &bytes[..left] {
                         [] => None,
-                        bytes => retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)).ok(),
+                        bytes => retry_on_intr(|| send(&process.socket, bytes, NO_SIGNAL)).ok(),
                     },
                     [] => None,
-                    bytes => retry_on_intr(|| send(&process.socket, bytes, SendFlags::NOSIGNAL)).ok(),
+                    bytes => retry_on_intr(|| send(&process.socket, bytes, NO_SIGNAL)).ok(),
                 },
                 Carrier::Relay(relay) => match session.transmit_piece() {
                     ([], _) => None,

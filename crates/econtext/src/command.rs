@@ -663,7 +663,7 @@ impl Running {
     pub fn wait(self) -> Result<Output, Error> {
         let process = self.process.as_ref().map_err(Error::clone)?;
         check_thread()?;
-        self.slot.wait(None).unwrap_or_else(|| Err(process.inner.context.closed_error()))
+        self.slot.take().unwrap_or_else(|| Err(process.inner.context.closed_error()))
     }
 }
 
@@ -675,7 +675,7 @@ impl Future for Running {
             Err(error) => Poll::Ready(Err(error.clone())),
             Ok(process) => {
                 let taken = || Err(process.inner.context.closed_error());
-                self.slot.poll(cx).map(|result| result.unwrap_or_else(taken))
+                self.slot.poll_take(cx).map(|result| result.unwrap_or_else(taken))
             }
         }
     }

@@ -315,18 +315,18 @@ impl Context {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Waits until the child is up.
+    /// Waits until the child is up. Any number of threads may, at any time: the answer stays the same.
     ///
     /// # Errors
     /// Why there is none.
     pub fn wait_ready(&self) -> Result<Hello, Error> {
         check_thread()?;
-        self.0.link.ready().wait(None).unwrap_or_else(|| Err(self.taken()))
+        self.0.link.ready().get(None).unwrap_or_else(|| Err(self.taken()))
     }
 
-    /// As [`wait_ready`](Context::wait_ready), for who does not want to block. Like there, the answer is given once.
+    /// As [`wait_ready`](Context::wait_ready), without blocking.
     pub fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
-        self.0.link.ready().poll(cx).map(|hello| hello.unwrap_or_else(|| Err(self.taken())))
+        self.0.link.ready().poll_get(cx).map(|hello| hello.unwrap_or_else(|| Err(self.taken())))
     }
 
     /// Calls `module:function` or `module:Class.method` there with a tuple of arguments, or `()`.
@@ -532,11 +532,12 @@ impl<T: DeserializeOwned> Call<T> {
     pub fn wait(self) -> Result<T, Error> {
         let (_, slot) = self.state.as_ref().map_err(Error::clone)?;
         check_thread()?;
-        let result = slot.wait(None).unwrap_or_else(|| Err(self.context.taken()));
+        let result = slot.take().unwrap_or_else(|| Err(self.context.taken()));
         self.convert(result)
     }
 
-    /// Waits for the result for some time; `None` if it is not there by then. The call goes on.
+    /// Waits for the result for some time; `None` if it is not there by then. The call goes on. The result stays here: it may
+    /// be asked for again.
     ///
     /// # Errors
     /// As [`wait`](Call::wait).
@@ -548,7 +549,7 @@ impl<T: DeserializeOwned> Call<T> {
         if let Err(error) = check_thread() {
             return Some(Err(error));
         }
-        slot.wait(Instant::now().checked_add(timeout)).map(|result| self.convert(result))
+        slot.get(Instant::now().checked_add(timeout)).map(|result| self.convert(result))
     }
 
     fn convert(&self, result: Result<Value, Error>) -> Result<T, Error> {
@@ -563,6 +564,31 @@ impl<T> Call<T> {
             self.context.0.link.cancel(*handle, &self.context.0.shared);
         }
     }
+
+    /// As [`cancel`](Call::cancel), if it has not ended by itself after `grace`. Returns at once.
+    pub(crate) fn cancel_after(&self, grace: Duration) {
+        if let Ok((handle, _)) = &self.state {
+            self.context.0.link.cancel_after(*handle, grace, &self.context.0.shared);
+        }
+    }
+
+    /// What came of it, which stays here; `None` if `until` passes first.
+    pub(crate) fn result(&self, until: Option<Instant>) -> Option<Result<Value, Error>> {
+        match &self.state {
+            Ok((_, slot)) => slot.get(until),
+            Err(error) => Some(Err(error.clone())),
+        }
+    }
+
+    /// As [`result`](Call::result), without blocking.
+    pub(crate) fn poll_result(&self, cx: &std::task::Context<'_>) -> Poll<Result<Value, Error>> {
+        match &self.state {
+            Ok((_, slot)) => {
+                slot.poll_get(cx).map(|result| result.unwrap_or_else(|| Err(self.context.taken())))
+            }
+            Err(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
 }
 
 impl<T: DeserializeOwned> Future for Call<T> {
@@ -572,7 +598,7 @@ impl<T: DeserializeOwned> Future for Call<T> {
         match &self.state {
             Err(error) => Poll::Ready(Err(error.clone())),
             Ok((_, slot)) => {
-                slot.poll(cx).map(|r| self.convert(r.unwrap_or_else(|| Err(self.context.taken()))))
+                slot.poll_take(cx).map(|r| self.convert(r.unwrap_or_else(|| Err(self.context.taken()))))
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use econtext_proto::{CallError, ConvertError};
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What kind of thing went wrong: a closed set, as the command line prints it.
@@ -10,6 +12,8 @@ use std::time::Duration;
 pub enum ErrorKind {
     /// The request makes no sense; nothing was contacted.
     Usage,
+    /// The system here refused: a file, a socket or a thread of this machine.
+    Local,
     /// The host could not be reached.
     Unreachable,
     /// The login was refused.
@@ -43,6 +47,7 @@ impl ErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::Usage => "usage",
+            ErrorKind::Local => "local",
             ErrorKind::Unreachable => "unreachable",
             ErrorKind::Auth => "auth",
             ErrorKind::HostKey => "host_key",
@@ -78,6 +83,15 @@ impl fmt::Display for ErrorKind {
 pub enum Error {
     /// The request makes no sense; nothing was contacted.
     Usage(String),
+    /// The system here refused something: a file that was to be read or written, a socket, a thread.
+    Local {
+        /// The context's name, if this was for one.
+        host: Option<String>,
+        /// The path, or what was attempted.
+        what: String,
+        /// What the system says; it is the [source](std::error::Error::source).
+        error: Arc<io::Error>,
+    },
     /// No child came up. `kind` is one of those for which [`ErrorKind::is_connect`] holds.
     Connect {
         /// What it was.
@@ -156,10 +170,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The system here refused something.
+    pub(crate) fn local(host: Option<&str>, what: impl fmt::Display, error: io::Error) -> Self {
+        Error::Local { host: host.map(str::to_owned), what: what.to_string(), error: Arc::new(error) }
+    }
+
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Usage(_) | Error::Convert { .. } => ErrorKind::Usage,
+            Error::Local { .. } => ErrorKind::Local,
             Error::Connect { kind, .. } => *kind,
             Error::Protocol { .. } => ErrorKind::Protocol,
             Error::Exception { error, .. } if is_import_error(error) => ErrorKind::Import,
@@ -193,6 +213,7 @@ impl Error {
     pub fn host(&self) -> Option<&str> {
         match self {
             Error::Usage(_) => None,
+            Error::Local { host, .. } => host.as_deref(),
             Error::Connect { host, .. }
             | Error::Protocol { host, .. }
             | Error::Exception { host, .. }
@@ -212,6 +233,7 @@ impl Error {
             | Error::Connect { message, .. }
             | Error::Protocol { message, .. }
             | Error::Closed { message, .. } => message.clone(),
+            Error::Local { what, error, .. } => format!("{what}: {error}"),
             Error::Exception { error, .. } => error.to_string(),
             Error::Unpermitted { class, .. } => {
                 format!(
@@ -254,6 +276,7 @@ impl std::error::Error for Error {
         match self {
             Error::Exception { error, .. } => Some(error),
             Error::Convert { error, .. } => Some(error),
+            Error::Local { error, .. } => Some(&**error),
             _ => None,
         }
     }

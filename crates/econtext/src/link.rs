@@ -24,7 +24,7 @@ use kept::Kept;
 use rustix::fd::{AsRawFd as _, OwnedFd, RawFd};
 use rustix::io::{Errno, retry_on_intr};
 use serve::{LOOK_AGAIN, Served, Wanted};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,6 +99,8 @@ struct State {
     session: Session,
     stderr: Vec<u8>,
     calls: HashMap<Handle, Running>,
+    /// Calls that were given some time to end by themselves.
+    to_cancel: BTreeSet<(Instant, Handle)>,
     callbacks: HashMap<Handle, HandleCallback>,
     /// When a shutdown was asked for, the time at which patience ends.
     closing: Option<Instant>,
@@ -202,6 +204,7 @@ impl Link {
                 session,
                 stderr: Vec::new(),
                 calls: HashMap::new(),
+                to_cancel: BTreeSet::new(),
                 callbacks: HashMap::new(),
                 closing: None,
                 deferred: false,
@@ -262,22 +265,30 @@ impl Link {
     }
 
     pub(crate) fn call(
-        &self,
+        self: &Arc<Self>,
         spec: CallSpec,
         program: Option<Start<'_>>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
     ) -> Result<(Handle, Arc<CallSlot>), Error> {
         let slot = Slot::new();
         let deadline = spec.deadline;
-        self.push_for_call(&spec, program);
         let mut state = self.lock();
         if let Phase::Closed(error) = &state.phase {
             return Err(error.clone());
         }
-        let handle = state.session.call(spec).map_err(|e| self.unsendable(&e))?;
-        state.calls.insert(handle, Running { slot: slot.clone(), started: Instant::now(), cancelled: false });
+        self.push_for_call(&mut state, &spec, program);
+        let made = state.session.call(spec).map_err(|e| self.unsendable(&e));
+        if let Ok(handle) = made {
+            let running = Running { slot: slot.clone(), started: Instant::now(), cancelled: false };
+            state.calls.insert(handle, running);
+        }
         let wake = state.flush_or_defer();
+        let read = Self::schedule(&mut state);
         drop(state);
+        if read {
+            shared.look_up(self);
+        }
+        let handle = made?;
         if wake {
             shared.wake_at(Instant::now(), self.index());
         }
@@ -297,6 +308,18 @@ impl Link {
         state.flush();
         drop(state);
         shared.wake_at(now, self.index());
+    }
+
+    /// As [`cancel`](Link::cancel), if the call has not ended by itself after `grace`.
+    pub(crate) fn cancel_after(&self, handle: Handle, grace: Duration, shared: &Shared) {
+        let mut state = self.lock();
+        if !state.calls.contains_key(&handle) {
+            return;
+        }
+        let at = Instant::now() + grace;
+        state.to_cancel.insert((at, handle));
+        drop(state);
+        shared.wake_at(at, self.index());
     }
 
     pub(crate) fn send(&self, handle: Handle, value: &Value) -> Result<(), Error> {
@@ -352,11 +375,11 @@ impl Link {
     pub(crate) fn on_back(&self, socket: OwnedFd, shared: &Shared) {
         let mut state = self.lock();
         if !matches!((&state.phase, &state.back), (Phase::Up { carrier: Carrier::Local(_) }, Back::No))
-            || state.session.send(BACK, &Value::None).is_err()
+            || state.session.send_ahead(BACK, &Value::None).is_err()
         {
             return; // and so hang up
         }
-        let until = state.session.sent_bytes() + state.session.queued_bytes() as u64;
+        let until = state.session.framed_bytes();
         state.back = Back::Ready { socket, until };
         drop(state);
         shared.wake_at(Instant::now(), self.index());
@@ -573,6 +596,7 @@ impl Link {
         // Output may be left over from a round of READS_IN_A_ROW.
         let more = self.read_once(&mut state, buffer, &mut actions).is_some();
         state.grant();
+        state.cancel_overdue(now);
         state.session.handle_timeout(now);
         self.collect(&mut state, &mut actions);
         state.flush();
@@ -607,7 +631,9 @@ impl Link {
                     Phase::Starting { give_up, silence, .. } => (Some(*give_up), *silence),
                     _ => (None, None),
                 };
-                let times = [give_up, silence, look_again, state.closing, state.session.poll_timeout()];
+                let cancel_at = state.to_cancel.first().map(|(at, _)| *at);
+                let times =
+                    [give_up, silence, look_again, cancel_at, state.closing, state.session.poll_timeout()];
                 times.into_iter().flatten().min().map_or(LinkEnd::Alive, LinkEnd::WakeAt)
             }
             Phase::Ending { carrier, since, .. } => match carrier.ended() {
@@ -874,6 +900,17 @@ impl State {
                 Some(carrier)
             }
             Phase::Closed(_) => None,
+        }
+    }
+
+    /// Cancels the calls that were given some time to end by themselves.
+    fn cancel_overdue(&mut self, now: Instant) {
+        while let Some((_, handle)) = self.to_cancel.first().copied().filter(|(at, _)| *at <= now) {
+            self.to_cancel.pop_first();
+            if let Some(call) = self.calls.get_mut(&handle) {
+                call.cancelled = true;
+                self.session.cancel(handle, now);
+            }
         }
     }
 

@@ -3,8 +3,6 @@
 use crate::transport::{Done, InProcess, Launch, Running};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
@@ -35,14 +33,16 @@ impl Process {
             return Self::begin(begin);
         }
         let (program, args) = launch.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        let (ours, stderr) = (OwnedFd::from(ours), OwnedFd::from(stderr));
+        let theirs = OwnedFd::from(theirs);
         let mut command = Command::new(program);
         command.args(args).envs(launch.env.iter().map(|(k, v)| (k, v)));
         command.stdin(theirs.try_clone()?).stdout(theirs).stderr(their_stderr);
         let mut terminal = None;
         if launch.dialog.is_some() {
-            let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+            let master = open_terminal()?;
             grantpt(&master)?;
             unlockpt(&master)?;
             let name = ptsname(&master, Vec::new())?;
@@ -79,8 +79,9 @@ impl Process {
 
     /// Begins what stands for a process. It has no terminal: it is told what it needs.
     fn begin(begin: impl FnOnce(UnixStream, File, Done) -> io::Result<Running>) -> io::Result<Self> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        let (ours, stderr) = (OwnedFd::from(ours), OwnedFd::from(stderr));
         for fd in [&ours, &stderr] {
             fcntl_setfl(fd, OFlags::NONBLOCK)?;
         }
@@ -90,7 +91,7 @@ impl Process {
             // One that was ended from here has its status already.
             let _ = status.set(code);
         });
-        let running = begin(UnixStream::from(theirs), File::from(their_stderr), done)?;
+        let running = begin(theirs, File::from(OwnedFd::from(their_stderr)), done)?;
         Ok(Process { body: Body::InProcess(running, ended), socket: ours, stderr, terminal: None })
     }
 
@@ -127,6 +128,20 @@ impl Process {
             }
         }
     }
+}
+
+/// The side of a new terminal that controls it.
+fn open_terminal() -> io::Result<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    #[cfg(not(target_vendor = "apple"))]
+    let master = openpt(flags | OpenptFlags::CLOEXEC)?;
+    #[cfg(target_vendor = "apple")]
+    let master = {
+        let master = openpt(flags)?;
+        rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC)?;
+        master
+    };
+    Ok(master)
 }
 
 impl Drop for Process {

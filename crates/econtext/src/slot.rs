@@ -1,11 +1,11 @@
 //! One value that one thread sets and another waits for, blocking or as a future.
 
 use crate::sync::{Wakers, lock};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Set once; taken once.
+/// Set once. It can be read any number of times, and taken by the last that wants it.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
     state: Mutex<State<T>>,
@@ -36,13 +36,35 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Waits for the value; `None` if `until` passes first, or if it was taken before.
-    pub(crate) fn wait(&self, until: Option<Instant>) -> Option<T> {
+    /// Waits for the value and takes it; `None` if it was taken before.
+    pub(crate) fn take(&self) -> Option<T> {
+        take(&mut *self.filled(None)?)
+    }
+
+    /// As [`take`](Slot::take), without waiting.
+    pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<T>> {
+        self.poll_filled(cx).map(|mut state| take(&mut state))
+    }
+
+    /// Waits for the value and leaves it here; `None` if `until` passes first, or if it was taken before.
+    pub(crate) fn get(&self, until: Option<Instant>) -> Option<T>
+    where
+        T: Clone,
+    {
+        copy(&*self.filled(until)?)
+    }
+
+    /// As [`get`](Slot::get), without waiting.
+    pub(crate) fn poll_get(&self, cx: &Context<'_>) -> Poll<Option<T>>
+    where
+        T: Clone,
+    {
+        self.poll_filled(cx).map(|state| copy(&state))
+    }
+
+    fn filled(&self, until: Option<Instant>) -> Option<MutexGuard<'_, State<T>>> {
         let mut state = lock(&self.state);
-        loop {
-            if !matches!(*state, State::Empty(_)) {
-                return take(&mut state);
-            }
+        while matches!(*state, State::Empty(_)) {
             state = match until {
                 None => self.set.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
@@ -51,17 +73,25 @@ impl<T> Slot<T> {
                 }
             };
         }
+        Some(state)
     }
 
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
+    fn poll_filled(&self, cx: &Context<'_>) -> Poll<MutexGuard<'_, State<T>>> {
         let mut state = lock(&self.state);
         match &mut *state {
             State::Empty(wakers) => {
                 wakers.add(cx);
                 Poll::Pending
             }
-            _ => Poll::Ready(take(&mut state)),
+            _ => Poll::Ready(state),
         }
+    }
+}
+
+fn copy<T: Clone>(state: &State<T>) -> Option<T> {
+    match state {
+        State::Full(value) => Some(value.clone()),
+        _ => None,
     }
 }
 

@@ -7,17 +7,15 @@ use crate::sync::{Wakers, lock};
 use econtext_proto::{CallSpec, Handle, Value, from_value};
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
-use std::future::Future as _;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Items that may be under way before any is taken.
 const WINDOW: i64 = 16;
 
-/// How long a generator whose reader went away may take to end by itself before it is interrupted.
+/// How long a generator may take to end by itself, once its items are not read any more, before it is interrupted.
 const GRACE: Duration = Duration::from_millis(100);
 
 impl CallBuilder<'_> {
@@ -37,7 +35,7 @@ impl CallBuilder<'_> {
         let items = Arc::new(Queue::default());
         let into = items.clone();
         let (handle, call) = self.begin(move |item| into.put(item));
-        Items { context, handle, items, call: Some(call), ended: false, item: PhantomData }
+        Items { context, handle, items, call, ended: false, told: false, item: PhantomData }
     }
 
     /// Makes the call; if the function is a generator, `on_item` is called with each of its items, on the broker's
@@ -170,24 +168,41 @@ pub struct Items<T> {
     context: Context,
     handle: Handle,
     items: Arc<Queue>,
-    call: Option<Call<Value>>,
+    call: Call<Value>,
+    /// Whether no further item is wanted, or will come.
     ended: bool,
+    /// Whether the iterator has told its end, and with that what the generator raised.
+    told: bool,
     item: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    /// Waits for the end; what the generator returned, or the function if it is none. Items that were not taken are lost.
+    /// Waits for the end; what the generator returned, or the function if it is none. Items that were not taken are lost. That
+    /// of a generator which was iterated to its end is still there.
     ///
     /// # Errors
     /// As [`Call::wait`].
     pub fn finish<R: DeserializeOwned>(mut self) -> Result<R, Error> {
         self.close();
-        let call = self.call.take();
-        let value = call.map_or(Ok(Value::None), Call::wait)?;
+        check_thread()?;
+        let value = self.call.result(None).unwrap_or(Ok(Value::None))?;
         from_value(value).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
     }
 
-    /// The next item, or the end, for who does not want to block.
+    /// What the generator returned, or the function if it is none; `None` as long as it has not ended.
+    ///
+    /// # Errors
+    /// As [`Call::wait`].
+    pub fn returned<R: DeserializeOwned>(&self) -> Option<Result<R, Error>> {
+        let result = self.call.result(Some(Instant::now()))?;
+        let host = || self.context.name().to_owned();
+        Some(
+            result
+                .and_then(|value| from_value(value).map_err(|error| Error::Convert { host: host(), error })),
+        )
+    }
+
+    /// The next item, or the end, without blocking.
     pub fn poll_next(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<T, Error>>> {
         if !self.ended {
             match self.items.poll(cx) {
@@ -196,20 +211,21 @@ impl<T: DeserializeOwned> Items<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        let Some(call) = &mut self.call else { return Poll::Ready(None) };
-        // What it raised is the last there is to see. What it returned is for `finish`.
-        match Pin::new(call).poll(cx) {
-            Poll::Ready(result) => {
-                self.call = None;
-                Poll::Ready(result.err().map(Err))
-            }
-            Poll::Pending => Poll::Pending,
+        if self.told {
+            return Poll::Ready(None);
         }
+        self.call.poll_result(cx).map(|result| self.end(result))
     }
 
     fn received(&self, (item, handle): (Value, Handle)) -> Result<T, Error> {
         self.context.giver()(handle);
         from_value(item).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+    }
+
+    /// What it raised is the last there is to see. What it returned is for `finish` and `returned`.
+    fn end(&mut self, result: Result<Value, Error>) -> Option<Result<T, Error>> {
+        self.told = true;
+        result.err().map(Err)
     }
 }
 
@@ -226,22 +242,20 @@ impl<T: DeserializeOwned> Iterator for Items<T> {
     type Item = Result<T, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.told {
             return None;
         }
         if let Err(error) = check_thread() {
             return Some(Err(error));
         }
-        match self.items.wait() {
-            Some(item) => Some(self.received(item)),
-            None => {
-                self.ended = true;
-                // What it raised is the last there is to see. What it returned is for `finish`.
-                let result = self.call.as_ref()?.wait_timeout(Duration::from_secs(3600))?;
-                self.call = None;
-                result.err().map(Err)
+        if !self.ended {
+            if let Some(item) = self.items.wait() {
+                return Some(self.received(item));
             }
+            self.ended = true;
         }
+        let result = self.call.result(None)?;
+        self.end(result)
     }
 }
 
@@ -249,11 +263,7 @@ impl<T> Drop for Items<T> {
     fn drop(&mut self) {
         self.close();
         self.context.remove_handle(self.handle);
-        // A generator that waits for something else does not see that nobody reads.
-        if let Some(call) = &self.call
-            && call.wait_timeout(GRACE).is_none()
-        {
-            call.cancel();
-        }
+        // A generator that waits for something else does not see that nothing is read any more.
+        self.call.cancel_after(GRACE);
     }
 }

@@ -3,10 +3,13 @@
 //! A file is written beside its name and gets it once its checksum is right. What is the same already is skipped. What a
 //! lost connection left of a file is gone on with, if its checksum is that of the beginning.
 
+mod part_file;
+
 use crate::channel::Channel;
 use crate::context::{Call, Context};
 use crate::error::Error;
 use econtext_proto::Value;
+use part_file::{NO_FOLLOW, PartFile, umask};
 use sha1::{Digest as _, Sha1};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -24,8 +27,6 @@ const CHUNK: usize = 256 << 10;
 const WINDOW: usize = 4 << 20;
 /// Zeros that are not sent are told of in pieces, for both sides to be at work.
 const HOLES: u64 = 4 << 20;
-/// What is behind the name of a file that is not whole; `transfer.py` has the same.
-const PART: &str = ".econtext-part";
 
 // The kinds of messages; the same numbers are in `transfer.py`.
 const DIRECTORY: i64 = 0;
@@ -116,9 +117,9 @@ impl Context {
         let mut entries = Vec::new();
         for source in sources {
             let source = source.as_ref();
-            let name = base_name(source).map_err(|e| self.local_error(source, &e))?;
+            let name = base_name(source).map_err(|e| self.local_error(source, e))?;
             walk(name, source, options.links, &mut Vec::new(), &mut entries)
-                .map_err(|(path, e)| self.local_error(&path, &e))?;
+                .map_err(|(path, e)| self.local_error(&path, e))?;
         }
         let into = sources.len() > 1 || destination.ends_with('/');
         let files: Vec<(Value, u64)> =
@@ -169,8 +170,8 @@ impl Context {
         options: &TransferOptions,
         progress: impl Fn(Progress<'_>),
     ) -> Result<Transferred, Error> {
-        let failed = |path: &Path, e: &io::Error| self.local_error(path, e);
-        fs::create_dir_all(directory).map_err(|e| failed(directory, &e))?;
+        let failed = |path: &Path, e: io::Error| self.local_error(path, e);
+        fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
         let sources: Vec<Value> = sources.iter().map(|s| bytes(s.as_ref())).collect();
         let listing = self.timed("econtext.transfer:listing", options).args((sources, options.links));
         type Listed = (Value, Value, i64, u64, Value, Metadata);
@@ -209,7 +210,7 @@ impl Context {
             let is_directory = || fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
             match fs::create_dir(&path) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !is_directory() => {
-                    return Err(failed(&path, &e));
+                    return Err(failed(&path, e));
                 }
                 _ => {}
             }
@@ -218,7 +219,7 @@ impl Context {
         let mut wanted = Vec::new();
         for entry in &files {
             let have =
-                local_have(&directory.join(&entry.name), entry.size).map_err(|e| failed(&entry.path, &e))?;
+                local_have(&directory.join(&entry.name), entry.size).map_err(|e| failed(&entry.path, e))?;
             let (offset, digest, whole) = have.unwrap_or((0, Value::None, false));
             wanted.push((bytes(entry.path.as_os_str()), offset, digest, whole));
         }
@@ -226,30 +227,22 @@ impl Context {
         let channel = self.channel();
         let call: Call<()> =
             self.timed("econtext.transfer:get", options).args((&channel, wanted, WINDOW)).start();
-        let mut received = Transferred::default();
-        let mut result = Ok(());
-        for (entry, whole) in files.iter().zip(whole) {
-            result = receive(
-                (&channel, self.name()),
-                (entry, whole),
-                directory,
-                options,
-                &progress,
-                &mut received,
-            );
-            if result.is_err() {
-                break;
-            }
-        }
-        if let Err(Failure::Local(path, _)) = &result {
-            // What went wrong here would go wrong again; what a lost connection leaves is worth keeping.
-            let _ = fs::remove_file(part_of(path));
-        }
+        let mut receiver = Receiver {
+            channel: &channel,
+            host: self.name(),
+            directory,
+            options,
+            progress: &progress,
+            received: Transferred::default(),
+        };
+        let result = files.iter().zip(whole).try_for_each(|(entry, whole)| receiver.file(entry, whole));
+        let received = receiver.received;
         if result.is_err() {
             call.cancel();
         }
         channel.close();
-        if let (Err(error), true) = (call.wait(), !matches!(result, Err(Failure::Local(..)))) {
+        let known = matches!(result, Err(Failure::Local(..) | Failure::Wrong(_)));
+        if let (Err(error), false) = (call.wait(), known) {
             return Err(error);
         }
         result.map_err(|failure| failure.into_error(self))?;
@@ -258,13 +251,13 @@ impl Context {
             let same = fs::read_link(&path).is_ok_and(|target| target.as_os_str() == entry.target);
             if !same {
                 let _ = fs::remove_file(&path); // what cannot go shows up in the next line
-                symlink(&entry.target, &path).map_err(|e| failed(&path, &e))?;
+                symlink(&entry.target, &path).map_err(|e| failed(&path, e))?;
             }
         }
         if options.preserve {
             for entry in entries.iter().rev().filter(|e| e.kind == DIRECTORY) {
                 let path = directory.join(&entry.name);
-                set_metadata(&path, &entry.metadata).map_err(|e| failed(&path, &e))?;
+                set_metadata(&path, &entry.metadata).map_err(|e| failed(&path, e))?;
             }
         }
         Ok(received)
@@ -277,8 +270,8 @@ impl Context {
         }
     }
 
-    fn local_error(&self, path: &Path, error: &io::Error) -> Error {
-        Error::Usage(format!("{}: {}: {error}", self.name(), path.display()))
+    fn local_error(&self, path: &Path, error: io::Error) -> Error {
+        Error::local(Some(self.name()), path.display(), error)
     }
 }
 
@@ -291,6 +284,8 @@ enum Failure {
     Local(PathBuf, io::Error),
     /// The child, or the way to it.
     Remote(Error),
+    /// The child has sent something that cannot be right.
+    Wrong(Error),
     /// The other side has ended its part, and its call says why.
     Ended,
 }
@@ -304,8 +299,8 @@ impl From<Error> for Failure {
 impl Failure {
     fn into_error(self, context: &Context) -> Error {
         match self {
-            Failure::Local(path, error) => context.local_error(&path, &error),
-            Failure::Remote(error) => error,
+            Failure::Local(path, error) => context.local_error(&path, error),
+            Failure::Remote(error) | Failure::Wrong(error) => error,
             Failure::Ended => context.closed_error(),
         }
     }
@@ -508,42 +503,9 @@ fn is_zero(data: &[u8]) -> bool {
     data.first() == Some(&0) && data[..data.len() - 1] == data[1..]
 }
 
-/// What keeps a link from being followed.
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-
-/// A file of our own, new or what is left of one.
-fn open_part(path: &Path) -> io::Result<File> {
-    let options = || {
-        let mut options = File::options();
-        options.read(true).write(true).custom_flags(NO_FOLLOW).mode(0o600);
-        options
-    };
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => {
-            let ours = metadata.is_file()
-                && metadata.uid() == rustix::process::geteuid().as_raw()
-                && metadata.nlink() == 1;
-            if ours {
-                return options().open(path);
-            }
-            fs::remove_file(path)?;
-        }
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        Err(_) => {}
-    }
-    options().create_new(true).open(path)
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(PART);
-    path.with_file_name(name)
-}
-
 /// What there is here of a file of that size.
 fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
-    for (candidate, whole) in [(path.to_owned(), true), (part_of(path), false)] {
+    for (candidate, whole) in [(path.to_owned(), true), (PartFile::path_of(path), false)] {
         let Ok(metadata) = fs::symlink_metadata(&candidate) else { continue };
         if metadata.is_file() && (if whole { metadata.len() == size } else { metadata.len() <= size }) {
             let found = digest(&mut File::open(&candidate)?, metadata.len())?;
@@ -553,96 +515,137 @@ fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
     Ok(None)
 }
 
-/// Takes one file in.
-fn receive(
-    (channel, host): (&Channel, &str),
-    (entry, whole): (&Entry, bool),
-    directory: &Path,
-    options: &TransferOptions,
-    progress: &impl Fn(Progress<'_>),
-    received: &mut Transferred,
-) -> Result<(), Failure> {
-    let path = directory.join(&entry.name);
-    let failed = |e| Failure::Local(path.clone(), e);
-    let malformed =
-        || Failure::Local(path.clone(), io::Error::other("the other side sends what makes no sense"));
-    let next = || {
-        options.check(host)?;
-        channel.recv::<Value>()?.ok_or(Failure::Ended)
-    };
-    let first = next()?;
-    let (size, offset) = match first.as_seq() {
-        Some([Value::Int(SKIP)]) if whole => {
-            received.skipped += 1;
-            progress(Progress { name: Path::new(&entry.name), size: entry.size, done: entry.size });
-            return if options.preserve {
-                set_metadata(&path, &entry.metadata).map_err(failed)
-            } else {
-                Ok(())
-            };
-        }
-        Some([Value::Int(FILE), Value::Int(size @ 0..), Value::Int(offset @ 0..)]) => {
-            (*size as u64, *offset as u64)
-        }
-        _ => return Err(malformed()),
-    };
-    if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "what is there is no file")));
+/// Receives files.
+struct Receiver<'a, P: Fn(Progress<'_>)> {
+    channel: &'a Channel,
+    host: &'a str,
+    directory: &'a Path,
+    options: &'a TransferOptions,
+    progress: &'a P,
+    received: Transferred,
+}
+
+impl<P: Fn(Progress<'_>)> Receiver<'_, P> {
+    fn next(&self) -> Result<Value, Failure> {
+        self.options.check(self.host)?;
+        self.channel.recv::<Value>()?.ok_or(Failure::Ended)
     }
-    let part = part_of(&path);
-    let mut file = open_part(&part).map_err(failed)?;
-    let mut sha = digest(&mut file, offset).map_err(failed)?.ok_or_else(malformed)?;
-    file.set_len(offset).map_err(failed)?;
-    let zeros = vec![0; CHUNK];
-    let mut done = offset;
-    let expected = loop {
-        let message = next()?;
-        match message.as_seq() {
-            Some([Value::Int(DATA), data]) => {
-                let data = data.as_bytes().ok_or_else(malformed)?;
-                file.write_all(data).map_err(failed)?;
-                sha.update(data);
-                done += data.len() as u64;
-                received.bytes += data.len() as u64;
-                channel.send(&data.len())?;
-                progress(Progress { name: Path::new(&entry.name), size, done });
+
+    fn wrong(&self, entry: &Entry, what: &str) -> Failure {
+        let message = format!("{}: {what}", entry.path.display());
+        Failure::Wrong(Error::Protocol { host: self.host.to_owned(), message })
+    }
+
+    fn malformed(&self, entry: &Entry) -> Failure {
+        self.wrong(entry, "a malformed message about it")
+    }
+
+    fn report(&self, entry: &Entry, size: u64, done: u64) {
+        (self.progress)(Progress { name: Path::new(&entry.name), size, done });
+    }
+
+    /// Receives one file; `whole` if it is here, and may be skipped.
+    fn file(&mut self, entry: &Entry, whole: bool) -> Result<(), Failure> {
+        let path = self.directory.join(&entry.name);
+        let failed = |e| Failure::Local(path.clone(), e);
+        let first = self.next()?;
+        let (size, offset) = match first.as_seq() {
+            Some([Value::Int(SKIP)]) if whole => {
+                self.received.skipped += 1;
+                self.report(entry, entry.size, entry.size);
+                return if self.options.preserve {
+                    set_metadata(&path, &entry.metadata).map_err(failed)
+                } else {
+                    Ok(())
+                };
             }
-            Some([Value::Int(HOLE), Value::Int(n)]) if (1..=2 * HOLES as i64).contains(n) => {
-                file.seek(io::SeekFrom::Current(*n)).map_err(failed)?;
-                let mut left = *n as u64;
-                while left > 0 && done <= size {
-                    let n = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-                    sha.update(&zeros[..n]);
-                    left -= n as u64;
-                    done += n as u64;
+            Some([Value::Int(FILE), Value::Int(size @ 0..), Value::Int(offset @ 0..)]) => {
+                (*size as u64, *offset as u64)
+            }
+            _ => return Err(self.malformed(entry)),
+        };
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "what is there is no file")));
+        }
+        let mut part = PartFile::open(&path, offset).map_err(failed)?;
+        let filled = self
+            .fill(&mut part.file, entry, &path, (size, offset))
+            .and_then(|()| self.permit(&part.path, entry, &path));
+        match filled {
+            Ok(()) => part.finish(&path).map_err(failed)?,
+            Err(failure) => {
+                // What went wrong here would go wrong again; what a lost connection leaves is worth keeping.
+                if matches!(failure, Failure::Local(..) | Failure::Wrong(_)) {
+                    part.remove();
                 }
+                return Err(failure);
             }
-            Some([Value::Int(END), digest]) => break digest.as_bytes().unwrap_or_default().to_vec(),
-            _ => return Err(malformed()),
         }
-        if done > size {
-            return Err(malformed());
+        self.received.files += 1;
+        self.report(entry, size, size);
+        Ok(())
+    }
+
+    /// Receives what is behind the first `offset` bytes of a file, and checks the whole.
+    fn fill(
+        &mut self,
+        file: &mut File,
+        entry: &Entry,
+        path: &Path,
+        (size, offset): (u64, u64),
+    ) -> Result<(), Failure> {
+        let failed = |e| Failure::Local(path.to_owned(), e);
+        let mut sha = digest(file, offset).map_err(failed)?.ok_or_else(|| self.malformed(entry))?;
+        file.set_len(offset).map_err(failed)?;
+        let zeros = vec![0; CHUNK];
+        let mut done = offset;
+        let expected = loop {
+            let message = self.next()?;
+            match message.as_seq() {
+                Some([Value::Int(DATA), data]) => {
+                    let data = data.as_bytes().ok_or_else(|| self.malformed(entry))?;
+                    file.write_all(data).map_err(failed)?;
+                    sha.update(data);
+                    done += data.len() as u64;
+                    self.received.bytes += data.len() as u64;
+                    self.channel.send(&data.len())?;
+                    self.report(entry, size, done);
+                }
+                Some([Value::Int(HOLE), Value::Int(n)]) if (1..=2 * HOLES as i64).contains(n) => {
+                    file.seek(io::SeekFrom::Current(*n)).map_err(failed)?;
+                    let mut left = *n as u64;
+                    while left > 0 && done <= size {
+                        let n = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+                        sha.update(&zeros[..n]);
+                        left -= n as u64;
+                        done += n as u64;
+                    }
+                }
+                Some([Value::Int(END), digest]) => break digest.as_bytes().unwrap_or_default().to_vec(),
+                _ => return Err(self.malformed(entry)),
+            }
+            if done > size {
+                return Err(self.malformed(entry));
+            }
+        };
+        file.set_len(size).map_err(failed)?;
+        match sha.finalize()[..] == expected[..] {
+            true => Ok(()),
+            false => Err(self.wrong(entry, "the checksum is wrong")),
         }
-    };
-    file.set_len(size).map_err(failed)?;
-    if sha.finalize()[..] != expected[..] {
-        // Going on with that would be wrong again.
-        let _ = fs::remove_file(&part);
-        return Err(failed(io::Error::other("the checksum is wrong")));
     }
-    if options.preserve {
-        set_metadata(&part, &entry.metadata).map_err(failed)?;
-    } else {
-        let umask = rustix::process::umask(rustix::fs::Mode::empty());
-        rustix::process::umask(umask);
-        let mode =
-            fs::metadata(&path).map_or(entry.metadata.0 & 0o777 & !umask.bits(), |m| m.permissions().mode());
-        fs::set_permissions(&part, fs::Permissions::from_mode(mode & 0o7777)).map_err(failed)?;
+
+    /// Gives the part the mode that the file is to have, or more than that.
+    fn permit(&self, part: &Path, entry: &Entry, path: &Path) -> Result<(), Failure> {
+        let result = if self.options.preserve {
+            set_metadata(part, &entry.metadata)
+        } else {
+            let new = || entry.metadata.0 & 0o777 & !umask();
+            let mode = fs::metadata(path).map_or_else(|_| new(), |m| m.permissions().mode());
+            fs::set_permissions(part, fs::Permissions::from_mode(mode & 0o7777))
+        };
+        result.map_err(|e| Failure::Local(path.to_owned(), e))
     }
-    fs::rename(&part, &path).map_err(failed)?;
-    received.files += 1;
-    progress(Progress { name: Path::new(&entry.name), size, done: size });
-    Ok(())
 }
 
 fn set_metadata(path: &Path, (mode, uid, gid, mtime): &Metadata) -> io::Result<()> {

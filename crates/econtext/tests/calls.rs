@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use econtext::{
-    Broker, Context, ContextBuilder, Error, ErrorKind, Event, Limits, Local, PathFinder, Python, Value,
+    Argv, Broker, Context, ContextBuilder, Error, ErrorKind, Event, Limits, Local, ModuleFinder, PathFinder,
+    Python, Value,
 };
 use econtext_testkit::{processes, pythons};
 use std::collections::BTreeMap;
@@ -478,4 +479,70 @@ fn log_records_go_to_tracing_under_the_name_of_the_context() {
     let all = seen.0.lock().unwrap();
     let expected = "econtext.ctx.web01 WARN message=e 1 logger=\"probe\"";
     assert!(all.iter().any(|line| line == expected), "{all:#?}");
+}
+
+#[test]
+fn that_a_child_is_up_or_why_not_is_told_to_all_that_ask() {
+    let broker = Broker::new().unwrap();
+    let child = Context::builder("child").connect(&broker, Local).unwrap();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| child.wait_ready().unwrap().pid)).collect();
+        for thread in waiting {
+            assert_eq!(thread.join().unwrap(), child.wait_ready().unwrap().pid);
+        }
+    });
+    let none = Context::builder("none").connect(&broker, Argv(vec!["false".into()])).unwrap();
+    let first = none.wait_ready().unwrap_err().to_string();
+    assert_eq!(none.wait_ready().unwrap_err().to_string(), first);
+}
+
+#[test]
+fn a_result_that_was_waited_for_with_a_limit_stays() {
+    let broker = Broker::new().unwrap();
+    let child = Context::builder("child").connect(&broker, Local).unwrap();
+    let call = child.call::<i64>("operator:add", (1, 2));
+    for _ in 0..2 {
+        assert_eq!(call.wait_timeout(Duration::from_secs(20)).unwrap().unwrap(), 3);
+    }
+    assert_eq!(call.wait().unwrap(), 3);
+}
+
+/// Finds a module, and says what that imports once it is allowed to.
+struct Slow(PathFinder, Mutex<mpsc::Receiver<()>>);
+
+impl ModuleFinder for Slow {
+    fn find(&self, name: &str) -> Option<Arc<econtext::ModuleRecord>> {
+        self.0.find(name)
+    }
+
+    fn foresee(&self, start: econtext::Start<'_>) -> Arc<econtext::Foresight> {
+        let allowed = self.1.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        allowed.expect("calls are made without waiting for this");
+        self.0.foresee(start)
+    }
+}
+
+#[test]
+fn a_call_does_not_wait_for_files_to_be_read_and_nothing_passes_it() {
+    let broker = Broker::new().unwrap();
+    let source = "said = []\ndef hear(channel):\n    said.extend(channel)\n    return said\ndef say(x):\n    said.append(x)\n    return said\n";
+    let (allow, allowed) = mpsc::channel();
+    let finder = Slow(PathFinder::new().source("order", source), Mutex::new(allowed));
+    let child = Context::builder("child").finder(Arc::new(finder)).connect(&broker, Local).unwrap();
+    child.wait_ready().unwrap();
+    let channel = child.channel();
+    let first = child.call::<Vec<i64>>("order:hear", (&channel,));
+    channel.send(&1).unwrap();
+    channel.send(&2).unwrap();
+    channel.close();
+    let second = child.call::<Vec<i64>>("order:say", (3,));
+    let cancelled = child.call::<()>("order:say", (4,));
+    cancelled.cancel();
+    for _ in 0..8 {
+        allow.send(()).unwrap();
+    }
+    assert_eq!(first.wait().unwrap(), [1, 2]);
+    assert_eq!(second.wait().unwrap(), [1, 2, 3]);
+    assert_eq!(cancelled.wait().unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(child.call::<Vec<i64>>("order:say", (5,)).wait().unwrap(), [1, 2, 3, 5]);
 }

@@ -128,3 +128,57 @@ fn items_are_shown_between_what_is_printed() {
         assert_eq!(*seen, expected, "Python {}", python.minor);
     }
 }
+
+#[test]
+fn what_a_generator_returns_is_there_after_it_was_iterated_to_its_end() {
+    let broker = Broker::new().unwrap();
+    let source = "def counts():\n    yield 1\n    yield 2\n    return 'the end'\n\ndef fails():\n    yield 1\n    raise ValueError('no')\n";
+    let child = Context::builder("child")
+        .python(Python::Path(pythons::any().to_arg()))
+        .finder(Arc::new(PathFinder::new().source("gens", source)))
+        .connect(&broker, Local)
+        .unwrap();
+    let mut items = child.prepare("gens:counts").stream::<i64>();
+    assert!(items.returned::<String>().is_none());
+    assert_eq!(items.by_ref().collect::<Result<Vec<_>, _>>().unwrap(), [1, 2]);
+    assert!(items.next().is_none());
+    assert_eq!(items.returned::<String>().unwrap().unwrap(), "the end");
+    assert_eq!(items.returned::<String>().unwrap().unwrap(), "the end", "it stays");
+    assert_eq!(items.finish::<String>().unwrap(), "the end");
+
+    let mut items = child.prepare("gens:fails").stream::<i64>();
+    assert_eq!(items.by_ref().filter(Result::is_err).count(), 1);
+    assert!(items.next().is_none(), "what it raised is told once by the iterator");
+    assert!(items.finish::<()>().unwrap_err().to_string().contains("ValueError"));
+}
+
+#[test]
+fn items_may_be_dropped_on_the_thread_that_must_not_wait() {
+    let broker = Broker::new().unwrap();
+    let items: Arc<Mutex<Option<econtext::Items<i64>>>> = Arc::default();
+    let held = items.clone();
+    let (gone, dropped) = std::sync::mpsc::channel();
+    let child = Context::builder("child")
+        .finder(Arc::new(PathFinder::new().source("gen", MODULE)))
+        .on_event(move |event| {
+            if matches!(event, econtext::Event::Output { .. }) {
+                drop(held.lock().unwrap().take());
+                gone.send(()).unwrap();
+            }
+        })
+        .connect(&broker, Local)
+        .unwrap();
+    let mut running = child.prepare("gen:waits").stream::<i64>();
+    assert_eq!(running.next().unwrap().unwrap(), 1);
+    *items.lock().unwrap() = Some(running);
+    let _ = child.command("echo").arg("now").status();
+    let other = child.prepare("gen:plain").stream::<i64>();
+    drop(other);
+    child
+        .command("sh")
+        .args(["-c", &format!("echo now >/proc/{}/fd/1", child.wait_ready().unwrap().pid)])
+        .status()
+        .unwrap();
+    dropped.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(state(&child).1, 1, "the generator was interrupted, and closed");
+}

@@ -1,7 +1,7 @@
 //! Files there and back: whole or not at all, and no more than needed.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Broker, Context, Local, Python, TransferOptions, Transferred};
+use econtext::{Broker, Context, ErrorKind, Local, Python, TransferOptions, Transferred};
 use econtext_testkit::files::tree;
 use econtext_testkit::{processes, pythons};
 use std::fs;
@@ -133,11 +133,19 @@ fn errors_name_the_file_and_leave_nothing_half_done() {
         let options = TransferOptions::default();
         let error = child.put(&[here.path().join("missing")], "/tmp/", &options, |_| {}).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
+        // What goes wrong here is no misuse: something may have been done by then.
+        assert_eq!(error.kind(), ErrorKind::Local);
+        let source = std::error::Error::source(&error).unwrap().downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+        // The path is the user's own, and no representation of it.
         let error = child.put(&[here.path().join("a")], "/nonexistent/dir/a", &options, |_| {}).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/dir"), "{error}");
+        let message = error.message();
+        assert!(message.ends_with("No such file or directory: '/nonexistent/dir/a'"), "{error}");
         let back = tree(&[]);
         let error = child.get(&["/nonexistent"], back.path(), &options, |_| {}).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent"), "{error}");
+        assert!(error.message().ends_with("No such file or directory: '/nonexistent'"), "{error}");
+        let error = child.get(&["/etc/hostname"], Path::new("/proc/nothing"), &options, |_| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Local, "{error}");
         let error = child.get(&["/dev/null"], back.path(), &options, |_| {}).unwrap_err();
         assert!(error.to_string().contains("neither a file nor a directory"), "{error}");
         // Devices and directories are not replaced.
@@ -330,4 +338,61 @@ fn hosts_with_a_disk_in_common_may_get_the_same_file_at_the_same_time() {
         assert_eq!(left, ["file"], "nothing else is left");
         fs::remove_file(there.path().join("file")).unwrap();
     }
+}
+
+#[test]
+fn received_files_leave_the_mask_of_permissions_as_it_is() {
+    let broker = Broker::new().unwrap();
+    let files: Vec<(String, &str)> = (0..200).map(|n| (format!("d/{n}"), "x")).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let there = tree(&files);
+    let source = [there.path().join("d")];
+    let before = umask();
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (broker, source) = (&broker, &source);
+            scope.spawn(move || {
+                let child = Context::builder(format!("child{n}")).connect(broker, Local).unwrap();
+                for _ in 0..3 {
+                    let back = tree(&[]);
+                    child.get(source, back.path(), &TransferOptions::default(), |_| {}).unwrap();
+                    let mode = fs::metadata(back.path().join("d/7")).unwrap().permissions().mode();
+                    assert_eq!(mode & 0o777, 0o666 & !before & 0o644);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..2000 {
+                assert_eq!(umask(), before, "while files arrive");
+            }
+        });
+    });
+    assert_eq!(umask(), before);
+}
+
+/// The mask of this process.
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap();
+    u32::from_str_radix(mask.trim(), 8).unwrap()
+}
+
+#[test]
+fn the_same_file_may_be_received_twice_at_the_same_time() {
+    let broker = Broker::new().unwrap();
+    let there = tree(&[]);
+    let path = there.path().join("f");
+    fs::write(&path, noise(8 << 20)).unwrap();
+    let back = tree(&[]);
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (broker, path, back) = (&broker, &path, &back);
+            scope.spawn(move || {
+                let child = Context::builder(format!("child{n}")).connect(broker, Local).unwrap();
+                child.get(&[path], back.path(), &TransferOptions::default(), |_| {}).unwrap();
+            });
+        }
+    });
+    assert_eq!(names(back.path()), ["f"]);
+    assert!(fs::read(back.path().join("f")).unwrap() == fs::read(&path).unwrap());
 }

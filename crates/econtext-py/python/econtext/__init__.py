@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import _connect
 from ._econtext import __version__
 from ._errors import (
-    AuthError, BecomeError, BootstrapError, CancelledError, ClosedError, CommandError, ConnectError, Error, HostKeyError,
+    AuthError, BecomeError, BootstrapError, CancelledError, ClosedError, CommandError, ConnectError, Error, HostKeyError, LocalError,
     NoPythonError, ProtocolError, RemoteError, RemoteFrame, RemoteTraceback, TimeoutError, UnpermittedError, UnreachableError,
     UsageError)
 from ._group import FailedHosts, Group, Result, Results
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     'AuthError', 'BecomeError', 'BootstrapError', 'CallFuture', 'CancelledError', 'ClosedError', 'CommandError', 'ConnectError',
-    'Error', 'Executor', 'FailedHosts', 'Group', 'Host', 'HostKeyError', 'NoPythonError', 'Options', 'Output', 'ProtocolError',
+    'Error', 'Executor', 'FailedHosts', 'Group', 'Host', 'HostKeyError', 'LocalError', 'NoPythonError', 'Options', 'Output', 'ProtocolError',
     'Record', 'RemoteError', 'RemoteFrame', 'RemoteTraceback', 'Result', 'Results', 'TimeoutError', 'Transferred',
     'UnpermittedError', 'UnreachableError', 'UsageError', '__version__', 'aio', 'chroot', 'command', 'doas', 'docker', 'hosts',
     'incus', 'jail', 'kubectl', 'local', 'lxc', 'nsenter', 'nspawn', 'podman', 'register', 'ssh', 'su', 'sudo']

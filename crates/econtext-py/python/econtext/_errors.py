@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, Optional, Sequence
 
 __all__ = [
     'AuthError', 'BecomeError', 'BootstrapError', 'CancelledError', 'ClosedError', 'CommandError', 'ConnectError', 'Error',
-    'HostKeyError', 'NoPythonError', 'ProtocolError', 'RemoteError', 'RemoteFrame', 'RemoteTraceback', 'TimeoutError',
+    'HostKeyError', 'LocalError', 'NoPythonError', 'ProtocolError', 'RemoteError', 'RemoteFrame', 'RemoteTraceback', 'TimeoutError',
     'UnpermittedError', 'UnreachableError', 'UsageError']
 
 
@@ -45,6 +45,19 @@ class Error(Exception):
 
 class UsageError(Error, ValueError):
     """The request makes no sense, or what is to be sent cannot be. Nothing was contacted."""
+
+
+class LocalError(Error, OSError):
+    """The system here refused something: a file that was to be read or written, a socket, a thread."""
+
+    kind = 'local'
+
+    def __init__(self, message: str = '', host: Optional[str] = None, stderr: str = '', errno: Optional[int] = None) -> None:
+        super().__init__(message, host, stderr)
+        self.errno = errno
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.message, self.host, self.stderr, self.errno)
 
 
 class ConnectError(Error, ConnectionError):
@@ -181,13 +194,15 @@ class RemoteError(Error):
 
 _BY_KIND: dict[str, type[Error]] = {
     kind.__dict__.get('kind', 'unreachable'): kind for kind in (
-        UnreachableError, AuthError, HostKeyError, BecomeError, NoPythonError, BootstrapError, ProtocolError, UnpermittedError,
+        LocalError, UnreachableError, AuthError, HostKeyError, BecomeError, NoPythonError, BootstrapError, ProtocolError, UnpermittedError,
         TimeoutError, CancelledError, ClosedError)}
 _BY_KIND.update({'usage': UsageError, 'exception': RemoteError, 'import': RemoteError})  # the last is an ImportError too
 
 
 def make(kind: str, host: Optional[str], message: str, stderr: str, errno: Optional[int], unpermitted: Optional[str]) -> Error:
     """The exception for an error of the Rust crates."""
+    if kind == 'local':
+        return LocalError(message, host, stderr, errno)
     if errno is not None:
         # A command that could not be started, as subprocess says it.
         return remote(host, 'builtins', 'OSError', message, (errno, message), '', (), None)

@@ -267,7 +267,7 @@ class Host(HostBase):
 
     def stream(self, function: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Calls a generator there: an iterator over what it yields, as it comes. It runs no more than 16 items ahead. Of a
-        function that returns something else, the items of that.
+        function that returns something else, the items of that. What a generator returns is the value of `yield from`.
 
         >>> import econtext
         >>> def squares(n):
@@ -376,7 +376,11 @@ class Host(HostBase):
 
 
 def _unpickled(items: Iterator[bytes]) -> Iterator[Any]:
-    for item in items:
+    while True:
+        try:
+            item = next(items)
+        except StopIteration as end:
+            return None if end.value is None else pickle.loads(end.value)
         yield pickle.loads(item)
 
 
