@@ -22,6 +22,7 @@ mod repl;
 mod report;
 mod run;
 mod script;
+mod signals;
 mod surroundings;
 mod verbs;
 
@@ -29,6 +30,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    signals::restore();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let config = match config::Config::load() {
         Ok(config) => config,

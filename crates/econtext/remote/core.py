@@ -919,11 +919,12 @@ class ExternalContext(object):
         package.__path__ = []
         package.core = module = sys.modules.pop('__main__')
         sys.modules['econtext'], sys.modules['econtext.core'] = package, module
-        os.wait()  # the first stage
-        try:
-            os.setsid()
-        except OSError:
-            pass  # it leads its group already
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it has us ignore it, and then nothing can be waited for
+        for function in os.wait, os.setsid:  # for the first stage; a session that may be there already
+            try:
+                function()
+            except OSError:
+                pass
         self.pid, self.main_thread = os.getpid(), thread.get_ident()
         self.calls, self.queue, self.turn = [], Queue(), thread.allocate_lock()
         self.current = self.interrupt = None  # reply handles: of the call that runs, of the one to stop

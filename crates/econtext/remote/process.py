@@ -425,7 +425,7 @@ def prepare(options, theirs, report):
         os.dup2(theirs[number], number)
     no_inherit(report)
     close_all(report)
-    for name in 'SIGPIPE', 'SIGXFSZ', 'SIGINT':
+    for name in 'SIGPIPE', 'SIGXFSZ', 'SIGINT', 'SIGCHLD':
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)  # as they were before there was a Python
     if options[b'umask'] is not None:

@@ -109,7 +109,7 @@ impl Carrier {
     /// How it ended, if it did. The error is that of the hop.
     pub(crate) fn ended(&mut self) -> Option<Result<Status, Error>> {
         match self {
-            Carrier::Local(process) => process.exit_status().map(|status| Ok(Status::from(status))),
+            Carrier::Local(process) => process.status().map(Ok),
             Carrier::Relay(relay) => relay.ended.clone(),
         }
     }

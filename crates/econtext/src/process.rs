@@ -1,5 +1,6 @@
 //! Local processes: one socket for stdin and stdout, a pipe for stderr, and a terminal if a dialog needs one.
 
+use crate::command::Status;
 use crate::transport::{Done, InProcess, Launch, Running};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
@@ -8,8 +9,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitStatus};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 use std::sync::{Arc, OnceLock};
 
 /// A process that was started, and our ends of its files: all non-blocking.
@@ -96,10 +97,14 @@ impl Process {
     }
 
     /// How it ended, if it did.
-    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn status(&mut self) -> Option<Status> {
         match &mut self.body {
-            Body::Child(child) => child.try_wait().ok().flatten(),
-            Body::InProcess(_, ended) => ended.get().map(|code| ExitStatus::from_raw(i32::from(*code) << 8)),
+            Body::Child(child) => match child.try_wait() {
+                Ok(status) => status.map(Status::from),
+                // It has ended, and its status is lost: this program ignores SIGCHLD, or waits for any child by itself.
+                Err(_) => Some(Status { code: None, signal: None }),
+            },
+            Body::InProcess(_, ended) => ended.get().map(|code| Status { code: Some(*code), signal: None }),
         }
     }
 
