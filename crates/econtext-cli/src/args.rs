@@ -80,10 +80,16 @@ pub(crate) enum Verb {
     /// Expand, fold or count a set of hosts
     #[command(override_usage = "econtext hosts [-e|-f|-c] SPEC...")]
     Hosts(Hosts),
+    /// Show what a verb would do, and contact nobody
+    ///
+    /// What each host would do, the command of every hop, and for call and run the modules that would be sent ahead. With -v the
+    /// commands are whole. `econtext explain config` shows what is set, and where.
+    #[command(override_usage = "econtext explain VERB ...\n       econtext explain config")]
+    Explain(Explain),
     /// Print a script that completes command lines in a shell
     Completions(Completions),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, of all verbs or of one
+    Man(Man),
 }
 
 impl Verb {
@@ -93,7 +99,7 @@ impl Verb {
             Verb::Call(common) | Verb::Run(common) | Verb::Ping(common) | Verb::Repl(common) => Some(common),
             Verb::Exec(exec) => Some(&exec.common),
             Verb::Put(copy) | Verb::Get(copy) => Some(&copy.common),
-            Verb::Hosts(_) | Verb::Completions(_) | Verb::Man => None,
+            Verb::Hosts(_) | Verb::Explain(_) | Verb::Completions(_) | Verb::Man(_) => None,
         }
     }
 }
@@ -123,8 +129,27 @@ pub(crate) struct Hosts {
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
     /// The shell
-    #[arg(value_enum)]
-    pub(crate) shell: clap_complete::Shell,
+    #[arg(value_enum, required_unless_present = "complete")]
+    pub(crate) shell: Option<clap_complete::Shell>,
+    /// Print the candidates for the last of the words, for those scripts
+    #[arg(long, hide = true)]
+    pub(crate) complete: bool,
+    #[arg(last = true, hide = true)]
+    pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The words behind econtext
+    #[arg(value_name = "VERB")]
+    pub(crate) words: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// The verb
+    #[arg(value_name = "VERB")]
+    pub(crate) verb: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -154,6 +179,26 @@ pub(crate) struct Copy {
     /// Copy symbolic links as such
     #[arg(long)]
     pub(crate) links: bool,
+    /// Permissions of the files there, as 0644 (put)
+    ///
+    /// Directories may be entered by those that may read them.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) mode: Option<u32>,
+    /// Owner and group of the files there, as for chown (put)
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) owner: Option<String>,
+    /// Keep a file that is replaced (put)
+    ///
+    /// Its name is that of the file and the time: app.conf.2026-11-28-06:38:46~
+    #[arg(long, hide_short_help = true)]
+    pub(crate) backup: bool,
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| "permissions in octal are wanted, as 0644".to_owned())
 }
 
 /// A request that makes no sense; nothing was contacted.
@@ -171,7 +216,9 @@ impl std::error::Error for Usage {}
 /// Reads the command line, behind what the configuration says.
 pub(crate) fn parse(argv: &[OsString], config: &Config) -> Result<Cli, clap::Error> {
     let mut argv = argv.to_vec();
-    let explain = argv.get(1).is_some_and(|word| word == "explain");
+    let asks_for_help =
+        argv.get(2).is_none_or(|word| ["-h", "--help", "--help-all"].iter().any(|h| word == h));
+    let explain = argv.get(1).is_some_and(|word| word == "explain") && !asks_for_help;
     if explain {
         argv.remove(1);
     }
@@ -190,7 +237,9 @@ pub(crate) fn parse(argv: &[OsString], config: &Config) -> Result<Cli, clap::Err
         Ok(cli) => Ok(Cli { explain, ..cli }),
         // Was it the configuration?
         Err(error) if with != argv && read(argv).is_ok() => {
-            Err(clap::Error::raw(error.kind(), format!("the configuration ({}): {error}", config.origin())))
+            let shown = error.to_string();
+            let shown = shown.strip_prefix("error: ").unwrap_or(&shown);
+            Err(clap::Error::raw(error.kind(), format!("the configuration ({}): {shown}", config.origin())))
         }
         Err(error) => Err(hint(error)),
     }
@@ -244,7 +293,8 @@ mod tests {
         let argv: Vec<OsString> = ["econtext"].iter().chain(line).map(OsString::from).collect();
         let cli = parse(&argv, &Config::default()).unwrap_or_else(|e| panic!("{e}"));
         let common = cli.verb.common().expect("a verb with targets");
-        (common.targets.clone(), common.rest.clone(), common.verbose)
+        let rest = common.rest.iter().map(|word| word.to_str().unwrap().to_owned()).collect();
+        (common.targets.clone(), rest, common.verbose)
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! The verbs `call` and `ping`.
 
 use crate::args::{Common, Usage};
+use crate::console::complain;
 use crate::job::Host;
 use crate::json::argument;
 use crate::plan::Plan;
 use crate::run::{Manner, everywhere, or_long, takes_no_words};
 use crate::verbs::explain;
-use econtext::{Error, ModuleFinder as _, PathFinder, Start, Value, is_identifier};
-use std::io;
-use std::path::Path;
+use econtext::{Error, ModuleFinder as _, PathFinder, Start, Value, is_identifier, shell_join};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// `--path` directories, behind `first` if there is one.
@@ -28,14 +32,25 @@ pub(crate) fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder
 pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     let (function, words) = plan.rest.split_first().ok_or_else(|| Usage("call needs MODULE:FUNC".into()))?;
     let (args, kwargs) = arguments(words)?;
+    if !plan.common.quiet && io::stderr().is_terminal() {
+        words.iter().filter_map(|word| python_literal(word.to_str()?)).for_each(|word| {
+            complain(&format!("{word} is no JSON, and goes as a string; JSON has \"text\", true, false, null, [1], {{\"a\": 1}}"));
+        });
+    }
+    let function = function.to_str().ok_or_else(|| Usage(format!("{}: not UTF-8", function.display())))?;
     econtext::check_target(function).map_err(|error| Usage(with_hint(function, error)))?;
     // As Python's -c and -m do, the working directory comes first.
     let finder = finder(plan.common, Some(Path::new(".")))?;
     if explained {
         let (module, name) = function.split_once(':').unwrap_or_default();
-        return explain(&plan, &finder.foresee(Start::Function(module, name)));
+        let words: Vec<_> = plan.rest.iter().map(|word| word.to_string_lossy()).collect();
+        let words = format!("call {}", shell_join(&words));
+        return explain(&plan, &|_| Ok(words.clone()), Some(&finder.foresee(Start::Function(module, name))));
     }
-    everywhere(plan, finder, Manner { forward_log: true, show_none: true }, |host| {
+    let (module, _) = function.split_once(':').unwrap_or_default();
+    let mut plan = plan;
+    plan.import_hint = elsewhere(module, &finder);
+    everywhere(plan, finder, SHOWN, |host| {
         let mut call = host.context.prepare(function).args(&args);
         for (name, value) in &kwargs {
             call = call.kwarg(name, value);
@@ -47,18 +62,26 @@ pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     })
 }
 
+/// Values are shown, whatever they are.
+const SHOWN: Manner = Manner { forward_log: true, show_none: true, copies: false };
+
 type Keywords = Vec<(String, Value)>;
 
 /// Positional and keyword arguments.
-fn arguments(words: &[String]) -> Result<(Vec<Value>, Keywords), Usage> {
+fn arguments(words: &[OsString]) -> Result<(Vec<Value>, Keywords), Usage> {
     let mut args = Vec::new();
     let mut kwargs: Keywords = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         if word == "--" {
-            args.extend(words.by_ref().map(|w| Value::from(w.as_str())));
+            args.extend(words.by_ref().map(|w| Value::from_os_text(w.as_bytes())));
             break;
         }
+        let Some(word) = word.to_str() else {
+            // No JSON is like that: it is text, with surrogates for what is no UTF-8.
+            args.push(Value::from_os_text(word.as_bytes()));
+            continue;
+        };
         let bad = |e| Usage(format!("argument {word}: {e}"));
         match word.split_once('=').filter(|(name, _)| is_identifier(name)) {
             Some((name, value)) => {
@@ -71,6 +94,35 @@ fn arguments(words: &[String]) -> Result<(Vec<Value>, Keywords), Usage> {
         }
     }
     Ok((args, kwargs))
+}
+
+/// A hint at a module that is not served, and lies in a directory near this one.
+fn elsewhere(module: &str, finder: &PathFinder) -> Option<String> {
+    let top = module.split('.').next()?;
+    if finder.find(top).is_some() {
+        return None;
+    }
+    let above = ["..", "../..", "../../.."].map(PathBuf::from);
+    let inside =
+        fs::read_dir(".").into_iter().flatten().flatten().map(|entry| PathBuf::from(entry.file_name()));
+    let mut inside: Vec<PathBuf> = inside.take(1000).collect();
+    inside.sort();
+    let found = above.into_iter().chain(inside).find(|directory| {
+        directory.join(format!("{top}.py")).is_file() || directory.join(top).join("__init__.py").is_file()
+    })?;
+    Some(format!("hint: {top} is in {0}: --path {0}", found.display()))
+}
+
+/// The value of an argument that is a string because it is no JSON, and looks like another value as Python writes it.
+fn python_literal(word: &str) -> Option<&str> {
+    let value = word.split_once('=').filter(|(name, _)| is_identifier(name)).map_or(word, |(_, value)| value);
+    let brackets = [('{', '}'), ('[', ']'), ('(', ')'), ('\'', '\'')];
+    let enclosed =
+        |(open, close): (char, char)| value.len() > 1 && value.starts_with(open) && value.ends_with(close);
+    let constant = ["True", "False", "None"].contains(&value);
+    let is_json =
+        matches!(argument(value), Ok(found) if found != Value::from(value)) || argument(value).is_err();
+    (!is_json && (constant || brackets.into_iter().any(enclosed))).then_some(value)
 }
 
 /// What was probably meant by something that is no function.
@@ -90,9 +142,7 @@ fn with_hint(word: &str, error: String) -> String {
 /// Shows who answers.
 pub(crate) fn ping(plan: Plan<'_>) -> anyhow::Result<u8> {
     takes_no_words("ping", plan.rest)?;
-    everywhere(plan, PathFinder::new(), Manner { forward_log: true, show_none: true }, |host| {
-        ping_one(host).into()
-    })
+    everywhere(plan, PathFinder::new(), SHOWN, |host| ping_one(host).into())
 }
 
 fn ping_one(host: &Host<'_>) -> Result<Value, Error> {
@@ -120,4 +170,21 @@ fn ping_one(host: &Host<'_>) -> Result<Value, Error> {
         ("connect_ms".into(), milliseconds(connect)),
         ("round_trip_ms".into(), milliseconds(trip)),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_value_of_python_and_goes_as_a_string_is_known() {
+        for word in ["{'a': 1}", "[1, 2,]", "(1, 2)", "True", "x=None", "'text'"] {
+            assert!(python_literal(word).is_some(), "{word}");
+        }
+        for word in
+            ["{\"a\": 1}", "[1, 2]", "/tmp", "true", "1", "text", "(", "x=[1]", "{\"$bytes\": 1}", "'"]
+        {
+            assert_eq!(python_literal(word), None, "{word}");
+        }
+    }
 }

@@ -37,6 +37,8 @@ const PATHS: [&str; 5] = ["inventory", "path", "identity", "ssh-config", "outdir
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     file: Option<PathBuf>,
+    /// Variables of the environment that look like settings and are none, with what was probably meant.
+    unknown: Vec<String>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -68,7 +70,9 @@ impl Config {
         if let Some(file) = config.file.clone() {
             config.read_file(&file)?;
         }
-        for (flag, arg) in flags() {
+        let known = flags();
+        config.unknown = unknown(&known);
+        for (flag, arg) in known {
             let variable = variable(&flag);
             let Some(value) = std::env::var_os(&variable) else { continue };
             let value = value.into_string().map_err(|_| Usage(format!("{variable}: it is not UTF-8")))?;
@@ -165,6 +169,11 @@ impl Config {
         }
     }
 
+    /// What is to be said about variables of the environment that set nothing.
+    pub(crate) fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
     /// Where things are set, for an error.
     pub(crate) fn origin(&self) -> String {
         let mut origins: Vec<&str> = self.entries.values().map(|entry| entry.origin.as_str()).collect();
@@ -217,6 +226,25 @@ fn flags() -> BTreeMap<String, clap::Arg> {
         .filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.clone())))
         .filter(|(flag, _)| !NOT_HERE.contains(&flag.as_str()))
         .collect()
+}
+
+/// Variables that are no settings: those that programs there are given, and those of our own tests.
+const OTHERS: [&str; 2] = ["ECONTEXT_TARGET", "ECONTEXT_TEST_"];
+
+/// Variables of the environment that look like settings and are none.
+fn unknown(known: &BTreeMap<String, clap::Arg>) -> Vec<String> {
+    let settings: Vec<String> = known.keys().map(|flag| variable(flag)).collect();
+    let mut found: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("ECONTEXT_") && !OTHERS.iter().any(|other| name.starts_with(other)))
+        .filter(|name| !settings.contains(name))
+        .map(|name| match econtext_fleet::closest(&name, settings.iter().map(String::as_str)) {
+            Some(meant) => format!("{name} is no setting; there is {meant}"),
+            None => format!("{name} is no setting; econtext explain config shows those that are set"),
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn variable(flag: &str) -> String {

@@ -60,6 +60,11 @@ impl Console {
         }
     }
 
+    /// Whether the reader of stdout has gone.
+    pub(crate) fn hung_up(&self) -> bool {
+        self.broken.as_ref().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Writes output of a program.
     pub(crate) fn output(&mut self, index: usize, host: &str, fd: u8, data: &[u8]) {
         if !self.whole_lines {
@@ -165,6 +170,9 @@ impl Console {
                 // With stderr gone there is nobody to tell.
                 let _ = io::stderr().write_all(data);
                 return Ok(());
+            }
+            if crate::stdout::was_closed() {
+                return Err(io::Error::other("it is closed, and what was to be written is lost"));
             }
             let mut stdout = io::stdout().lock();
             stdout.write_all(data).and_then(|()| stdout.flush())

@@ -4,7 +4,8 @@ use crate::args::{Common, Exec, Usage};
 use crate::input::Inputs;
 use crate::job::{Host, Job, Outcome};
 use econtext::{Command, Error, ErrorKind, ProcessEvent, Status};
-use econtext_fleet::Target;
+use econtext_fleet::{Identity, Target};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
@@ -24,9 +25,13 @@ impl From<Status> for Outcome {
 }
 
 /// Runs the command on one host.
-pub(crate) fn exec(exec: &Exec, words: &[String], inputs: &Inputs, host: &Host<'_>) -> Outcome {
+pub(crate) fn exec(exec: &Exec, words: &[OsString], inputs: &Inputs, host: &Host<'_>) -> Outcome {
     let show = host.show();
-    let command = command(exec, words, host);
+    let words: Result<Vec<OsString>, _> = words.iter().map(|word| host.identity().expand(word)).collect();
+    let command = match words {
+        Ok(words) => command(exec, &words, host),
+        Err(error) => return Outcome::Failed(Error::Usage(error.0)),
+    };
     let process = command.spawn_with(move |event| {
         if let ProcessEvent::Output { fd, data } = event {
             show(fd, &data);
@@ -44,19 +49,47 @@ pub(crate) fn exec(exec: &Exec, words: &[String], inputs: &Inputs, host: &Host<'
             Err(too_long(host.context.name(), host.started.elapsed()))
         }),
     };
-    result.map_or_else(Outcome::Failed, Outcome::from)
+    result.map_or_else(|error| Outcome::Failed(with_hint(exec, error)), Outcome::from)
 }
+
+/// An error of a command that was meant for a shell says how to give it to one.
+fn with_hint(exec: &Exec, error: Error) -> Error {
+    match error {
+        Error::NotStarted { host, program, errno, message } if !exec.shell && is_for_a_shell(&program) => {
+            let message =
+                format!("{message}; hint: with --shell before the host, the words are a line for a shell");
+            Error::NotStarted { host, program, errno, message }
+        }
+        error => error,
+    }
+}
+
+/// Whether the name of a program is a line for a shell, or a part of one: no program is called so.
+fn is_for_a_shell(program: &str) -> bool {
+    let assignment = program.split_once('=').is_some_and(|(name, _)| econtext::is_identifier(name));
+    assignment
+        || program.contains([' ', '|', '<', '>', ';', '&', '$', '`', '*', '?', '(', '\n'])
+        || SHELL_WORDS.contains(&program)
+}
+
+/// What a shell does by itself.
+const SHELL_WORDS: [&str; 14] = [
+    "cd", "export", "source", ".", "alias", "ulimit", "umask", "unset", "if", "for", "while", "type", "exec",
+    "set",
+];
 
 fn too_long(host: &str, after: Duration) -> Error {
     Error::Timeout { host: host.to_owned(), phase: "the command", after, stderr: String::new() }
 }
 
-fn command(exec: &Exec, words: &[String], host: &Host<'_>) -> Command {
+fn command(exec: &Exec, words: &[OsString], host: &Host<'_>) -> Command {
     let command = match words {
-        words if exec.shell => host.context.shell(words.join(" ")),
+        words if exec.shell => host.context.shell(words.join(OsStr::new(" "))),
         [program, args @ ..] => host.context.command(program).args(args),
         [] => host.context.shell(""),
     };
+    let environment = host.identity().environment().into_iter();
+    let command = environment.fold(command, |command, (name, value)| command.env(name, value));
     match rustix::termios::tcgetwinsize(io::stdin()) {
         _ if !exec.tty => command,
         Ok(size) => command.terminal(size.ws_row, size.ws_col),
@@ -84,15 +117,18 @@ pub(crate) fn check_raw(common: &Common, targets: &[Target]) -> Result<(), Usage
 
 /// Runs the command on one host by the transport alone.
 pub(crate) fn raw(
-    (exec, words): (&Exec, &[String]),
+    (exec, words): (&Exec, &[OsString]),
     (index, target): (usize, &Target),
     inputs: &Inputs,
     job: &Job<'_>,
 ) -> Outcome {
     let started = Instant::now();
     let common = &exec.common;
-    let words =
-        if exec.shell { vec!["sh".to_owned(), "-c".to_owned(), words.join(" ")] } else { words.to_vec() };
+    let words = match raw_words(words, &job.identities[index]) {
+        Ok(words) if exec.shell => vec!["sh".to_owned(), "-c".to_owned(), words.join(" ")],
+        Ok(words) => words,
+        Err(error) => return Outcome::Failed(Error::Usage(error.0)),
+    };
     let argv = target.raw(&words);
     let failed = |e: io::Error| {
         Outcome::Failed(Error::Connect {
@@ -165,6 +201,14 @@ pub(crate) fn raw(
         std::thread::sleep(Duration::from_millis(5));
     }
     Outcome::from(Status::from(status))
+}
+
+/// The words of a command that the transport runs, which are a part of its own command line.
+fn raw_words(words: &[OsString], identity: &Identity) -> Result<Vec<String>, Usage> {
+    let text = |word: OsString| {
+        word.into_string().map_err(|word| Usage(format!("--raw: {} is not UTF-8", word.display())))
+    };
+    words.iter().map(|word| text(identity.expand(word)?)).collect()
 }
 
 /// Something that a program reads its input from.

@@ -1,18 +1,27 @@
 //! What would happen, without doing it.
 
+use crate::plan::Plan;
 use econtext::{Error, Foreseen, Foresight, ModuleKind};
-use econtext_fleet::{Hops, Target};
 use std::fmt::Write as _;
 
-/// The command of every target, and the modules that would go ahead: bytes as sent, and who imports them.
-pub(crate) fn text(targets: &[Target], hops: &Hops, foresight: &Foresight) -> Result<String, Error> {
+/// What each host would do, by which commands its child would be started, and the modules that would go ahead: bytes as sent,
+/// and which module imports them. At `-v` the commands are whole.
+pub(crate) fn text(
+    plan: &Plan<'_>,
+    what: &dyn Fn(usize) -> Result<String, Error>,
+    foresight: Option<&Foresight>,
+) -> Result<String, Error> {
     let mut out = String::new();
-    for target in targets {
-        for (depth, command) in target.commands(&hops.of(target)?).iter().enumerate() {
-            let then = if depth == 0 { "" } else { "then there: " };
-            let _ = writeln!(out, "{}: {then}{command}", target.name);
+    let hops = plan.hops();
+    let whole = plan.common.verbose > 0;
+    for (index, target) in plan.targets.iter().enumerate() {
+        let _ = writeln!(out, "{}: {}", target.name, what(index)?);
+        for (depth, command) in target.commands(&hops.of(target)?, whole).iter().enumerate() {
+            let by = if depth == 0 { "by" } else { "and there by" };
+            let _ = writeln!(out, "  {by} {command}");
         }
     }
+    let Some(foresight) = foresight else { return Ok(out) };
     let mut total = 0;
     for Foreseen { module, importer } in &foresight.modules {
         let size = module.size();

@@ -5,7 +5,7 @@ use crate::report::Report;
 use crate::surroundings::Surroundings;
 use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, Listener, ModuleFinder, Value};
 use econtext_fleet::{
-    Connector, Gates, Handshake, Hops, Passwords, Reason, Rollout, Settings, Stop, Target, Tries,
+    Connector, Gates, Handshake, Hops, Identity, Passwords, Reason, Rollout, Settings, Stop, Target, Tries,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) enum Outcome {
     /// A value.
     Value(Value),
+    /// A program that ended with 0, and the value of code that ends in an expression.
+    Done(Value),
     /// A program's exit status.
     Exit(u8),
     /// The signal that ended a program.
@@ -38,7 +40,15 @@ impl From<Result<Value, Error>> for Outcome {
 
 impl Outcome {
     pub(crate) fn is_ok(&self) -> bool {
-        matches!(self, Outcome::Value(_) | Outcome::Exit(0))
+        matches!(self, Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0))
+    }
+
+    /// The value, if there is one.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        match self {
+            Outcome::Value(value) | Outcome::Done(value) => Some(value),
+            _ => None,
+        }
     }
 
     /// What `--rerun` and the summary call it.
@@ -54,7 +64,7 @@ impl Outcome {
     /// The exit status of a run with this host alone.
     fn status(&self) -> u8 {
         match self {
-            Outcome::Value(_) | Outcome::Exit(0) => 0,
+            Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0) => 0,
             // Others have failed, or the run was stopped, and that says it.
             Outcome::Exit(_) | Outcome::NotBegun(_) => 5,
             Outcome::Signal(_) => 3,
@@ -84,6 +94,8 @@ pub(crate) struct Job<'a> {
     pub(crate) forks: usize,
     /// Whether a host that is connected is no result.
     pub(crate) connects_only: bool,
+    /// Which host each child is on.
+    pub(crate) identities: Vec<Identity>,
 }
 
 /// What children need beside that.
@@ -129,6 +141,11 @@ impl Host<'_> {
                 stop.stop(Reason::Interrupted);
             }
         }
+    }
+
+    /// Which host it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.job.identities[self.index]
     }
 
     /// What is left of the host's time.
@@ -267,7 +284,12 @@ impl<'a> Children<'a> {
                 stop.stop(Reason::Interrupted);
             }
         };
+        let identity = self.job.identities.get(index).map(Identity::source);
         let builder = self.connector.builder(target, timeout);
+        let builder = match identity {
+            Some(source) => builder.target_module(source),
+            None => builder,
+        };
         let builder = builder.finder(self.finder.clone()).log_level(self.log_level).on_event(on_event);
         let builder = match &self.listener {
             Some(listener) => builder.connect_back(listener),

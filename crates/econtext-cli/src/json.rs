@@ -132,7 +132,7 @@ fn write_tagged(out: &mut String, tag: &str, items: &[Value]) {
 }
 
 fn write_dict(out: &mut String, items: &[(Value, Value)]) {
-    let plain = items.iter().all(|(key, _)| key.as_str().is_some());
+    let plain = items.iter().all(|(key, _)| key.as_str().is_some() || matches!(key, Value::WideStr(_)));
     // A dict that looks like one of our forms is no form.
     let lookalike = items.len() == 1 && items[0].0.as_str().is_some_and(is_form);
     if plain && !lookalike {
@@ -168,10 +168,63 @@ fn is_form(key: &str) -> bool {
 /// # Errors
 /// Why a one-key object of ours makes no sense.
 pub(crate) fn argument(word: &str) -> Result<Value, String> {
-    match serde_json::from_str(word) {
+    match serde_json::from_str(word)
+        .or_else(|error| without_surrogates(word).map_or(Err(error), |w| serde_json::from_str(&w)))
+    {
         Ok(json) => from_json(json),
         Err(_) => Ok(Value::from(word)),
     }
+}
+
+/// Characters of private use that stand for the 2,048 lone surrogates while JSON is read, which our own results have.
+const STAND_INS: std::ops::RangeInclusive<u32> = 0x10_f000..=0x10_f7ff;
+
+/// JSON with stand-ins for the escapes of lone surrogates; `None` if it has no such, or stand-ins of its own.
+fn without_surrogates(json: &str) -> Option<String> {
+    let unit = |at: usize| {
+        let escape = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(escape, 16).ok()
+    };
+    if json.chars().any(|c| STAND_INS.contains(&u32::from(c))) {
+        return None;
+    }
+    let (mut out, mut at, mut any) = (String::new(), 0, false);
+    while let Some(c) = json[at..].chars().next() {
+        let next = at + c.len_utf8();
+        let end = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => at + 12,
+            (Some(lone @ 0xd800..0xe000), _) => {
+                out.extend(char::from_u32(STAND_INS.start() + (lone - 0xd800)));
+                (at, any) = (at + 6, true);
+                continue;
+            }
+            // What is behind a backslash begins no escape.
+            _ if c == '\\' => next + json[next..].chars().next().map_or(0, char::len_utf8),
+            _ => next,
+        };
+        out.push_str(&json[at..end]);
+        at = end;
+    }
+    any.then_some(out)
+}
+
+/// Text, with the surrogates for which there are stand-ins.
+fn text(s: String) -> Value {
+    if !s.chars().any(|c| STAND_INS.contains(&u32::from(c))) {
+        return Value::Str(s);
+    }
+    let mut wide = Vec::with_capacity(s.len());
+    for c in s.chars() {
+        match u32::from(c) {
+            n if STAND_INS.contains(&n) => {
+                let unit = 0xd800 + (n - STAND_INS.start());
+                let low = |shift: u32| 0x80 | (unit >> shift & 0x3f) as u8;
+                wide.extend([0xe0 | (unit >> 12) as u8, low(6), low(0)]);
+            }
+            _ => wide.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Value::WideStr(wide)
 }
 
 fn from_json(json: Json) -> Result<Value, String> {
@@ -179,7 +232,7 @@ fn from_json(json: Json) -> Result<Value, String> {
         Json::Null => Value::None,
         Json::Bool(b) => Value::Bool(b),
         Json::Number(n) => number(&n.to_string())?,
-        Json::String(s) => Value::Str(s),
+        Json::String(s) => text(s),
         Json::Array(items) => Value::List(list(items)?),
         Json::Object(map) if map.len() == 1 && map.keys().all(|k| is_form(k)) => {
             let (form, content) = map.into_iter().next().ok_or("an empty object")?;
@@ -187,7 +240,7 @@ fn from_json(json: Json) -> Result<Value, String> {
                 .ok_or_else(|| format!("{form:?} is not followed by what it needs"))?;
         }
         Json::Object(map) => {
-            let items = map.into_iter().map(|(k, v)| Ok((Value::Str(k), from_json(v)?)));
+            let items = map.into_iter().map(|(k, v)| Ok((text(k), from_json(v)?)));
             Value::Dict(items.collect::<Result<_, String>>()?)
         }
     })
@@ -259,6 +312,8 @@ mod tests {
             "123456789012345678901234567890",
             "1.5",
             "\"a\\\"\\u0001é\"",
+            "\"caf\\udce9 \\\\udce9\"",
+            "{\"\\ud800\":[\"\\udfff\"]}",
             "[1,[2],{}]",
             r#"{"a":{"$bytes":"AP8="},"b":{"$set":[1]}}"#,
             r#"{"$frozenset":[]}"#,

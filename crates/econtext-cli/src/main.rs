@@ -1,9 +1,10 @@
 //! The `econtext` command: data on stdout, all else on stderr, and exit statuses that scripts can use.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod args;
 mod calls;
+mod complete;
 mod config;
 mod console;
 mod copy;
@@ -23,6 +24,7 @@ mod report;
 mod run;
 mod script;
 mod signals;
+mod stdout;
 mod surroundings;
 mod verbs;
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    config.unknown().iter().for_each(|text| console::complain(text));
     if argv.get(1..) == Some(&["explain".into(), "config".into()]) {
         return ExitCode::from(verbs::print(config.explain().as_bytes()));
     }
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return args::report(&error),
     };
-    match verbs::run(&cli, &argv) {
+    match verbs::run(&cli, &argv, &config) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             console::complain(&format!("{error:#}"));

@@ -23,8 +23,11 @@ pub(crate) struct Plan<'a> {
     pub(crate) inventory: Arc<Inventory>,
     /// What flags say about how hosts are reached.
     pub(crate) settings: Settings,
+    /// None only if a rerun has nothing to do.
     pub(crate) targets: Vec<Target>,
-    pub(crate) rest: &'a [String],
+    pub(crate) rest: &'a [OsString],
+    /// What is to be said if what is called cannot be imported.
+    pub(crate) import_hint: Option<String>,
     /// Where it will be on record how hosts ended.
     pub(crate) last: Last,
     argv: Vec<OsString>,
@@ -59,19 +62,22 @@ impl<'a> Plan<'a> {
             selection.targets(&inventory, &settings)?
         } else {
             let undone: HashSet<String> = last.hosts(&common.rerun)?.into_iter().collect();
-            if undone.is_empty() {
-                return Err(Usage("--rerun: the last run left no such host".into()));
-            }
             // What was picked by chance is what it was.
             let targets = Selection { pick: None, ..selection }.targets(&inventory, &settings)?;
             targets.into_iter().filter(|target| undone.contains(&target.name)).collect()
         };
-        if targets.is_empty() {
+        if targets.is_empty() && common.rerun.is_empty() {
             return Err(Usage(
                 "no host was selected: name hosts, or local: for a child on this machine".into(),
             ));
         }
-        Ok(Plan { common, inventory, settings, targets, rest: &common.rest, last, argv })
+        if common.status && targets.len() > 1 {
+            return Err(Usage(format!(
+                "-S passes the status of one program through, and {} hosts are selected",
+                targets.len()
+            )));
+        }
+        Ok(Plan { common, inventory, settings, targets, rest: &common.rest, import_hint: None, last, argv })
     }
 
     /// What targets are started from.

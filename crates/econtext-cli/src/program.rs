@@ -9,8 +9,10 @@ use crate::run::{Manner, everywhere};
 use crate::script;
 use crate::verbs::explain;
 use anyhow::Context as _;
-use econtext::{Error, ErrorKind, ModuleFinder as _, PathFinder, Program};
+use econtext::{Error, ErrorKind, ModuleFinder as _, PathFinder, Program, shell_join};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Runs a program on every host.
@@ -22,13 +24,17 @@ pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     let (program, finder, header, args) = match split_flag(first) {
         Some((flag, joined)) => {
             let missing = || Usage(format!("-{flag} needs {}", if flag == 'c' { "CODE" } else { "MODULE" }));
-            let (code, words) = match joined {
-                "" => words.split_first().map(|(w, rest)| (w.as_str(), rest)).ok_or_else(missing)?,
-                joined => (joined, words),
+            let (code, words) = match joined.is_empty() {
+                true => words.split_first().ok_or_else(missing)?,
+                false => (&joined, words),
             };
             let program = match flag {
-                'c' => Program::code(code),
-                _ => Program::module(code),
+                'c' => Program::code(code.as_bytes()),
+                _ => {
+                    let name =
+                        code.to_str().ok_or_else(|| Usage(format!("-m {}: not UTF-8", code.display())))?;
+                    Program::module(name)
+                }
             };
             (program, finder(common, Some(here))?, script::Metadata::default(), words)
         }
@@ -40,7 +46,9 @@ pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
         }
     };
     if explained {
-        return explain(&plan, &finder.foresee(program.start()));
+        let words: Vec<_> = plan.rest.iter().map(|word| word.to_string_lossy()).collect();
+        let words = format!("run {}", shell_join(&words));
+        return explain(&plan, &|_| Ok(words.clone()), Some(&finder.foresee(program.start())));
     }
     let program = program.args(args.iter().cloned());
     let inputs = Inputs::start(plan.targets.len(), first == "-");
@@ -60,10 +68,12 @@ pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
                 Err(error) => return Outcome::Failed(error),
             }
         }
+        let environment = host.identity().environment().into_iter();
+        let program = environment.fold(program.clone(), |program, (name, value)| program.env(name, value));
         let (input, call) = host.context.run_streaming(&program, host.time_left(), host.show_item());
         inputs.feed(Some(&host.context), input);
         match call.wait() {
-            Ok((0, value)) => Outcome::Value(value),
+            Ok((0, value)) => Outcome::Done(value),
             Ok((status, _)) => Outcome::Exit(status),
             Err(error) => Outcome::Failed(error),
         }
@@ -71,12 +81,12 @@ pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
 }
 
 /// A script's name and text, and the finder for what it imports.
-fn script(common: &Common, first: &str) -> anyhow::Result<(String, Vec<u8>, PathFinder)> {
+fn script(common: &Common, first: &OsStr) -> anyhow::Result<(OsString, Vec<u8>, PathFinder)> {
     let here = Path::new(".");
     if first == "-" {
         let mut source = Vec::new();
         io::stdin().read_to_end(&mut source).context("cannot read the script from stdin")?;
-        return Ok(("<stdin>".to_owned(), source, finder(common, Some(here))?));
+        return Ok(("<stdin>".into(), source, finder(common, Some(here))?));
     }
     let path = Path::new(first);
     if !path.is_dir() {
@@ -91,14 +101,15 @@ fn script(common: &Common, first: &str) -> anyhow::Result<(String, Vec<u8>, Path
     let finder = finder(common, Some(path))?;
     let source = finder
         .main_of_first_root()
-        .ok_or_else(|| Usage(format!("{first}: there is no __main__.py in it")))?;
+        .ok_or_else(|| Usage(format!("{}: there is no __main__.py in it", first.display())))?;
     Ok((first.to_owned(), source, finder))
 }
 
 /// What is said of a script that is not there: it may be something else.
-fn no_script(word: &str, error: &io::Error) -> String {
+fn no_script(word: &OsStr, error: &io::Error) -> String {
+    let word = word.to_string_lossy();
     let hint = match error.kind() {
-        io::ErrorKind::NotFound if econtext::check_target(word).is_ok() => {
+        io::ErrorKind::NotFound if econtext::check_target(&word).is_ok() => {
             "\nhint: a function is called: econtext call TARGETS MODULE:FUNC"
         }
         io::ErrorKind::NotFound if !word.contains(['.', '/']) => {
@@ -110,10 +121,11 @@ fn no_script(word: &str, error: &io::Error) -> String {
 }
 
 /// Splits `-c` and `-m` from what may be joined to them.
-fn split_flag(word: &str) -> Option<(char, &str)> {
-    let rest = word.strip_prefix('-')?;
-    match rest.chars().next()? {
-        flag @ ('c' | 'm') => Some((flag, &rest[1..])),
+fn split_flag(word: &OsStr) -> Option<(char, OsString)> {
+    match word.as_bytes() {
+        [b'-', flag @ (b'c' | b'm'), joined @ ..] => {
+            Some((char::from(*flag), OsStr::from_bytes(joined).to_owned()))
+        }
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use crate::job::lock;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -30,15 +31,20 @@ pub(crate) struct Progress {
 struct Counts {
     /// Hosts that are under way: when they were begun, and whether they are connected.
     under_way: BTreeMap<usize, (String, Instant, bool)>,
+    /// Bytes of files that were copied, and of all that are to be, by host.
+    copied: BTreeMap<usize, (u64, u64)>,
+    /// When the first of them was, and how many bytes were there then.
+    copying_since: Option<(Instant, u64)>,
     done: usize,
     failed: usize,
 }
 
 impl Progress {
-    /// Shows the progress of `hosts` hosts: on a terminal, and elsewhere if it is `wanted`.
-    pub(crate) fn start(hosts: usize, allowed: bool, wanted: bool) -> Arc<Self> {
+    /// Shows the progress of `hosts` hosts: on a terminal, and elsewhere if it is `wanted`. That of one host is of no interest,
+    /// unless it `copies` files.
+    pub(crate) fn start(hosts: usize, copies: bool, allowed: bool, wanted: bool) -> Arc<Self> {
         let terminal = io::stderr().is_terminal();
-        let worth_it = allowed && terminal && hosts > 1;
+        let worth_it = allowed && terminal && (hosts > 1 || copies);
         if !wanted && !worth_it {
             return Arc::default();
         }
@@ -100,6 +106,13 @@ impl Progress {
         }
     }
 
+    /// So many bytes of all files of a host were copied.
+    pub(crate) fn transferred(&self, index: usize, done: u64, total: u64) {
+        let mut counts = lock(&self.counts);
+        counts.copied.insert(index, (done, total));
+        counts.copying_since.get_or_insert_with(|| (Instant::now(), done));
+    }
+
     pub(crate) fn ended(&self, index: usize, ok: bool) {
         let mut counts = lock(&self.counts);
         counts.under_way.remove(&index);
@@ -125,6 +138,7 @@ impl Counts {
             [(connecting, "connecting"), (running, "running"), (self.done, "done"), (self.failed, "failed")];
         let mut text: Vec<String> =
             counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        text.extend(self.copied_text(now));
         let mut slow: Vec<(Duration, &str)> = self
             .under_way
             .values()
@@ -139,6 +153,36 @@ impl Counts {
         }
         text.join(", ")
     }
+
+    /// `1.2 GiB of 4.0 GiB, 120 MiB/s, 23 s left`.
+    fn copied_text(&self, now: Instant) -> Option<String> {
+        let (since, first) = self.copying_since?;
+        let (done, total) = self.copied.values().fold((0, 0), |(a, b), (done, total)| (a + done, b + total));
+        let mut text = format!("{} of {}", bytes(done), bytes(total));
+        let seconds = now.saturating_duration_since(since).as_secs_f64();
+        let rate = done.saturating_sub(first) as f64 / seconds;
+        if seconds > 1.0 && rate >= 1.0 {
+            let _ = write!(text, ", {}/s", bytes(rate as u64));
+            if total > done {
+                let _ = write!(text, ", {:.0} s left", (total - done) as f64 / rate);
+            }
+        }
+        Some(text)
+    }
+}
+
+/// `4.0 GiB`.
+fn bytes(n: u64) -> String {
+    let mut n = n as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for larger in units {
+        if n < 1024.0 {
+            break;
+        }
+        (n, unit) = (n / 1024.0, larger);
+    }
+    if unit == "B" { format!("{n:.0} B") } else { format!("{n:.1} {unit}") }
 }
 
 #[cfg(test)]
@@ -157,6 +201,15 @@ mod tests {
         let counts = lock(&progress.counts);
         let now = Instant::now();
         assert_eq!(counts.text(now), "1 connecting, 1 running, 1 done, 1 failed");
+        drop(counts);
+        progress.transferred(1, 10 << 20, 100 << 20);
+        progress.transferred(1, 30 << 20, 100 << 20);
+        progress.transferred(2, 0, 100 << 20);
+        let mut counts = lock(&progress.counts);
+        let since = counts.copying_since.as_mut().unwrap();
+        since.0 = now;
+        let text = counts.text(now + Duration::from_secs(4));
+        assert!(text.ends_with(", 30.0 MiB of 200.0 MiB, 5.0 MiB/s, 34 s left"), "{text}");
         let later = counts.text(now + Duration::from_secs(31));
         assert!(later.contains("; slow: ") && later.contains("c 31 s"), "{later}");
     }

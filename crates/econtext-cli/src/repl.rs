@@ -28,7 +28,7 @@ Ctrl-C          interrupt what runs there
 All else is Python. The value of a last expression is shown, and is _ there. Modules come from here if they are not there.";
 
 /// Calls that run, for Ctrl-C.
-type Calls = Arc<Mutex<Vec<Arc<Call<Option<String>>>>>>;
+type Calls = Arc<Mutex<Vec<Arc<Call<Answer>>>>>;
 
 struct Seat {
     /// What the report knows it by, whoever is dropped.
@@ -45,6 +45,9 @@ struct Repl<'a> {
     next: usize,
     calls: Calls,
 }
+
+/// The text of a last expression's value; or the status with which the code has ended the program.
+type Answer = (Option<String>, Option<u8>);
 
 /// Reads and runs until the end of the input.
 pub(crate) fn run(plan: Plan<'_>) -> anyhow::Result<u8> {
@@ -112,6 +115,9 @@ impl Repl<'_> {
                     if !editor.is_terminal() {
                         outcomes.extend(results);
                     }
+                    if self.seats.is_empty() {
+                        break;
+                    }
                 }
             }
             if self.run.stop.is_stopped() {
@@ -164,7 +170,7 @@ impl Repl<'_> {
             .map(|(index, target, child)| {
                 let call = child.prepare("econtext.repl:run").args((text,));
                 let call = timeout.into_iter().fold(call, |call, time| call.timeout(time));
-                (index, target.name.clone(), Arc::new(call.start::<Option<String>>()))
+                (index, target.name.clone(), Arc::new(call.start::<Answer>()))
             })
             .collect();
         if calls.is_empty() {
@@ -172,6 +178,7 @@ impl Repl<'_> {
         }
         *lock(&self.calls) = calls.iter().map(|(.., call)| call.clone()).collect();
         let mut outcomes = Vec::new();
+        let mut exited = Vec::new();
         for (index, name, call) in &calls {
             // There is no way to wait for a shared call without a bound; a day is none.
             let result = loop {
@@ -180,9 +187,13 @@ impl Repl<'_> {
                 }
             };
             let outcome = match result {
-                Ok(shown) => Outcome::Value(shown.map_or(Value::None, Value::from)),
+                Ok((_, Some(status))) => Outcome::Exit(status),
+                Ok((shown, None)) => Outcome::Value(shown.map_or(Value::None, Value::from)),
                 Err(error) => Outcome::Failed(error),
             };
+            if let Outcome::Exit(_) = outcome {
+                exited.push(*index);
+            }
             self.run.report.result(self.seats[*index].number, name, &outcome, started.elapsed());
             if let Outcome::Failed(error) = &outcome
                 && self.seats[*index].child.as_ref().is_ok_and(Context::is_closed)
@@ -193,6 +204,13 @@ impl Repl<'_> {
         }
         lock(&self.calls).clear();
         self.run.report.round();
+        // A program that has ended is done with, as Python's own prompt is then.
+        for index in exited.into_iter().rev() {
+            let seat = self.seats.remove(index);
+            if let Ok(child) = &seat.child {
+                child.shutdown(Duration::from_secs(2));
+            }
+        }
         outcomes
     }
 

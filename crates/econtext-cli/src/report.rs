@@ -69,9 +69,14 @@ impl Counts {
 }
 
 impl Report {
-    /// A report on `hosts` hosts.
-    pub(crate) fn new(common: &Common, hosts: usize, show_none: bool) -> std::io::Result<Self> {
-        Self::in_mode(common.mode(), common, hosts, show_none)
+    /// A report on `hosts` hosts; with `copies`, files are copied there or from there.
+    pub(crate) fn new(common: &Common, hosts: usize, copies: bool, show_none: bool) -> std::io::Result<Self> {
+        Self::in_mode(common.mode(), common, hosts, copies, show_none)
+    }
+
+    /// How far the run is.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
     }
 
     /// A report on rounds, after each of which what there is is shown: of many hosts folded.
@@ -82,13 +87,19 @@ impl Report {
             Mode::Json => Mode::Jsonl,
             mode => mode,
         };
-        Self::in_mode(mode, common, hosts, false)
+        Self::in_mode(mode, common, hosts, false, false)
     }
 
-    fn in_mode(mode: Mode, common: &Common, hosts: usize, show_none: bool) -> std::io::Result<Self> {
+    fn in_mode(
+        mode: Mode,
+        common: &Common,
+        hosts: usize,
+        copies: bool,
+        show_none: bool,
+    ) -> std::io::Result<Self> {
         let many = hosts > 1;
         // Where bytes come as they are, a bar would be in between.
-        let progress = Progress::start(hosts, !common.quiet && mode != Mode::Raw, common.progress);
+        let progress = Progress::start(hosts, copies, !common.quiet && mode != Mode::Raw, common.progress);
         let prefix = many && !common.no_prefix && mode != Mode::Raw;
         let state = State {
             mode,
@@ -111,10 +122,15 @@ impl Report {
         self.lock().console.broken.is_some()
     }
 
+    /// Whether the reader of stdout has seen enough, as `head` does.
+    pub(crate) fn hung_up(&self) -> bool {
+        self.lock().console.hung_up()
+    }
+
     /// What of the output was lost, and why. A reader that has seen enough loses nothing.
     pub(crate) fn lost(&self) -> Option<String> {
         let state = self.lock();
-        let stdout = state.console.broken.as_ref().filter(|e| e.kind() != std::io::ErrorKind::BrokenPipe);
+        let stdout = state.console.broken.as_ref().filter(|_| !state.console.hung_up());
         let files = state.files.as_ref().and_then(Files::error);
         stdout.map(|e| format!("stdout: {e}")).or(files.map(|e| format!("--outdir: {e}")))
     }
@@ -196,6 +212,9 @@ impl Report {
     pub(crate) fn result(&self, index: usize, host: &str, outcome: &Outcome, elapsed: Duration) {
         self.progress.ended(index, outcome.is_ok());
         let mut state = self.lock();
+        if state.console.hung_up() {
+            return; // it is not heard, and no failure
+        }
         if let Some(files) = &mut state.files {
             files.result(host, &Event::result(host, outcome, elapsed));
         }
@@ -218,12 +237,12 @@ impl Report {
             Mode::Lines | Mode::Raw | Mode::None => {
                 state.console.end(index, host);
                 let show_none = self.show_none && !state.yielded.contains(&index);
-                match outcome {
-                    Outcome::Value(Value::None) if !show_none => {}
-                    Outcome::Value(_) if state.mode == Mode::None => {}
-                    Outcome::Value(value) if state.mode == Mode::Raw => state.raw(value),
-                    Outcome::Value(value) => state.console.text(index, host, 1, &plain(value)),
-                    outcome => {
+                match outcome.value() {
+                    Some(Value::None) if !show_none => {}
+                    Some(_) if state.mode == Mode::None => {}
+                    Some(value) if state.mode == Mode::Raw => state.raw(value),
+                    Some(value) => state.console.text(index, host, 1, &plain(value)),
+                    None => {
                         if let Some(text) = Self::error_text(state.many, host, outcome) {
                             state.console.text(index, host, 2, &text);
                         }
@@ -236,7 +255,7 @@ impl Report {
     /// What people are told of a failure, if there is anything to tell.
     fn error_text(many: bool, host: &str, outcome: &Outcome) -> Option<String> {
         match outcome {
-            Outcome::Value(_) | Outcome::Exit(0) => None,
+            Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0) => None,
             Outcome::Exit(status) => many.then(|| format!("exit status {status}")),
             Outcome::Signal(signal) => Some(format!("ended by signal {signal}")),
             Outcome::Failed(error) => Some(describe(error, many, host)),

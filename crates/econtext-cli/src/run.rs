@@ -7,9 +7,10 @@ use crate::job::{Children, Host, Job, Outcome, exit_status};
 use crate::plan::Plan;
 use crate::report::{Counts, Report};
 use anyhow::Context as _;
-use econtext::PathFinder;
-use econtext_fleet::{Reason, Stop};
+use econtext::{ErrorKind, PathFinder};
+use econtext_fleet::{Identity, Reason, SCHEMES, Stop};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ pub(crate) struct Run<'a> {
     pub(crate) started: Instant,
 }
 
+/// The exit status when nothing reads stdout any more: that of a program which SIGPIPE has ended.
+const HUNG_UP: u8 = 128 + 13;
+
 /// What the verbs differ in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner {
@@ -30,12 +34,14 @@ pub(crate) struct Manner {
     pub(crate) forward_log: bool,
     /// Whether a result of `None` is.
     pub(crate) show_none: bool,
+    /// Whether files are copied.
+    pub(crate) copies: bool,
 }
 
 impl<'a> Run<'a> {
     /// Begins a run: from here on signals and the deadline stop it.
-    pub(crate) fn start(plan: Plan<'a>, show_none: bool) -> anyhow::Result<Self> {
-        let report = Report::new(plan.common, plan.targets.len(), show_none)?;
+    pub(crate) fn start(plan: Plan<'a>, manner: Manner) -> anyhow::Result<Self> {
+        let report = Report::new(plan.common, plan.targets.len(), manner.copies, manner.show_none)?;
         let run = Self::begin(plan, report)?;
         watch_signals(&run.stop, &run.signal)?;
         Ok(run)
@@ -81,7 +87,14 @@ impl<'a> Run<'a> {
             ));
         }
         let forks = forks.min(common.forks.get());
-        Ok(Job { common, report: self.report.clone(), stop: self.stop.clone(), forks, connects_only: false })
+        Ok(Job {
+            common,
+            report: self.report.clone(),
+            stop: self.stop.clone(),
+            forks,
+            connects_only: false,
+            identities: Identity::all(&self.plan.inventory, &self.plan.targets),
+        })
     }
 
     /// Sums up; the exit status.
@@ -93,6 +106,11 @@ impl<'a> Run<'a> {
         let names: Vec<&str> = plan.targets.iter().map(|target| target.name.as_str()).collect();
         let on_record =
             (rerun || names.len() > 1) && plan.last.write(&names, outcomes, rerun) && !undone.is_empty();
+        if self.report.hung_up() && self.signal.load(Ordering::Acquire) == 0 {
+            // As a program in a pipeline ends: by SIGPIPE, and without a word.
+            self.report.end_progress();
+            return HUNG_UP;
+        }
         let again = on_record.then(|| plan.again(&undone));
         self.report.summary(counts, self.started.elapsed(), again.as_deref());
         if !plan.common.quiet {
@@ -116,8 +134,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Names hosts of the inventory that were probably meant.
+    /// Names what was probably meant: hosts of the inventory, this machine, a directory of modules.
     fn hint(&self, outcomes: &[Outcome]) {
+        let is_import =
+            |o: &Outcome| matches!(o, Outcome::Failed(error) if error.kind() == ErrorKind::Import);
+        if let Some(hint) = self.plan.import_hint.as_ref().filter(|_| outcomes.iter().any(is_import)) {
+            self.report.note(hint);
+        }
+        for (target, outcome) in self.plan.targets.iter().zip(outcomes) {
+            if outcome.class() == "unreachable" && target.is_ssh() && SCHEMES.contains(&target.host()) {
+                self.report
+                    .note(&format!("hint: {0} is a host of ssh here; did you mean {0}:?", target.host()));
+            }
+        }
         let unreachable = self.plan.targets.iter().zip(outcomes).filter(|(_, o)| o.class() == "unreachable");
         // Looking for what was meant takes time; who has many such hosts knows it after a few.
         let unreachable = unreachable.take(20);
@@ -139,7 +168,7 @@ pub(crate) fn everywhere(
     let mut plan = plan;
     plan.ask_passwords()?;
     let log_level = log_level(plan.common, manner.forward_log);
-    let run = Run::start(plan, manner.show_none)?;
+    let run = Run::start(plan, manner)?;
     let job = run.job()?;
     let children = Children::new(&job, Arc::new(finder), log_level, run.plan.hops())?;
     Ok(run.finish(&children.run(&run.plan.targets, work)))
@@ -178,7 +207,7 @@ pub(crate) fn or_long(time: Option<Duration>) -> Duration {
 }
 
 /// A word too many.
-pub(crate) fn takes_no_words(verb: &str, rest: &[String]) -> Result<(), Usage> {
+pub(crate) fn takes_no_words(verb: &str, rest: &[OsString]) -> Result<(), Usage> {
     match rest.first() {
         Some(word) => Err(Usage(format!("{verb} takes no {word:?}"))),
         None => Ok(()),

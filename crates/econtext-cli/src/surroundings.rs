@@ -2,36 +2,45 @@
 
 use crate::args::{Common, Usage};
 use econtext::{Context, Error, Value};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 /// Checked flags.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Surroundings {
     env: Vec<(Value, Value)>,
-    chdir: Option<String>,
+    chdir: Value,
     nice: Option<i32>,
     rlimits: Vec<(String, i64)>,
 }
 
 impl Surroundings {
     pub(crate) fn new(common: &Common) -> Result<Self, Usage> {
-        let pair = |word: &String, flag: &str| match word.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(Usage(format!("{flag} {word}: NAME=VALUE is wanted"))),
+        let bad =
+            |word: &OsStr, flag: &str| Usage(format!("{flag} {}: NAME=VALUE is wanted", word.display()));
+        let pair = |word: &'_ OsStr, flag: &str| {
+            let bytes = word.as_bytes();
+            let at =
+                bytes.iter().position(|b| *b == b'=').filter(|at| *at > 0).ok_or_else(|| bad(word, flag))?;
+            Ok::<_, Usage>((bytes[..at].to_vec(), bytes[at + 1..].to_vec()))
         };
-        let mut found =
-            Surroundings { chdir: common.chdir.clone(), nice: common.nice, ..Surroundings::default() };
+        let chdir = common.chdir.as_ref().map_or(Value::None, |path| Value::Bytes(path.as_bytes().to_vec()));
+        let mut found = Surroundings { env: Vec::new(), chdir, nice: common.nice, rlimits: Vec::new() };
         for word in &common.env {
             let (name, value) = pair(word, "--env")?;
-            found.env.push((name.into(), value.into()));
+            found.env.push((Value::Bytes(name), Value::Bytes(value)));
         }
         for word in &common.rlimit {
-            let (name, value) = pair(word, "--rlimit")?;
-            let value = match value.as_str() {
+            let (name, value) = word
+                .split_once('=')
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| bad(word.as_ref(), "--rlimit"))?;
+            let value = match value {
                 "unlimited" => -1,
                 number => number.parse().map_err(|_| Usage(format!("--rlimit {word}: no number")))?,
             };
-            found.rlimits.push((name, value));
+            found.rlimits.push((name.to_owned(), value));
         }
         Ok(found)
     }
@@ -41,7 +50,8 @@ impl Surroundings {
     /// # Errors
     /// What the child says against it.
     pub(crate) fn set_up(&self, context: &Context, timeout: Option<Duration>) -> Result<(), Error> {
-        if self.env.is_empty() && self.chdir.is_none() && self.nice.is_none() && self.rlimits.is_empty() {
+        if self.env.is_empty() && self.chdir == Value::None && self.nice.is_none() && self.rlimits.is_empty()
+        {
             return Ok(());
         }
         let limits: Vec<(&str, i64)> =

@@ -1,26 +1,35 @@
 //! From a command line to the verb that it names.
 
 use crate::args::{Cli, Exec, Hosts, Usage, Verb};
+use crate::config::Config;
 use crate::console::complain;
+use crate::copy::Words;
 use crate::input::Inputs;
 use crate::plan::{Plan, inventory, selection};
 use crate::run::{Manner, Run, everywhere};
 use crate::{calls, copy, exec, manual, program, repl};
-use econtext::{Foresight, PathFinder};
-use econtext_fleet::fold;
+use econtext::{Error, Foresight, PathFinder, shell_join};
+use econtext_fleet::{Identity, fold};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Runs the command and says what the exit status is.
-pub(crate) fn run(cli: &Cli, argv: &[OsString]) -> anyhow::Result<u8> {
+pub(crate) fn run(cli: &Cli, argv: &[OsString], config: &Config) -> anyhow::Result<u8> {
     let common = match (&cli.verb, cli.verb.common()) {
         (_, Some(common)) => common,
         (Verb::Hosts(wanted), None) => return show_hosts(wanted),
-        (Verb::Completions(wanted), None) => return manual::completions(wanted.shell),
-        (_, None) => return manual::page(),
+        (Verb::Completions(wanted), None) => return manual::completions(wanted, config),
+        (Verb::Man(wanted), None) => return manual::page(wanted.verb.as_deref()),
+        (_, None) => return Err(Usage("explain needs a verb, as in econtext explain call ...".into()).into()),
     };
     set_up_log(common.verbose);
     let plan = Plan::make(common, argv)?;
+    if plan.targets.is_empty() {
+        if !common.quiet {
+            complain("--rerun: the last run left no such host: nothing is to be done");
+        }
+        return Ok(0);
+    }
     if common.list_hosts {
         let names: String = plan.targets.iter().map(|target| format!("{}\n", target.name)).collect();
         return Ok(print(names.as_bytes()));
@@ -30,19 +39,31 @@ pub(crate) fn run(cli: &Cli, argv: &[OsString]) -> anyhow::Result<u8> {
         Verb::Call(_) => calls::call(plan, explained),
         Verb::Run(_) => program::run(plan, explained),
         Verb::Exec(exec) => run_command(exec, plan, explained),
-        Verb::Put(_) | Verb::Get(_) | Verb::Ping(_) | Verb::Repl(_) if explained => {
-            explain(&plan, &Foresight::default())
+        Verb::Ping(_) | Verb::Repl(_) if explained => {
+            let verb = if matches!(cli.verb, Verb::Ping(_)) { "ping" } else { "repl" };
+            explain(&plan, &|_| Ok(verb.to_owned()), None)
         }
-        Verb::Put(copy) => {
-            let (sources, destination) = copy::split("put", plan.rest)?;
-            copy::check_sources(sources)?;
-            let manner = Manner { forward_log: true, show_none: false };
-            everywhere(plan, PathFinder::new(), manner, |host| copy::put(copy, sources, destination, host))
+        Verb::Put(wanted) => {
+            let words = Words::split("put", plan.rest)?;
+            words.check_sources(&Identity::all(&plan.inventory, &plan.targets))?;
+            if cli.explain {
+                return explain_words(&plan, "put");
+            }
+            everywhere(plan, PathFinder::new(), COPIES, |host| match wanted.common.dry_run {
+                true => copy::would_put(wanted, words, host),
+                false => copy::put(wanted, words, host),
+            })
         }
-        Verb::Get(copy) => {
-            let (sources, directory) = copy::split("get", plan.rest)?;
-            let manner = Manner { forward_log: true, show_none: false };
-            everywhere(plan, PathFinder::new(), manner, |host| copy::get(copy, sources, directory, host))
+        Verb::Get(wanted) => {
+            let words = Words::split("get", plan.rest)?;
+            copy::check_get(wanted)?;
+            if cli.explain {
+                return explain_words(&plan, "get");
+            }
+            everywhere(plan, PathFinder::new(), COPIES, |host| match wanted.common.dry_run {
+                true => copy::would_get(wanted, words, host),
+                false => copy::get(wanted, words, host),
+            })
         }
         Verb::Repl(_) => repl::run(plan),
         _ => calls::ping(plan),
@@ -75,6 +96,10 @@ fn show_hosts(wanted: &Hosts) -> anyhow::Result<u8> {
 
 /// Prints; the exit status. A reader that has seen enough is no error.
 pub(crate) fn print(text: &[u8]) -> u8 {
+    if crate::stdout::was_closed() {
+        complain("stdout: it is closed");
+        return 1;
+    }
     let mut stdout = io::stdout();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -85,9 +110,27 @@ pub(crate) fn print(text: &[u8]) -> u8 {
     }
 }
 
+const COPIES: Manner = Manner { forward_log: true, show_none: false, copies: true };
+
 /// Shows what would happen.
-pub(crate) fn explain(plan: &Plan<'_>, foresight: &Foresight) -> anyhow::Result<u8> {
-    Ok(print(crate::explain::text(&plan.targets, &plan.hops(), foresight)?.as_bytes()))
+pub(crate) fn explain(
+    plan: &Plan<'_>,
+    what: &dyn Fn(usize) -> Result<String, Error>,
+    foresight: Option<&Foresight>,
+) -> anyhow::Result<u8> {
+    Ok(print(crate::explain::text(plan, what, foresight)?.as_bytes()))
+}
+
+/// Shows the words of a verb as each host would have them, and how it would be reached.
+pub(crate) fn explain_words(plan: &Plan<'_>, verb: &str) -> anyhow::Result<u8> {
+    let identities = Identity::all(&plan.inventory, &plan.targets);
+    let words = |index: usize| {
+        let words = plan.rest.iter().map(|word| identities[index].expand(word));
+        let words = words.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Usage(error.0))?;
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        Ok(format!("{verb} {}", shell_join(&words)))
+    };
+    explain(plan, &words, None)
 }
 
 fn run_command(exec: &Exec, plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
@@ -96,18 +139,18 @@ fn run_command(exec: &Exec, plan: Plan<'_>, explained: bool) -> anyhow::Result<u
         return Err(Usage("exec needs -- CMD [ARG]...".into()).into());
     }
     if explained {
-        return explain(&plan, &Foresight::default());
+        return explain_words(&plan, "exec");
     }
     let inputs = Inputs::start(plan.targets.len(), false);
     if exec.raw {
         exec::check_raw(&exec.common, &plan.targets)?;
-        let run = Run::start(plan, false)?;
+        let run = Run::start(plan, Manner::default())?;
         let job = run.job()?;
         let outcomes = job
             .pool(&run.plan.targets, |index, target| exec::raw((exec, rest), (index, target), &inputs, &job));
         return Ok(run.finish(&outcomes));
     }
-    let manner = Manner { forward_log: true, show_none: false };
+    let manner = Manner { forward_log: true, ..Manner::default() };
     everywhere(plan, PathFinder::new(), manner, |host| exec::exec(exec, rest, &inputs, host))
 }
 

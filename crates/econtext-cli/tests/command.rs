@@ -130,13 +130,15 @@ fn with_one_target_there_is_no_prefix_and_with_many_there_is() {
 
 #[test]
 fn exit_statuses_are_those_of_the_contract() {
-    let cases: [(&[&str], i32); 14] = [
+    let cases: [(&[&str], i32); 15] = [
         (&["call", "local:", "os:getpid"], 0),
         (&["call", "local:", "os:nothing"], 5),
         (&["call", "local:", "nosuchmodule:f"], 5),
         (&["run", "local:", "-c", "import sys; sys.exit(9)"], 5),
         (&["run", "-S", "local:", "-c", "import sys; sys.exit(9)"], 9),
-        (&["run", "-S", "local:a,local:b", "-c", "import sys; sys.exit(9)"], 5),
+        (&["run", "local:a,local:b", "-c", "import sys; sys.exit(9)"], 5),
+        // One status, and two programs.
+        (&["run", "-S", "local:a,local:b", "-c", "import sys; sys.exit(9)"], 2),
         (&["run", "local:", "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 3),
         (&["call", "--python", "/nonexistent", "local:", "os:getpid"], 4),
         (&["call", "local:", "not a function"], 2),
@@ -335,12 +337,18 @@ fn explain_shows_commands_and_modules_and_contacts_nobody() {
         run(["explain", "call", "--path", &path, "-p", "2222", "me@no-such-host.invalid,local:", "one:f"]);
     assert_eq!(ran.status, 0, "{ran:?}");
     let lines: Vec<_> = ran.stdout.lines().collect();
-    assert!(lines[0].starts_with("me@no-such-host.invalid: ssh -l me -p 2222 -o "), "{ran:?}");
-    assert!(lines[1].starts_with("local: sh -c "), "{ran:?}");
+    assert_eq!(lines[0], "me@no-such-host.invalid: call one:f");
+    assert!(
+        lines[1].starts_with("  by ssh -l me -p 2222 -o ") && lines[1].ends_with("'python ...'"),
+        "{ran:?}"
+    );
+    assert_eq!(lines[2..4], ["local: call one:f", "  by python ..."]);
+    let whole = run(["explain", "call", "-v", "--path", &path, "local:", "one:f"]);
+    assert!(whole.stdout.contains("by sh -c ") && whole.stdout.contains("econtext:local"), "{whole:?}");
     let modules: Vec<String> =
-        lines[2..5].iter().map(|l| l.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect();
+        lines[4..7].iter().map(|l| l.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(modules, ["one called", "three imported by one", "two imported by one"], "{ran:?}");
-    assert!(lines[5].contains("3 modules"), "{ran:?}");
+    assert!(lines[7].contains("3 modules"), "{ran:?}");
 }
 
 #[test]

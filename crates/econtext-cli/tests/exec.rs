@@ -166,12 +166,10 @@ fn through_a_bastion_and_sudo_a_timeout_ends_everything() {
 fn explain_shows_the_command_of_every_hop() {
     let ran = run(["explain", "exec", "-b", "--via", "bastion", "web01", "--", "id"]);
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert!(lines[0].starts_with("web01: ssh ") && lines[0].contains(" bastion "), "{ran:?}");
-    assert!(lines[1].starts_with("web01: then there: ssh ") && lines[1].contains(" web01 "), "{ran:?}");
-    assert!(
-        lines[2].starts_with("web01: then there: sh -c ") && lines[2].contains("sudo -u root -n"),
-        "{ran:?}"
-    );
+    assert_eq!(lines[0], "web01: exec id");
+    assert!(lines[1].starts_with("  by ssh ") && lines[1].contains(" bastion "), "{ran:?}");
+    assert!(lines[2].starts_with("  and there by ssh ") && lines[2].contains(" web01 "), "{ran:?}");
+    assert!(lines[3].starts_with("  and there by sh -c ") && lines[3].contains("sudo -u root -n"), "{ran:?}");
 }
 
 #[test]

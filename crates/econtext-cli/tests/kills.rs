@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// A thousand in all, or as many as wanted.
 fn rounds() -> u32 {
-    std::env::var("ECONTEXT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000) / 2
+    std::env::var("ECONTEXT_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000) / 2
 }
 
 /// Numbers that look like chance and are the same every time.

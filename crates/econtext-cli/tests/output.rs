@@ -63,11 +63,11 @@ fn a_diff_shows_the_majority_and_how_others_differ() {
 fn a_table_has_a_row_a_host_and_a_column_a_key() {
     let code = "{'cpus': 4, 'name': 'x y'}";
     let ran = run(["run", "--output", "table", "local:n[1-2]", "-c", code]);
-    assert_eq!(ran.stdout, "host      cpus  name\nlocal:n1  4     x y\nlocal:n2  4     x y\n", "{ran:?}");
+    assert_eq!(ran.stdout, "host      cpus  name\nlocal:n1     4  x y\nlocal:n2     4  x y\n", "{ran:?}");
     let ran = run(["exec", "--output", "table", "local:n[1-2]", "--", "sh", "-c", "echo a; echo b"]);
     assert_eq!(
         ran.stdout,
-        "host      status  stdout\nlocal:n1  0       a\n                  b\nlocal:n2  0       a\n                  b\n",
+        "host      status  stdout\nlocal:n1       0  a\n                  b\nlocal:n2       0  a\n                  b\n",
         "{ran:?}"
     );
 }
@@ -380,18 +380,124 @@ fn help_fits_a_screen_and_help_all_has_every_flag() {
 fn completions_and_the_manual_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = run(["completions", shell]);
-        assert!(ran.status == 0 && ran.stdout.contains("exclude-group"), "{shell}");
+        assert!(ran.status == 0 && ran.stdout.contains("--complete"), "{shell}");
     }
-    let bash = std::process::Command::new("bash")
-        .args(["-c", "eval \"$1\"; COMP_WORDS=(econtext call --jso); COMP_CWORD=2; _econtext econtext --jso call; echo ${COMPREPLY[*]}", "x"])
-        .arg(run(["completions", "bash"]).stdout)
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "--json --jsonl", "{bash:?}");
+    for shell in ["elvish", "powershell"] {
+        assert!(run(["completions", shell]).stdout.contains("exclude-group"), "{shell}");
+    }
     let man = run(["man"]).stdout;
     for part in [".TH econtext", "ECONTEXT CALL", "ECONTEXT HOSTS", "EXIT STATUS", "\\-\\-connect\\-rate"] {
         assert!(man.contains(part), "{part}");
     }
+}
+
+#[test]
+fn shells_complete_hosts_and_flags_by_the_scripts_that_are_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("hosts"), "[web]\nweb01\nweb02\n[db]\ndb01\n").unwrap();
+    let binary = econtext();
+    let path = format!(
+        "{}:{}",
+        std::path::Path::new(binary.get_program()).parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let shell = |name: &str, script: &str| {
+        let output = std::process::Command::new(name)
+            .args(["-c", script])
+            .env("PATH", &path)
+            .env("ECONTEXT_INVENTORY", directory.path().join("hosts"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let bash = |line: &str, word: &str| {
+        let script = format!(
+            "source <(econtext completions bash); COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; \
+             _econtext econtext '{word}' x; echo \"${{COMPREPLY[@]}}\""
+        );
+        shell("bash", &script)
+    };
+    assert_eq!(bash("econtext call --jso", "--jso"), "--json --jsonl");
+    assert_eq!(bash("econtext ping we", "we"), "web01 web02");
+    // bash takes what is behind an @ or : for a word of its own.
+    assert_eq!(bash("econtext ping @d", "d"), "db");
+    assert_eq!(bash("econtext ping web01,d", "web01,d"), "web01,db01 web01,docker:");
+    if Shell::Fish.is_there() {
+        let fish = "econtext completions fish | source; complete -C 'econtext ping we'";
+        assert_eq!(shell("fish", fish), "web01 web02");
+    }
+    if Shell::Zsh.is_there() {
+        // compadd works in a widget only: here it shows what it is given.
+        let zsh = "autoload -Uz compinit; compinit -u 2>/dev/null; source <(econtext completions zsh); \
+                   compadd() { [ $1 = -a ] && print ${(P)2}; }; words=(econtext ping we); CURRENT=3; _econtext";
+        assert_eq!(shell("zsh", zsh), "web01 web02");
+    }
+}
+
+/// A shell that may be missing.
+#[derive(Clone, Copy)]
+enum Shell {
+    Fish,
+    Zsh,
+}
+
+impl Shell {
+    fn is_there(self) -> bool {
+        econtext_testkit::has(match self {
+            Shell::Fish => "fish",
+            Shell::Zsh => "zsh",
+        })
+    }
+}
+
+#[test]
+fn every_flag_has_a_description_in_the_manual_and_every_verb_a_page() {
+    let whole = run(["man"]).stdout;
+    for verb in
+        ["call", "run", "exec", "put", "get", "repl", "ping", "hosts", "explain", "completions", "man"]
+    {
+        assert!(whole.contains(&format!("ECONTEXT {}", verb.to_uppercase())), "{verb}");
+        let page = run(["man", verb]).stdout;
+        assert!(page.starts_with(&format!(".TH econtext-{verb} ")), "{page}");
+        let lines: Vec<&str> = page.lines().collect();
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| **line == ".TP") {
+            let described = lines.get(at + 2).is_some_and(|text| !text.is_empty() && !text.starts_with('.'));
+            assert!(described, "{verb}: {:?}", &lines[at..(at + 3).min(lines.len())]);
+        }
+    }
+    // Its examples are commands.
+    let examples = whole.split(".nf\n").skip(1).filter_map(|rest| rest.split("\n.fi").next());
+    let mut seen = 0;
+    for example in examples.map(|example| example.replace("\\-", "-")) {
+        let words = shlex_split(&example);
+        let words = words.iter().map(String::as_str).skip(1);
+        let words: Vec<&str> =
+            words.map(|word| if word.starts_with('@') { "local:" } else { word }).collect();
+        let words: Vec<&str> = words.into_iter().filter(|word| *word != "explain" && *word != "-a").collect();
+        let prefix: &[&str] = match words[0] {
+            "hosts" => &[],
+            _ => &["explain"],
+        };
+        let words = [prefix, &words, if words[0] == "ping" { &["local:"] } else { &[] }].concat();
+        let mut command = econtext();
+        command.current_dir(econtext_testkit::repository("")).args(&words);
+        let ran: Ran = command.output().unwrap().into();
+        assert_eq!(ran.status, 0, "{words:?} {ran:?}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+/// Words in single quotes or none.
+fn shlex_split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (n, part) in line.split('\'').enumerate() {
+        match n % 2 {
+            1 => words.push(part.to_owned()),
+            _ => words.extend(part.split_whitespace().map(str::to_owned)),
+        }
+    }
+    words
 }
 
 #[test]

@@ -120,6 +120,11 @@ impl Inventory {
         Ok(found)
     }
 
+    /// The names of all hosts, in their order.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// The names of all groups.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         self.groups.keys().map(String::as_str)
@@ -381,7 +386,7 @@ user = 'dba'
                     root1 ansible_become=yes ansible_become_method=su ansible_become_user=admin econtext_via=bastion,inner\n";
         let inventory = Inventory::parse("hosts", text).unwrap();
         let line = |name: &str, settings: &Settings| {
-            inventory.target(name, settings).unwrap().commands(&[]).join("|")
+            inventory.target(name, settings).unwrap().commands(&[], true).join("|")
         };
         let none = Settings::default();
         let plain = line("web1", &none);

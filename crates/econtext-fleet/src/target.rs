@@ -2,8 +2,8 @@
 
 use crate::{Settings, SpecError};
 use econtext::{
-    Chroot, Docker, Incus, Jail, Kubectl, Local, Lxc, Nsenter, Nspawn, Podman, Transport, command_line,
-    shell_join,
+    Chroot, Docker, Incus, Jail, Kubectl, Local, Lxc, Nsenter, Nspawn, Podman, Python, Transport,
+    command_line, shell_join,
 };
 
 /// One host.
@@ -130,7 +130,7 @@ impl Target {
     }
 
     /// Whether it is a host of ssh.
-    pub(crate) fn is_ssh(&self) -> bool {
+    pub fn is_ssh(&self) -> bool {
         matches!(self.kind, Kind::Ssh { .. })
     }
 
@@ -175,10 +175,17 @@ impl Target {
         }
     }
 
-    /// The commands that would start a child there, one for each hop, as shells would take them.
-    pub fn commands(&self, hops: &[Target]) -> Vec<String> {
+    /// The commands that would start a child there, one for each hop, as shells would take them: `whole`, or with `...` in place
+    /// of the program that Python is given.
+    pub fn commands(&self, hops: &[Target], whole: bool) -> Vec<String> {
         let line = |target: &Target, transport: &dyn Transport| {
-            shell_join(&transport.launch(&command_line(&target.settings.python(), &target.name)).argv)
+            let python = target.settings.python();
+            let child = match &python {
+                _ if whole => command_line(&python, &target.name),
+                Python::Auto => vec!["python".to_owned(), "...".to_owned()],
+                python => [python.words(), vec!["...".to_owned()]].concat(),
+            };
+            shell_join(&transport.launch(&child).argv)
         };
         let mut lines: Vec<String> = hops.iter().map(|hop| line(hop, &*hop.transport())).collect();
         lines.push(line(self, &*self.transport()));

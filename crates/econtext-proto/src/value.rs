@@ -70,6 +70,29 @@ pub struct Object {
 }
 
 impl Value {
+    /// Text of bytes as the system has them, of names and words: what is no UTF-8 becomes lone surrogates, as Python's
+    /// `os.fsdecode` makes them, and is the same bytes again in what Python gives to the system.
+    ///
+    /// ```
+    /// # use econtext_proto::Value;
+    /// assert_eq!(Value::from_os_text(b"caf\xc3\xa9"), Value::from("caf\u{e9}"));
+    /// assert_eq!(Value::from_os_text(b"caf\xe9"), Value::WideStr(b"caf\xed\xb3\xa9".to_vec()));
+    /// ```
+    pub fn from_os_text(bytes: &[u8]) -> Self {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return Value::from(text);
+        }
+        let mut wide = Vec::with_capacity(bytes.len() + 8);
+        for chunk in bytes.utf8_chunks() {
+            wide.extend_from_slice(chunk.valid().as_bytes());
+            for byte in chunk.invalid() {
+                // U+DC80 to U+DCFF, encoded as if they were characters.
+                wide.extend_from_slice(&[0xed, 0xb0 | byte >> 6, 0x80 | byte & 0x3f]);
+            }
+        }
+        Value::WideStr(wide)
+    }
+
     /// The text, of text or of a Python 2 `str` that is valid UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         match self {

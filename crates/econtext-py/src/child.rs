@@ -257,32 +257,30 @@ impl Child {
     }
 
     /// Starts copying files there.
-    #[pyo3(signature = (sources, destination, preserve, links, timeout, progress))]
+    #[pyo3(signature = (sources, destination, wishes, timeout, progress))]
     fn put(
         &self,
         sources: Vec<std::path::PathBuf>,
-        destination: String,
-        preserve: bool,
-        links: bool,
+        destination: std::ffi::OsString,
+        wishes: transfer::Wishes,
         timeout: Option<f64>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<transfer::Transfer> {
-        let options = transfer::options(preserve, links, timeout)?;
+        let options = transfer::options(wishes, timeout)?;
         Ok(transfer::Transfer::put(self.inner()?.clone(), sources, destination, options, progress))
     }
 
     /// Starts copying files from there.
-    #[pyo3(signature = (sources, directory, preserve, links, timeout, progress))]
+    #[pyo3(signature = (sources, directory, wishes, timeout, progress))]
     fn get(
         &self,
         sources: Vec<std::ffi::OsString>,
         directory: std::path::PathBuf,
-        preserve: bool,
-        links: bool,
+        wishes: transfer::Wishes,
         timeout: Option<f64>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<transfer::Transfer> {
-        let options = transfer::options(preserve, links, timeout)?;
+        let options = transfer::options(wishes, timeout)?;
         Ok(transfer::Transfer::get(self.inner()?.clone(), sources, directory, options, progress))
     }
 

@@ -12,7 +12,7 @@ use crate::process::{Command, Env};
 use crate::request::Request;
 use crate::settings::settings;
 use crate::teller::Teller;
-use crate::transfer;
+use crate::transfer::{self, Wishes};
 use crate::wait::duration;
 use econtext::{Error, Event, ModuleFinder};
 use econtext_fleet::{Connector, Gates, Handshake, Hops, Inventory, Rollout, Selection, Stop, Target, Tries};
@@ -156,8 +156,8 @@ impl Fleet {
         hosts: Vec<(usize, usize)>,
         request: Option<&Request>,
         command: Option<(Vec<Vec<u8>>, Option<Vec<u8>>, Env, Option<Vec<u8>>, Option<u32>)>,
-        put: Option<(Vec<PathBuf>, String, bool, bool)>,
-        get: Option<(Vec<OsString>, PathBuf, bool, bool)>,
+        put: Option<(Vec<PathBuf>, OsString, Wishes)>,
+        get: Option<(Vec<OsString>, PathBuf, Wishes)>,
         timeout: Option<f64>,
         batch: Option<&str>,
         pause: Option<f64>,
@@ -169,10 +169,10 @@ impl Fleet {
             Job::Call(request.spec.clone())
         } else if let Some((argv, input, env, cwd, umask)) = command {
             Job::Run(Command { argv, input, env, cwd, umask })
-        } else if let Some((sources, to, preserve, links)) = put {
-            Job::Put(sources, to, transfer::options(preserve, links, timeout)?)
-        } else if let Some((sources, to, preserve, links)) = get {
-            Job::Get(sources, to, transfer::options(preserve, links, timeout)?)
+        } else if let Some((sources, to, wishes)) = put {
+            Job::Put(sources, to, transfer::options(wishes, timeout)?)
+        } else if let Some((sources, to, wishes)) = get {
+            Job::Get(sources, to, transfer::options(wishes, timeout)?)
         } else {
             Job::Connect
         };

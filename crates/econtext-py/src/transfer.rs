@@ -14,8 +14,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-pub(crate) fn options(preserve: bool, links: bool, timeout: Option<f64>) -> PyResult<TransferOptions> {
-    Ok(TransferOptions { preserve, links, timeout: duration(timeout)?, stop: Some(Arc::default()) })
+/// What Python says about a transfer: whether to preserve metadata, whether to copy links as such, mode, owner as for chown,
+/// whether to keep backups.
+pub(crate) type Wishes = (bool, bool, Option<u32>, Option<String>, bool);
+
+pub(crate) fn options(
+    (preserve, links, mode, owner, backup): Wishes,
+    timeout: Option<f64>,
+) -> PyResult<TransferOptions> {
+    let options = TransferOptions {
+        preserve,
+        links,
+        mode,
+        backup,
+        timeout: duration(timeout)?,
+        stop: Some(Arc::default()),
+        ..TransferOptions::default()
+    };
+    Ok(match owner {
+        Some(owner) => options.owned_by(&owner),
+        None => options,
+    })
 }
 
 /// Calls `progress(name, done, size)`, no more than once it has returned.
@@ -54,7 +73,7 @@ impl Transfer {
     pub(crate) fn put(
         child: Arc<Inner>,
         sources: Vec<PathBuf>,
-        destination: String,
+        destination: OsString,
         options: TransferOptions,
         progress: Option<Py<PyAny>>,
     ) -> Self {

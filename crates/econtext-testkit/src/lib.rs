@@ -23,6 +23,16 @@ pub fn skip(what: &str) {
     eprintln!("SKIPPED: {what} is missing; .ci/setup installs it");
 }
 
+/// Whether a program is there; if not, that is said as by [`skip`].
+pub fn has(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
+    if !found {
+        skip(program);
+    }
+    found
+}
+
 /// A path below the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)

@@ -716,7 +716,7 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'transfer', 'values'))}
+        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'target', 'transfer', 'values'))}
         self.names = {}
         self.pushed = []
 

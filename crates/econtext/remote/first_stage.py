@@ -1,6 +1,7 @@
 # The first stage: the program that the target's Python gets on its command line.
 #
-# The decoder in front of it (payload.rs) has imported `sys` and all of `zlib`; the context's name is sys.argv[2].
+# The decoder in front of it (payload.rs) has imported `sys` and all of `zlib`; the context's name is sys.argv[2], behind it
+# are options of the interpreter.
 # It runs on every Python from 2.7 on, and is short: it is part of an argv.
 #
 #   1. Fork. The parent half becomes a fresh Python that reads its program from a pipe. Its argv[0] is the context's
@@ -25,7 +26,7 @@ if os.fork():
     os.dup2(r, 0)
     os.dup2(s, r)
     os.close(t)
-    os.execl(e, P.dirname(P.exists(P.dirname(e) + "/../pyvenv.cfg") and e or P.realpath(e)) + "/" + sys.argv[2])
+    os.execl(e, P.dirname(P.exists(P.dirname(e) + "/../pyvenv.cfg") and e or P.realpath(e)) + "/" + sys.argv[2], *sys.argv[3:])
 os.close(s)
 def R(n):
     b = b""

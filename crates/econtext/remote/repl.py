@@ -28,7 +28,10 @@ def is_complete(source):
 
 
 def run(source):
-    """Runs code in the module that all of it shares; the text of a last expression's value, or None."""
+    """Runs code in the module that all of it shares, as Python's own prompt does: values of expressions are shown.
+
+    Returns (the text of the last one's value or None, None), or (None, exit status) if the code ends the program.
+    """
     global count
     count += 1
     name = '<console %d>' % count
@@ -37,26 +40,89 @@ def run(source):
     linecache.cache[name] = len(source), None, lines.splitlines(True), name
     tree = compile(native(source), name, 'exec', ast.PyCF_ONLY_AST, True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, name, 'exec', 0, True), main.__dict__)
-    if last:
-        value = eval(compile(ast.Expression(last.value), name, 'eval', 0, True), main.__dict__)
-        if value is not None:
-            main.__dict__['_'] = value
-            shown = repr(value)
-            return shown if core.PY3 else shown.decode('utf-8', 'replace')
+    sys.displayhook = display
+    try:
+        for statement in tree.body:
+            exec(compile(ast.Interactive([statement]), name, 'single', 0, True), main.__dict__)
+        if last:
+            return shown(eval(compile(ast.Expression(last.value), name, 'eval', 0, True), main.__dict__)), None
+    except SystemExit:
+        from econtext import runner
+        return None, runner.exit_status(sys.exc_info()[1].code)
+    return None, None
 
 
-def complete(text):
-    """The names that begin so: of the module, of builtins and keywords, or attributes of a dotted name."""
+def shown(value):
+    """The text of a value, which is `_` from now on; None for None."""
+    if value is not None:
+        main.__dict__['_'] = value
+        text = repr(value)
+        return text if core.PY3 else text.decode('utf-8', 'replace')
+
+
+def display(value):
+    text = shown(value)
+    if text is not None:
+        sys.stdout.write(text + '\n')
+
+
+def complete(word, line):
+    """What `word` may become, at the end of `line`: modules and names where they are imported; else names of the module, of
+    builtins and keywords, or attributes of a dotted name."""
+    words = line.rpartition(';')[2].split()
+    if words and words[0] == 'import' and word != 'import':
+        return modules(word)
+    if words and words[0] == 'from' and word != 'from':
+        if 'import' in words[2:] and word != 'import':
+            return names_in(words[1], word)
+        return modules(word) if len(words) < 3 else ['import']
     import rlcompleter
     completer = rlcompleter.Completer(main.__dict__)
     found = []
-    while len(found) < 500:
-        name = completer.complete(text, len(found))
+    while len(found) < LIMIT:
+        name = completer.complete(word, len(found))
         if name is None:
             return found
         found.append(name)
     return found
+
+
+LIMIT = 500  # candidates
+
+
+def modules(word):
+    """The modules whose names begin so."""
+    import pkgutil
+    package, dot, _ = word.rpartition('.')
+    if package:
+        names = [found[1] for found in pkgutil.iter_modules(path_of(package))]
+    else:
+        names = [found[1] for found in pkgutil.iter_modules()] + list(sys.builtin_module_names)
+    return beginning(word, [package + dot + name for name in names])
+
+
+def names_in(module, word):
+    """The names that can be imported from a module and begin so."""
+    import pkgutil
+    path = path_of(module)
+    names = list(getattr(sys.modules.get(module), '__all__', None) or dir(sys.modules.get(module)))
+    return beginning(word, names + [found[1] for found in pkgutil.iter_modules(path)])
+
+
+def path_of(module):
+    """Where a module's own modules are; the module is imported."""
+    try:
+        __import__(module)
+    except Exception:
+        return []
+    return getattr(sys.modules[module], '__path__', [])
+
+
+def beginning(word, names):
+    """Those that begin so; private ones only if that is asked for."""
+    private = word.rpartition('.')[2].startswith('_')
+    return sorted(set(name for name in names if name.startswith(word) and (
+        private or not name.rpartition('.')[2].startswith('_'))))[:LIMIT]
 
 
 def native(source):

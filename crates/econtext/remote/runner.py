@@ -21,7 +21,7 @@ class Source(object):
         return decode_source(self.source)
 
 
-def run(kind, name, source, argv, stdin, items, credit):
+def run(kind, name, source, argv, stdin, items, credit, env):
     """Runs the program and returns (exit status, value of -c's last expression). If that is a generator, what it yields
     goes to the channel `items`.
 
@@ -29,8 +29,10 @@ def run(kind, name, source, argv, stdin, items, credit):
     window of it is ever in memory here. What the program raises is raised.
     """
     feed(stdin)
-    if not core.PY3:
-        name, argv = name.encode('utf-8'), [word.encode('utf-8') for word in argv]
+    (os.environb if core.PY3 else os.environ).update(env)
+    if core.PY3:
+        # As Python has its own arguments, in whatever encoding they are.
+        name, argv = name.decode('utf-8', 'surrogateescape'), [word.decode('utf-8', 'surrogateescape') for word in argv]
     sys.argv[:] = argv
     status, value = 0, None
     try:
@@ -48,8 +50,7 @@ def run(kind, name, source, argv, stdin, items, credit):
 
 def set_up(env, directory, nice, limits):
     """What programs and commands here are to find: environment, working directory, niceness and limits."""
-    for name, value in env.items():
-        os.environ[name if core.PY3 else name.encode('utf-8')] = value if core.PY3 else value.encode('utf-8')
+    (os.environb if core.PY3 else os.environ).update(env)
     if directory is not None:
         os.chdir(directory)
     if nice is not None:
@@ -114,6 +115,8 @@ def feed(channel):
     os.dup2(r, 0)
     os.close(r)
     core.no_inherit(w)
+    if core.PY3:
+        sys.stdin.close()
     # An error handler as Python's own: undecodable input is no reason to die.
     sys.stdin = sys.__stdin__ = open(0, errors='surrogateescape', closefd=False) if core.PY3 else os.fdopen(0)
 

@@ -91,9 +91,95 @@ def digest(path, size):
     return sha.digest()
 
 
-def put(channel, destination, into, preserve):
+def survey(destination, into, files, limit):
+    """What is here of `files`, a list of (name, size), and nothing is changed.
+
+    For each (path, size, digest, mode, owner, group, content if it has no more than `limit` bytes); None for what is missing.
+    """
+    destination, into, _ = look(destination, into, ())
+    found = []
+    for name, size in files:
+        path = place(destination, into, name)
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise EnvironmentError(errno.EINVAL, 'what is there is no file', path)
+            content = None
+            if status.st_size <= limit:
+                with open(path, 'rb') as f:
+                    content = f.read()
+            found.append((path, status.st_size, digest(path, status.st_size), stat.S_IMODE(status.st_mode),
+                          owner_name('pwd', status.st_uid), owner_name('grp', status.st_gid), content))
+        except EnvironmentError as e:
+            if e.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise named(e, path)
+            found.append((path, None, None, None, None, None, None))
+    return found
+
+
+def owner_name(database, number):
+    """The name of a user (`pwd`) or group (`grp`), or the number where there is none."""
+    try:
+        module = __import__(database)
+        return (module.getpwuid if database == 'pwd' else module.getgrgid)(number)[0]
+    except (ImportError, KeyError):
+        return str(number)
+
+
+def owner_number(database, name):
+    """The number of a user (`pwd`) or group (`grp`), given its name or number; -1 for none."""
+    if name is None:
+        return -1
+    if name.isdigit():
+        return int(name)
+    module = __import__(database)
+    try:
+        return (module.getpwnam if database == 'pwd' else module.getgrnam)(str(name))[2]
+    except KeyError:
+        raise EnvironmentError(errno.EINVAL, 'there is no such %s' % ('user' if database == 'pwd' else 'group'), name)
+
+
+class Wishes(object):
+    """What files are to be like, beside their content."""
+
+    def __init__(self, preserve, mode, owner, group, backup):
+        self.preserve, self.mode, self.backup = preserve, mode, backup
+        self.owner, self.group = owner_number('pwd', owner), owner_number('grp', group)
+
+    def grant(self, path, metadata, directory=False):
+        """Gives what is at `path` the metadata of its source, if that is wanted, and what is wanted in its place."""
+        if self.preserve:
+            set_metadata(path, metadata)
+        mode = self.mode
+        if directory and mode is not None:
+            mode |= (mode & 0o444) >> 2  # what may be read may be entered
+        if self.owner + self.group > -2:
+            before = stat.S_IMODE(os.stat(path).st_mode)
+            os.chown(path, self.owner, self.group)
+            mode = before if mode is None else mode  # chown takes some bits away
+        if mode is not None:
+            os.chmod(path, mode)
+
+
+def keep_backup(path):
+    """Gives the file that is about to be replaced a second name, with the time in it."""
+    import time
+    name = backup = path + time.strftime('.%Y-%m-%d-%H:%M:%S').encode() + b'~'
+    count = 1
+    while os.path.lexists(backup):
+        backup = name + b'%d~' % count if core.PY3 else name + '%d~' % count
+        count += 1
+    try:
+        os.link(path, backup)
+    except (OSError, AttributeError):
+        import shutil
+        shutil.copy2(path, backup)  # a file system without hard links
+
+
+def put(channel, destination, into, *wishes):
     """Takes in what the channel brings; the number of files that were written."""
     written, later, target, path = 0, [], None, destination
+    wishes = Wishes(*wishes)
     try:
         if destination.endswith(b'/') and not os.path.isdir(destination):
             try:
@@ -109,7 +195,7 @@ def put(channel, destination, into, preserve):
             elif kind == HOLE:
                 target.skip(values[0])
             elif kind == END:
-                target.finish(values[0], preserve)
+                target.finish(values[0], wishes)
                 target = None
                 written += 1
             else:
@@ -121,11 +207,10 @@ def put(channel, destination, into, preserve):
                     later.append((path, values[1]))
                 elif kind == LINK:
                     make_link(values[1], path)
-                elif kind == SKIP and preserve:
-                    set_metadata(path, values[1])
+                elif kind == SKIP:
+                    wishes.grant(path, values[1])
         for path, metadata in reversed(later):  # writing into them has changed their times
-            if preserve:
-                set_metadata(path, metadata)
+            wishes.grant(path, metadata, True)
     except BaseException as e:
         if target:
             target.remove()
@@ -165,25 +250,27 @@ class Target(object):
             self.sha.update(ZEROS if n == CHUNK else ZEROS[:n])
             size -= n
 
-    def finish(self, expected, preserve):
+    def finish(self, expected, wishes):
         os.ftruncate(self.fd, self.size)
         if self.sha.digest() != expected:
             raise EnvironmentError(errno.EIO, 'the checksum is wrong', self.path)
-        mode, uid, gid, mtime = self.metadata
-        if preserve:
-            set_metadata(self.part, self.metadata)
+        mode = self.metadata[0]
+        try:
+            before = os.stat(self.path)
+        except OSError:
+            before = None
+            mode &= 0o777 & ~umask()
         else:
+            mode = stat.S_IMODE(before.st_mode)
             try:
-                before = os.stat(self.path)
+                os.fchown(self.fd, before.st_uid, before.st_gid)
             except OSError:
-                mode &= 0o777 & ~umask()
-            else:
-                mode = stat.S_IMODE(before.st_mode)
-                try:
-                    os.fchown(self.fd, before.st_uid, before.st_gid)
-                except OSError:
-                    mode &= 0o777  # it is another user's now
+                mode &= 0o777  # it is another user's now
+        if not wishes.preserve:
             os.fchmod(self.fd, mode)
+        wishes.grant(self.part, self.metadata)
+        if before and wishes.backup:
+            keep_backup(self.path)
         os.rename(self.part, self.path)  # before it is closed: then others may have it
         os.close(self.fd)
 
@@ -312,15 +399,34 @@ def make_link(target, path):
 # -- from this machine
 
 def listing(paths, links):
-    """(name, path, kind, size, link target, metadata) of everything below the paths, directories first."""
-    found = []
-    for path in paths:
-        path = os.path.expanduser(path)
+    """(name, path, kind, size, link target, metadata) of everything below the paths, directories first.
+
+    A path that is not there and has wildcards stands for all that match.
+    """
+    found, names = [], {}
+    for path in matches(paths):
+        name = os.path.basename(os.path.normpath(path))
+        if names.setdefault(name, path) != path:
+            raise named(EnvironmentError(errno.EEXIST, 'two sources would have this name here', name))
         try:
-            walk(os.path.basename(os.path.normpath(path)), path, links, found, ())
+            walk(name, path, links, found, ())
         except EnvironmentError as e:
             raise named(e)
     return found
+
+
+def matches(paths):
+    for path in paths:
+        path = os.path.expanduser(path)
+        if os.path.lexists(path) or not set(bytearray(b'*?[')) & set(bytearray(path)):
+            yield path
+            continue
+        import glob
+        found = sorted(glob.glob(path))
+        if not found:
+            raise named(EnvironmentError(errno.ENOENT, 'nothing matches', path))
+        for path in found:
+            yield path
 
 
 def walk(name, path, links, found, above):

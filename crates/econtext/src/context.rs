@@ -50,6 +50,7 @@ pub struct ContextBuilder {
     via: Option<Context>,
     back: Option<Listener>,
     python_values: bool,
+    target: Option<String>,
 }
 
 impl ContextBuilder {
@@ -124,6 +125,13 @@ impl ContextBuilder {
         self
     }
 
+    /// The source of `econtext.target`, a module by which code there knows which host it is on. By default it has the context's
+    /// name as `name`, no `groups` and no `vars`, and is the one at `position` 1 of a `count` of 1.
+    pub fn target_module(mut self, source: impl Into<String>) -> Self {
+        self.target = Some(source.into());
+        self
+    }
+
     /// How long it may take until the child is up. Default 60 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -148,6 +156,7 @@ impl ContextBuilder {
             via,
             back,
             python_values,
+            target,
         } = self;
         let failed =
             |kind, message| Error::Connect { kind, host: name.clone(), message, stderr: String::new() };
@@ -184,6 +193,7 @@ impl ContextBuilder {
             session,
             parts,
             (connect_timeout, push_budget),
+            target,
         );
         shared
             .adopt(&link)
@@ -297,6 +307,7 @@ impl Context {
             via: None,
             back: None,
             python_values: false,
+            target: None,
         }
     }
 

@@ -58,12 +58,12 @@ pub use link::Event;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
 pub use stream::Items;
-pub use transfer::{Progress, TransferOptions, Transferred};
+pub use transfer::{Comparison, FileThere, Listed, Progress, TransferOptions, Transferred};
 #[cfg(feature = "native-ssh")]
 pub use transport::NativeSsh;
 pub use transport::{
-    Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Nsenter, Nspawn, Podman,
-    Ssh, Su, Sudo, Transport,
+    Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Note, Nsenter, Nspawn,
+    Podman, Ssh, Su, Sudo, Transport,
 };
 
 /// Checks that `target` has the form `module:function` or `module:Class.method`.

@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::remote;
 use crate::slot::Slot;
 use crate::sync::lock;
-use crate::transport::{Failure, Transport};
+use crate::transport::{Failure, Note, Transport};
 use econtext_proto::message::{BACK, START_PROCESS};
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Event as SessionEvent;
@@ -88,6 +88,8 @@ pub(crate) struct Link {
     on_event: Option<EventCallback>,
     /// Bytes of modules that may go ahead of one call.
     push_budget: usize,
+    /// The source of `econtext.target`, unless it is the usual one.
+    target: Option<String>,
     index: AtomicUsize,
     state: Mutex<State>,
     /// Set once the child is up, or will never be.
@@ -97,7 +99,7 @@ pub(crate) struct Link {
 struct State {
     phase: Phase,
     session: Session,
-    stderr: Vec<u8>,
+    stderr: Stderr,
     calls: HashMap<Handle, Running>,
     /// Calls that were given some time to end by themselves.
     to_cancel: BTreeSet<(Instant, Handle)>,
@@ -173,6 +175,7 @@ enum Action {
 }
 
 impl Link {
+    #[expect(clippy::too_many_arguments, reason = "it is called in one place")]
     pub(crate) fn new(
         name: String,
         transport: Box<dyn Transport>,
@@ -181,6 +184,7 @@ impl Link {
         session: Session,
         (carrier, bootstrap, dialog): (Carrier, Bootstrap, Option<Dialog>),
         (connect_timeout, push_budget): (Duration, usize),
+        target: Option<String>,
     ) -> Arc<Self> {
         let started = Instant::now();
         let give_up = started + connect_timeout;
@@ -198,11 +202,12 @@ impl Link {
             finder,
             on_event,
             push_budget,
+            target,
             index: AtomicUsize::new(usize::MAX),
             state: Mutex::new(State {
                 phase,
                 session,
-                stderr: Vec::new(),
+                stderr: Stderr::default(),
                 calls: HashMap::new(),
                 to_cancel: BTreeSet::new(),
                 callbacks: HashMap::new(),
@@ -498,7 +503,7 @@ impl Link {
     }
 
     pub(crate) fn on_stderr(&self, buffer: &mut [u8]) -> LinkEnd {
-        self.lock().read_stderr(&self.name, buffer);
+        self.lock().read_stderr(self, buffer);
         LinkEnd::Alive
     }
 
@@ -530,7 +535,7 @@ impl Link {
             if dialog.is_muted() { text.iter().position(|&b| b == b'\n').unwrap_or(text.len()) } else { 0 };
         let shown = dialog.without_nonce(&text[from..]);
         let step = dialog.handle_bytes(text);
-        state.keep_stderr(&self.name, shown.as_bytes());
+        state.keep_stderr(self, shown.as_bytes());
         let Phase::Starting { carrier, silence, .. } = &mut state.phase else { return None };
         match step {
             Step::Wait => None,
@@ -562,7 +567,7 @@ impl Link {
         }
         match event {
             ProcessEvent::Output { fd: 1, data } => self.take_in(&mut state, &data, &mut actions),
-            ProcessEvent::Output { fd: 2, data } => state.keep_stderr(&self.name, &data),
+            ProcessEvent::Output { fd: 2, data } => state.keep_stderr(self, &data),
             ProcessEvent::Output { data, .. } => wake = self.converse(&mut state, &data),
             ProcessEvent::Ended(result) => {
                 if let Some(Carrier::Relay(relay)) = state.carrier_mut() {
@@ -611,11 +616,18 @@ impl Link {
         }
         match &state.phase {
             Phase::Starting { give_up, started, .. } if *give_up <= now => {
-                // Whoever was not reached in time was not reached: nothing ran there.
-                let after = give_up.duration_since(*started).as_secs_f64();
-                let message = format!("connecting took more than {after} s");
+                // What was not reached in time was not reached: nothing ran there.
+                let after = (give_up.duration_since(*started).as_secs_f64() * 1e3).round() / 1e3;
+                let mut message = format!("connecting took more than {after} s");
+                if let Some(phase) = state.stderr.phase {
+                    message += &format!("; it waited for {phase}");
+                }
                 let error = self.connect_error(ErrorKind::Unreachable, message, &state);
                 state.end(Why::Given(error));
+                // Its time is over: there is nothing that it could still do.
+                if let Phase::Ending { carrier, .. } = &mut state.phase {
+                    carrier.kill();
+                }
             }
             Phase::Starting { .. } | Phase::Up { .. } if state.closing.is_some_and(|at| at <= now) => {
                 let error = self.closed("it did not end in time, and was ended", &state);
@@ -623,7 +635,7 @@ impl Link {
             }
             _ => {}
         }
-        state.read_stderr(&self.name, buffer);
+        state.read_stderr(self, buffer);
         let look_again = state.served.is_waiting().then(|| now + LOOK_AGAIN);
         let end = match &mut state.phase {
             phase @ (Phase::Starting { .. } | Phase::Up { .. }) => {
@@ -648,7 +660,7 @@ impl Link {
                     )
                 }
                 Some(ended) => {
-                    state.read_stderr(&self.name, buffer);
+                    state.read_stderr(self, buffer);
                     self.finish(&mut state, ended, &mut actions);
                     LinkEnd::Gone
                 }
@@ -818,7 +830,8 @@ impl Link {
                 let stderr = state.stderr_text();
                 let failure = Failure { status: Some(status), stderr: &stderr, stdout: &stdout };
                 let kind = self.transport.classify(&failure);
-                let mut message = match (kind, marker) {
+                let described = self.transport.describe(kind, &failure);
+                let mut message = described.unwrap_or_else(|| match (kind, marker) {
                     (ErrorKind::Unreachable, _) => "the host could not be reached".to_owned(),
                     (ErrorKind::Auth, _) => "the login was refused".to_owned(),
                     (ErrorKind::HostKey, _) => "the host key is not the known one".to_owned(),
@@ -826,7 +839,7 @@ impl Link {
                     (ErrorKind::Become, _) => "another user could not be become".to_owned(),
                     (_, false) => "no child came up".to_owned(),
                     (_, true) => "the first stage ran, but no child came up".to_owned(),
-                };
+                });
                 message += &format!(" ({status})");
                 if !stdout.is_empty() {
                     message += &format!("; stdout: {stdout}");
@@ -970,23 +983,54 @@ impl State {
         };
     }
 
-    fn read_stderr(&mut self, name: &str, buffer: &mut [u8]) {
+    fn read_stderr(&mut self, link: &Link, buffer: &mut [u8]) {
         while let Some(process) = self.carrier().and_then(Carrier::local)
             && let Ok(n @ 1..) = rustix::io::read(&process.stderr, &mut *buffer)
         {
-            self.keep_stderr(name, &buffer[..n]);
+            self.keep_stderr(link, &buffer[..n]);
         }
     }
 
-    fn keep_stderr(&mut self, name: &str, data: &[u8]) {
-        tracing::debug!(target: "econtext", context = name, "stderr: {}", String::from_utf8_lossy(data));
-        self.stderr.extend_from_slice(data);
-        let over = self.stderr.len().saturating_sub(STDERR_TAIL);
-        self.stderr.drain(..over);
+    fn keep_stderr(&mut self, link: &Link, data: &[u8]) {
+        tracing::debug!(target: "econtext", context = link.name, "stderr: {}", String::from_utf8_lossy(data));
+        self.stderr.take_in(data, |line| link.transport.note(line));
     }
 
     fn stderr_text(&self) -> String {
-        String::from_utf8_lossy(&self.stderr).trim_end().replace('\r', "")
+        self.stderr.text()
+    }
+}
+
+/// The last of what a transport writes to its stderr, and how far that says it is.
+#[derive(Default)]
+struct Stderr {
+    kept: Vec<u8>,
+    /// A line whose end has not come.
+    line: Vec<u8>,
+    phase: Option<&'static str>,
+}
+
+impl Stderr {
+    fn take_in(&mut self, data: &[u8], note: impl Fn(&str) -> Note) {
+        for part in data.split_inclusive(|&b| b == b'\n') {
+            self.line.extend_from_slice(part);
+            if !part.ends_with(b"\n") && self.line.len() < STDERR_TAIL {
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            match note(&String::from_utf8_lossy(&line)) {
+                Note::Text => self.kept.extend_from_slice(&line),
+                Note::Noise => {}
+                Note::Phase(phase) => self.phase = Some(phase),
+            }
+            let over = self.kept.len().saturating_sub(STDERR_TAIL);
+            self.kept.drain(..over);
+        }
+    }
+
+    fn text(&self) -> String {
+        let text = [self.kept.as_slice(), &self.line].concat();
+        String::from_utf8_lossy(&text).trim_end().replace('\r', "")
     }
 }
 

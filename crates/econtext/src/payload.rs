@@ -30,28 +30,61 @@ pub enum Python {
     /// in the same round trip as everything else. Needs a POSIX `sh` there.
     #[default]
     Auto,
-    /// This command, looked for in the search path there if it has no slash.
+    /// This program, looked for in the search path there if it has no slash.
     Path(String),
+    /// A program and its first arguments: an interpreter with options, or what starts one.
+    ///
+    /// ```
+    /// # use econtext::Python;
+    /// assert_eq!(Python::from("python3 -X dev"), Python::Command(vec!["python3".into(), "-X".into(), "dev".into()]));
+    /// assert_eq!(Python::from("'/opt/my python/bin/python3'"), Python::Path("/opt/my python/bin/python3".into()));
+    /// ```
+    Command(Vec<String>),
 }
 
 impl From<&str> for Python {
+    /// `auto`, or words as a shell splits them.
     fn from(s: &str) -> Self {
-        if s == "auto" { Python::Auto } else { Python::Path(s.to_owned()) }
+        match (s, shlex::split(s)) {
+            ("auto", _) => Python::Auto,
+            (_, Some(mut words)) if words.len() == 1 => Python::Path(words.remove(0)),
+            (_, Some(words)) if !words.is_empty() => Python::Command(words),
+            _ => Python::Path(s.to_owned()),
+        }
+    }
+}
+
+impl Python {
+    /// The words that start it.
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            Python::Auto => ["sh", "-c", AUTO, "sh"].map(str::to_owned).to_vec(),
+            Python::Path(path) => vec![path.clone()],
+            Python::Command(words) => words.clone(),
+        }
+    }
+
+    /// Those of them that are options of the interpreter, and not the way to it.
+    fn options(&self) -> &[String] {
+        let Python::Command(words) = self else { return &[] };
+        let is_python = |word: &String| {
+            let name = word.rsplit('/').next().unwrap_or_default();
+            name.starts_with("python") || name.starts_with("pypy")
+        };
+        let at = words.iter().rposition(is_python).unwrap_or(0);
+        &words[at + 1..]
     }
 }
 
 /// The argument vector that starts a child called `name`.
 pub fn command_line(python: &Python, name: &str) -> Vec<String> {
-    let words: &[&str] = match python {
-        Python::Auto => &["sh", "-c", AUTO, "sh"],
-        Python::Path(path) => &[path],
-    };
+    let program = ["-SEc", DECODER, FIRST_STAGE].map(str::to_owned);
+    let mut words = python.words();
+    words.extend(program);
+    words.push(process_name(name));
+    // The first stage starts the interpreter again, with these.
+    words.extend_from_slice(python.options());
     words
-        .iter()
-        .chain(&["-SEc", DECODER, FIRST_STAGE])
-        .map(|&s| s.to_owned())
-        .chain([process_name(name)])
-        .collect()
 }
 
 /// What `ps` shows there: `econtext:` and the name, in characters that no shell and no path minds.

@@ -6,7 +6,9 @@ use crate::error::Error;
 use crate::foresight::Start;
 use crate::stream::items_argument;
 use econtext_proto::Value;
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,38 +29,49 @@ const WINDOW: usize = 256 << 10;
 #[derive(Clone, Debug)]
 pub struct Program {
     kind: &'static str,
-    name: String,
+    name: OsString,
     source: Vec<u8>,
-    args: Vec<String>,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
 }
 
 impl Program {
-    /// The text of a script; `name` is its file name in tracebacks.
-    pub fn file(name: impl Into<String>, source: impl Into<Vec<u8>>) -> Self {
-        Program { kind: "file", name: name.into(), source: source.into(), args: Vec::new() }
+    /// The text of a script; `name` is its file name in tracebacks, and the first of its arguments.
+    pub fn file(name: impl Into<OsString>, source: impl Into<Vec<u8>>) -> Self {
+        Self::new("file", name.into(), source.into())
     }
 
     /// Code as of `python -c`. If its last statement is an expression, that is the value of the run.
     pub fn code(source: impl Into<Vec<u8>>) -> Self {
-        Program { kind: "c", name: "-c".into(), source: source.into(), args: Vec::new() }
+        Self::new("c", "-c".into(), source.into())
     }
 
     /// A module as of `python -m`: the child's own, or one that the context's finder has.
     pub fn module(name: impl Into<String>) -> Self {
-        Program { kind: "m", name: name.into(), source: Vec::new(), args: Vec::new() }
+        Self::new("m", name.into().into(), Vec::new())
+    }
+
+    fn new(kind: &'static str, name: OsString, source: Vec<u8>) -> Self {
+        Program { kind, name, source, args: Vec::new(), env: Vec::new() }
     }
 
     /// Where its imports begin.
     pub fn start(&self) -> Start<'_> {
         match self.kind {
-            "m" => Start::Main(&self.name),
+            "m" => Start::Main(self.name.to_str().unwrap_or_default()),
             _ => Start::Program(&self.source),
         }
     }
 
-    /// Its arguments: `sys.argv[1:]`.
-    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+    /// Its arguments: `sys.argv[1:]`. What is no UTF-8 has surrogates there, as in any program's.
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the child's environment, in which it stays.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
         self
     }
 }
@@ -142,16 +155,19 @@ impl Context {
         });
         let (items, credit) = items_argument(items);
         let channel = self.channel();
-        let argv: Vec<&str> = [&program.name].into_iter().chain(&program.args).map(String::as_str).collect();
+        let bytes = |word: &OsString| Value::Bytes(word.as_bytes().to_vec());
+        let argv: Vec<Value> = [&program.name].into_iter().chain(&program.args).map(bytes).collect();
+        let env = program.env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect();
         let source = Value::Bytes(program.source.clone());
         let mut call = self.prepare("econtext.runner:run").args((
             program.kind,
-            &program.name,
+            bytes(&program.name),
             source,
             argv,
             &channel,
             items,
             credit,
+            Value::Dict(env),
         ));
         if let Some(timeout) = timeout {
             call = call.timeout(timeout);

@@ -11,6 +11,8 @@ use crate::error::Error;
 use econtext_proto::Value;
 use part_file::{NO_FOLLOW, PartFile, umask};
 use sha1::{Digest as _, Sha1};
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -44,6 +46,15 @@ pub struct TransferOptions {
     pub preserve: bool,
     /// Copy symbolic links as such. Otherwise what they lead to is copied.
     pub links: bool,
+    /// The permissions of the files of a `put`; directories may be entered by those that may read them. By default a file that
+    /// is replaced keeps its own, and a new one has those of its source without what the umask there takes.
+    pub mode: Option<u32>,
+    /// The owner of the files and directories of a `put`, a name or number there.
+    pub owner: Option<String>,
+    /// Their group, a name or number there.
+    pub group: Option<String>,
+    /// Whether a file that a `put` replaces is kept, as `NAME.2026-11-28-06:38:46~`.
+    pub backup: bool,
     /// How long all of it may take.
     pub timeout: Option<Duration>,
     /// Ends it as cancelled, at the next piece, once it is set.
@@ -51,12 +62,78 @@ pub struct TransferOptions {
 }
 
 impl TransferOptions {
+    /// With an owner and group as for chown: `root`, `root:adm` or `:adm`.
+    #[must_use]
+    pub fn owned_by(mut self, names: &str) -> Self {
+        let (owner, group) = names.split_once(':').unwrap_or((names, ""));
+        let name = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
+        (self.owner, self.group) = (name(owner), name(group));
+        self
+    }
+
     fn check(&self, host: &str) -> Result<(), Error> {
         match &self.stop {
             Some(stop) if stop.load(Ordering::Relaxed) => Err(Error::Cancelled { host: host.to_owned() }),
             _ => Ok(()),
         }
     }
+}
+
+/// A file of a [`put`](Context::put), and what there is in its place: see [`compare`](Context::compare).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// The file here.
+    pub source: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-1.
+    pub digest: Vec<u8>,
+    /// Its permissions.
+    pub mode: u32,
+    /// Where it goes there.
+    pub path: PathBuf,
+    /// The file that is there.
+    pub there: Option<FileThere>,
+}
+
+/// A file there.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FileThere {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-1.
+    pub digest: Vec<u8>,
+    /// Its permissions.
+    pub mode: u32,
+    /// The name of its owner, or the number where there is no name.
+    pub owner: String,
+    /// The name of its group, or the number.
+    pub group: String,
+    /// Its content, if that is no more than was asked for.
+    pub content: Option<Vec<u8>>,
+}
+
+impl Comparison {
+    /// Whether the content is the same.
+    pub fn is_same(&self) -> bool {
+        self.there.as_ref().is_some_and(|there| there.digest == self.digest)
+    }
+}
+
+/// A file or directory that a [`get`](Context::get) would copy: see [`list`](Context::list).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its name, relative to the directory that it would be copied into.
+    pub name: PathBuf,
+    /// Its path there.
+    pub path: PathBuf,
+    /// Its size in bytes, if it is a file.
+    pub size: Option<u64>,
+    /// Its permissions.
+    pub mode: u32,
 }
 
 /// How far a transfer is.
@@ -69,6 +146,35 @@ pub struct Progress<'a> {
     pub size: u64,
     /// Bytes of it that are there.
     pub done: u64,
+    /// Bytes of all files of the transfer.
+    pub total: u64,
+    /// Bytes of those that are there.
+    pub total_done: u64,
+}
+
+/// Tells how far a transfer is.
+struct Reporter<'a> {
+    progress: &'a dyn Fn(Progress<'_>),
+    total: u64,
+    /// Bytes of the files that are done.
+    before: Cell<u64>,
+}
+
+impl<'a> Reporter<'a> {
+    fn new<'e>(progress: &'a dyn Fn(Progress<'_>), files: impl Iterator<Item = &'e Entry>) -> Self {
+        Reporter { progress, total: files.map(|entry| entry.size).sum(), before: Cell::new(0) }
+    }
+
+    fn report(&self, name: &OsStr, size: u64, done: u64) {
+        let total_done = self.before.get() + done;
+        (self.progress)(Progress { name: Path::new(name), size, done, total: self.total, total_done });
+    }
+
+    /// Reports that a file is there.
+    fn finish(&self, name: &OsStr, size: u64) {
+        self.report(name, size, size);
+        self.before.set(self.before.get() + size);
+    }
 }
 
 /// What was transferred.
@@ -110,27 +216,30 @@ impl Context {
     pub fn put<P: AsRef<Path>>(
         &self,
         sources: &[P],
-        destination: &str,
+        destination: impl AsRef<OsStr>,
         options: &TransferOptions,
         progress: impl Fn(Progress<'_>),
     ) -> Result<Transferred, Error> {
-        let mut entries = Vec::new();
-        for source in sources {
-            let source = source.as_ref();
-            let name = base_name(source).map_err(|e| self.local_error(source, e))?;
-            walk(name, source, options.links, &mut Vec::new(), &mut entries)
-                .map_err(|(path, e)| self.local_error(&path, e))?;
-        }
-        let into = sources.len() > 1 || destination.ends_with('/');
+        let destination = destination.as_ref();
+        let entries = self.entries(sources, options)?;
+        let into = is_into(sources.len(), destination);
         let files: Vec<(Value, u64)> =
             entries.iter().filter(|e| e.kind == FILE).map(|e| (bytes(&e.name), e.size)).collect();
-        let look =
-            self.timed("econtext.transfer:look", options).args((bytes(destination.as_ref()), into, files));
+        let look = self.timed("econtext.transfer:look", options).args((bytes(destination), into, files));
         let (destination, into, have): (Value, bool, Vec<Option<Have>>) = look.start().wait()?;
         let channel = self.channel();
         let call: Call<u64> = self
             .timed("econtext.transfer:put", options)
-            .args((&channel, destination, into, options.preserve))
+            .args((
+                &channel,
+                destination,
+                into,
+                options.preserve,
+                options.mode,
+                &options.owner,
+                &options.group,
+                options.backup,
+            ))
             .start();
         let mut sender = Sender {
             channel: &channel,
@@ -139,11 +248,12 @@ impl Context {
             in_flight: 0,
             sent: Transferred::default(),
         };
+        let reporter = Reporter::new(&progress, entries.iter().filter(|e| e.kind == FILE));
         let mut have = have.into_iter();
         let mut result = Ok(());
         for entry in &entries {
             result = match entry.kind {
-                FILE => sender.file(entry, have.next().flatten(), &progress),
+                FILE => sender.file(entry, have.next().flatten(), &reporter),
                 LINK => sender.send((LINK, bytes(&entry.name), bytes(&entry.target))),
                 _ => sender.send((entry.kind, bytes(&entry.name), entry.metadata)),
             };
@@ -159,23 +269,99 @@ impl Context {
         Ok(sent)
     }
 
-    /// Copies files and directories from there into a local directory, which is made if it is missing.
+    /// Compares the files of a [`put`](Context::put) with what is there, and changes nothing. The content of files there comes
+    /// along if it has no more than `content` bytes.
     ///
     /// # Errors
-    /// What the system here or there says against it, or what became of the child.
-    pub fn get<S: AsRef<OsStr>>(
+    /// As [`put`](Context::put).
+    pub fn compare<P: AsRef<Path>>(
+        &self,
+        sources: &[P],
+        destination: impl AsRef<OsStr>,
+        options: &TransferOptions,
+        content: u64,
+    ) -> Result<Vec<Comparison>, Error> {
+        let destination = destination.as_ref();
+        let entries: Vec<Entry> =
+            self.entries(sources, options)?.into_iter().filter(|e| e.kind == FILE).collect();
+        let files: Vec<(Value, u64)> = entries.iter().map(|e| (bytes(&e.name), e.size)).collect();
+        type There = (Value, Option<u64>, Value, Option<u32>, Option<String>, Option<String>, Value);
+        let survey = self.timed("econtext.transfer:survey", options);
+        let into = is_into(sources.len(), destination);
+        let survey = survey.args((bytes(destination), into, files, content)).start::<Vec<There>>();
+        let mut found = Vec::new();
+        for (entry, there) in entries.into_iter().zip(survey.wait()?) {
+            let (path, size, theirs, mode, owner, group, content) = there;
+            let file = File::open(&entry.path);
+            let sha = file.and_then(|mut file| digest(&mut file, entry.size));
+            let sha = sha.map_err(|e| self.local_error(&entry.path, e))?.unwrap_or_default();
+            let there = size.zip(mode).map(|(size, mode)| FileThere {
+                size,
+                digest: theirs.as_bytes().unwrap_or_default().to_vec(),
+                mode,
+                owner: owner.unwrap_or_default(),
+                group: group.unwrap_or_default(),
+                content: content.as_bytes().map(<[u8]>::to_vec),
+            });
+            found.push(Comparison {
+                source: entry.path,
+                size: entry.size,
+                digest: sha.finalize().to_vec(),
+                mode: entry.metadata.0,
+                path: os_string(&path).into(),
+                there,
+            });
+        }
+        Ok(found)
+    }
+
+    /// What a [`put`](Context::put) sends.
+    fn entries<P: AsRef<Path>>(&self, sources: &[P], options: &TransferOptions) -> Result<Vec<Entry>, Error> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut names: HashSet<OsString> = HashSet::new();
+        for source in sources {
+            let source = source.as_ref();
+            let name = base_name(source).map_err(|e| self.local_error(source, e))?;
+            if !names.insert(name.clone()) {
+                let message = format!("two sources would be called {} there", name.display());
+                return Err(Error::Usage(message));
+            }
+            walk(name, source, options.links, &mut Vec::new(), &mut entries)
+                .map_err(|(path, e)| self.local_error(&path, e))?;
+        }
+        Ok(entries)
+    }
+
+    /// What a [`get`](Context::get) of `sources` would copy.
+    ///
+    /// # Errors
+    /// As [`get`](Context::get).
+    pub fn list<S: AsRef<OsStr>>(
         &self,
         sources: &[S],
-        directory: &Path,
         options: &TransferOptions,
-        progress: impl Fn(Progress<'_>),
-    ) -> Result<Transferred, Error> {
-        let failed = |path: &Path, e: io::Error| self.local_error(path, e);
-        fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+    ) -> Result<Vec<Listed>, Error> {
+        let found = self.listing(sources, options)?.into_iter();
+        Ok(found
+            .map(|entry| Listed {
+                name: entry.name.into(),
+                path: entry.path,
+                size: (entry.kind == FILE).then_some(entry.size),
+                mode: entry.metadata.0,
+            })
+            .collect())
+    }
+
+    /// What is below paths there, by names that lead nowhere else here.
+    fn listing<S: AsRef<OsStr>>(
+        &self,
+        sources: &[S],
+        options: &TransferOptions,
+    ) -> Result<Vec<Entry>, Error> {
         let sources: Vec<Value> = sources.iter().map(|s| bytes(s.as_ref())).collect();
         let listing = self.timed("econtext.transfer:listing", options).args((sources, options.links));
-        type Listed = (Value, Value, i64, u64, Value, Metadata);
-        let listed: Vec<Listed> = listing.start().wait()?;
+        type Found = (Value, Value, i64, u64, Value, Metadata);
+        let listed: Vec<Found> = listing.start().wait()?;
         let mut entries = Vec::new();
         for (name, path, kind, size, target, metadata) in listed {
             let name = os_string(&name);
@@ -204,6 +390,24 @@ impl Context {
             let message = format!("a file behind a link: {}", entry.name.display());
             return Err(Error::Protocol { host: self.name().to_owned(), message });
         }
+        Ok(entries)
+    }
+
+    /// Copies files and directories from there into a local directory, which is made if it is missing. A source that is not
+    /// there and has wildcards (`*`, `?`, `[`) stands for all that match.
+    ///
+    /// # Errors
+    /// What the system here or there says against it, or what became of the child.
+    pub fn get<S: AsRef<OsStr>>(
+        &self,
+        sources: &[S],
+        directory: &Path,
+        options: &TransferOptions,
+        progress: impl Fn(Progress<'_>),
+    ) -> Result<Transferred, Error> {
+        let failed = |path: &Path, e: io::Error| self.local_error(path, e);
+        fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+        let entries = self.listing(sources, options)?;
         for entry in entries.iter().filter(|e| e.kind == DIRECTORY) {
             let path = directory.join(&entry.name);
             // A link that lies there, perhaps from the last time, must not lead the files elsewhere.
@@ -232,7 +436,7 @@ impl Context {
             host: self.name(),
             directory,
             options,
-            progress: &progress,
+            reporter: Reporter::new(&progress, files.iter().copied()),
             received: Transferred::default(),
         };
         let result = files.iter().zip(whole).try_for_each(|(entry, whole)| receiver.file(entry, whole));
@@ -304,6 +508,11 @@ impl Failure {
             Failure::Ended => context.closed_error(),
         }
     }
+}
+
+/// Whether a destination is a directory whatever there is.
+fn is_into(sources: usize, destination: &OsStr) -> bool {
+    sources > 1 || destination.as_bytes().ends_with(b"/")
 }
 
 fn bytes(text: &OsStr) -> Value {
@@ -432,16 +641,10 @@ impl Sender<'_> {
         self.send((DATA, serde_bytes::Bytes::new(data)))
     }
 
-    fn file(
-        &mut self,
-        entry: &Entry,
-        have: Option<Have>,
-        progress: &impl Fn(Progress<'_>),
-    ) -> Result<(), Failure> {
+    fn file(&mut self, entry: &Entry, have: Option<Have>, reporter: &Reporter<'_>) -> Result<(), Failure> {
         let failed = |e| Failure::Local(entry.path.clone(), e);
         let mut file = File::open(&entry.path).map_err(failed)?;
         let name = bytes(&entry.name);
-        let report = |done| progress(Progress { name: Path::new(&entry.name), size: entry.size, done });
         let mut offset = 0;
         let mut sha = Sha1::new();
         if let Some((size, theirs, whole)) = have {
@@ -449,7 +652,7 @@ impl Sender<'_> {
             match ours.filter(|ours| theirs.as_bytes() == Some(&ours.clone().finalize()[..])) {
                 Some(_) if whole => {
                     self.sent.skipped += 1;
-                    report(entry.size);
+                    reporter.finish(&entry.name, entry.size);
                     return self.send((SKIP, name, entry.metadata));
                 }
                 Some(ours) => (offset, sha) = (size, ours),
@@ -486,14 +689,14 @@ impl Sender<'_> {
                 self.send((HOLE, std::mem::take(&mut hole)))?;
             }
             self.data(data)?;
-            report(done);
+            reporter.report(&entry.name, entry.size, done);
         }
         if hole > 0 {
             self.send((HOLE, hole))?;
         }
         self.send((END, serde_bytes::Bytes::new(&sha.finalize())))?;
         self.sent.files += 1;
-        report(entry.size);
+        reporter.finish(&entry.name, entry.size);
         Ok(())
     }
 }
@@ -516,16 +719,16 @@ fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
 }
 
 /// Receives files.
-struct Receiver<'a, P: Fn(Progress<'_>)> {
+struct Receiver<'a> {
     channel: &'a Channel,
     host: &'a str,
     directory: &'a Path,
     options: &'a TransferOptions,
-    progress: &'a P,
+    reporter: Reporter<'a>,
     received: Transferred,
 }
 
-impl<P: Fn(Progress<'_>)> Receiver<'_, P> {
+impl Receiver<'_> {
     fn next(&self) -> Result<Value, Failure> {
         self.options.check(self.host)?;
         self.channel.recv::<Value>()?.ok_or(Failure::Ended)
@@ -540,10 +743,6 @@ impl<P: Fn(Progress<'_>)> Receiver<'_, P> {
         self.wrong(entry, "a malformed message about it")
     }
 
-    fn report(&self, entry: &Entry, size: u64, done: u64) {
-        (self.progress)(Progress { name: Path::new(&entry.name), size, done });
-    }
-
     /// Receives one file; `whole` if it is here, and may be skipped.
     fn file(&mut self, entry: &Entry, whole: bool) -> Result<(), Failure> {
         let path = self.directory.join(&entry.name);
@@ -552,7 +751,7 @@ impl<P: Fn(Progress<'_>)> Receiver<'_, P> {
         let (size, offset) = match first.as_seq() {
             Some([Value::Int(SKIP)]) if whole => {
                 self.received.skipped += 1;
-                self.report(entry, entry.size, entry.size);
+                self.reporter.finish(&entry.name, entry.size);
                 return if self.options.preserve {
                     set_metadata(&path, &entry.metadata).map_err(failed)
                 } else {
@@ -582,7 +781,7 @@ impl<P: Fn(Progress<'_>)> Receiver<'_, P> {
             }
         }
         self.received.files += 1;
-        self.report(entry, size, size);
+        self.reporter.finish(&entry.name, size);
         Ok(())
     }
 
@@ -609,7 +808,7 @@ impl<P: Fn(Progress<'_>)> Receiver<'_, P> {
                     done += data.len() as u64;
                     self.received.bytes += data.len() as u64;
                     self.channel.send(&data.len())?;
-                    self.report(entry, size, done);
+                    self.reporter.report(&entry.name, size, done);
                 }
                 Some([Value::Int(HOLE), Value::Int(n)]) if (1..=2 * HOLES as i64).contains(n) => {
                     file.seek(io::SeekFrom::Current(*n)).map_err(failed)?;

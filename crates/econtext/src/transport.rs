@@ -95,10 +95,34 @@ pub trait Transport: Send + Sync {
         classify_python(failure)
     }
 
+    /// What a failure of this kind means, in words that say more than the kind.
+    fn describe(&self, kind: ErrorKind, failure: &Failure<'_>) -> Option<String> {
+        let _ = (kind, failure);
+        None
+    }
+
+    /// What a line that the process writes to its stderr is. They are all a part of an error, unless this says something else.
+    fn note(&self, line: &str) -> Note {
+        let _ = line;
+        Note::Text
+    }
+
     /// Whether a child that has a connection of its own lives on when the process that began it is ended.
     fn is_only_a_way(&self) -> bool {
         false
     }
+}
+
+/// What a line on a transport's stderr is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// Something to be shown with an error.
+    Text,
+    /// Nothing of interest.
+    Noise,
+    /// How far it is: `key exchange`. If it gets no further, the error says so.
+    Phase(&'static str),
 }
 
 impl Transport for Box<dyn Transport> {
@@ -108,6 +132,14 @@ impl Transport for Box<dyn Transport> {
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         (**self).classify(failure)
+    }
+
+    fn describe(&self, kind: ErrorKind, failure: &Failure<'_>) -> Option<String> {
+        (**self).describe(kind, failure)
+    }
+
+    fn note(&self, line: &str) -> Note {
+        (**self).note(line)
     }
 
     fn is_only_a_way(&self) -> bool {

@@ -23,7 +23,8 @@ fn a_reader_that_stops_stops_the_writer_and_memory_stays_flat() {
         (of(std::process::id()), of(pid))
     };
     let before = memory();
-    let seconds = std::env::var("ECONTEXT_STOPPED_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5);
+    let seconds =
+        std::env::var("ECONTEXT_TEST_STOPPED_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut calls = 0;
     while Instant::now() < end {

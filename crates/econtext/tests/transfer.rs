@@ -96,7 +96,7 @@ fn directories_links_modes_and_times_are_kept_on_request() {
         };
         child.put(&[&d], into, &keep, |_| {}).unwrap();
         check(&there.path().join("d"), true);
-        child.put(&[&d], &format!("{into}/plain"), &TransferOptions::default(), |_| {}).unwrap();
+        child.put(&[&d], format!("{into}/plain"), &TransferOptions::default(), |_| {}).unwrap();
         check(&there.path().join("plain"), false);
         let back = tree(&[]);
         child.get(&[there.path().join("d")], back.path(), &keep, |_| {}).unwrap();

@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args, ValueEnum};
 use econtext_fleet::{Become, FailOn, Settings, Share};
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(crate) struct Common {
     pub(crate) targets: Option<String>,
 
     #[arg(last = true, hide = true)]
-    pub(crate) rest: Vec<String>,
+    pub(crate) rest: Vec<OsString>,
 
     #[command(flatten)]
     pub(crate) choice: Choice,
@@ -152,10 +153,10 @@ pub(crate) struct Common {
     pub(crate) spool_dir: Option<String>,
     /// Variable of the environment there (repeatable)
     #[arg(long, value_name = "K=V", help_heading = "Python", hide_short_help = true)]
-    pub(crate) env: Vec<String>,
+    pub(crate) env: Vec<OsString>,
     /// Working directory there
     #[arg(long, value_name = "DIR", help_heading = "Python", hide_short_help = true)]
-    pub(crate) chdir: Option<String>,
+    pub(crate) chdir: Option<OsString>,
 
     /// Hosts at a time
     #[arg(short = 'f', long, value_name = "N", default_value = "64", help_heading = "Limits")]

@@ -8,7 +8,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Config, Context, Helper};
+use rustyline::{CompletionType, Config, Context, Helper};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;
@@ -52,7 +52,12 @@ impl Editor {
             return Ok(Editor::File(text.lines().map(str::to_owned).collect()));
         }
         use etcetera::BaseStrategy as _;
-        let config = Config::builder().auto_add_history(true).tab_stop(4).indent_size(4).build();
+        let config = Config::builder()
+            .auto_add_history(true)
+            .completion_type(CompletionType::List)
+            .tab_stop(4)
+            .indent_size(4)
+            .build();
         let mut editor = rustyline::Editor::with_config(config)?;
         let history =
             base_directories().and_then(|base| base.state_dir()).map(|d| d.join("econtext/history"));
@@ -139,7 +144,7 @@ impl Completer for Help {
             return Ok((at, vec!["    ".to_owned()]));
         }
         let Some(child) = &self.child else { return Ok((at, Vec::new())) };
-        let call = child.prepare("econtext.repl:complete").args((word,)).timeout(PATIENCE);
+        let call = child.prepare("econtext.repl:complete").args((word, before)).timeout(PATIENCE);
         Ok((start, call.start().wait().unwrap_or_default()))
     }
 }

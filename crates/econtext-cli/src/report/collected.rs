@@ -6,7 +6,7 @@ use crate::console::{Console, HOST};
 use crate::job::Outcome;
 use crate::json::{write_data, write_str, write_value};
 use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use econtext::{Hello, LogRecord, Value};
 use econtext_fleet::fold;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -107,26 +107,28 @@ impl Collected {
         groups
     }
 
-    /// A row a host: the keys of a dict are columns, and so is what was printed.
+    /// A row a host, or several of one that has a list of dicts: the keys of a dict are columns, and so is what was printed.
     pub(super) fn table(&self, console: &mut Console) {
         let mut columns: Vec<String> = vec!["host".into()];
         let mut known: HashSet<String> = columns.iter().cloned().collect();
+        let mut texts: HashSet<String> = columns.iter().cloned().collect();
         let mut rows: Vec<HashMap<String, String>> = Vec::new();
         for host in self.0.values() {
-            let cells = host.cells();
-            if cells.is_empty() {
-                continue;
-            }
-            let mut row = HashMap::from([("host".to_owned(), host.name.clone())]);
-            for (column, cell) in cells {
-                let column = String::from_utf8_lossy(&console.clean(1, column.as_bytes())).into_owned();
-                if known.insert(column.clone()) {
-                    columns.push(column.clone());
+            for cells in host.rows() {
+                let mut row = HashMap::from([("host".to_owned(), host.name.clone())]);
+                for Cell { column, text, is_number } in cells {
+                    let column = String::from_utf8_lossy(&console.clean(1, column.as_bytes())).into_owned();
+                    if known.insert(column.clone()) {
+                        columns.push(column.clone());
+                    }
+                    if !is_number {
+                        texts.insert(column.clone());
+                    }
+                    let text = String::from_utf8_lossy(&console.clean(1, text.as_bytes())).into_owned();
+                    row.insert(column, text);
                 }
-                let cell = String::from_utf8_lossy(&console.clean(1, cell.as_bytes())).into_owned();
-                row.insert(column, cell);
+                rows.push(row);
             }
-            rows.push(row);
         }
         if !rows.is_empty() {
             let mut table = Table::new();
@@ -137,6 +139,11 @@ impl Collected {
             table.set_header(&columns);
             for mut row in rows {
                 table.add_row(columns.iter().map(|column| row.remove(column).unwrap_or_default()));
+            }
+            for (column, name) in table.column_iter_mut().zip(&columns) {
+                if !texts.contains(name) {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
             }
             let mut lines: Vec<String> = table
                 .lines()
@@ -202,10 +209,10 @@ impl Host {
             text.push(b'\n');
         };
         self.items.iter().for_each(&mut line);
-        match &self.outcome {
-            Some((Outcome::Value(Value::None), _)) if !show_none || !self.items.is_empty() => {}
-            Some((Outcome::Value(value), _)) => line(value),
-            _ => {}
+        match self.outcome.as_ref().and_then(|(outcome, _)| outcome.value()) {
+            Some(Value::None) if !show_none || !self.items.is_empty() => {}
+            Some(value) => line(value),
+            None => {}
         }
         if !text.is_empty() && !text.ends_with(b"\n") {
             text.push(b'\n');
@@ -213,26 +220,67 @@ impl Host {
         text
     }
 
-    fn cells(&self) -> Vec<(String, String)> {
-        let mut cells = Vec::new();
-        match &self.outcome {
-            Some((Outcome::Value(Value::Dict(items)), _)) => {
-                cells.extend(items.iter().map(|(key, value)| (plain(key), plain(value))));
-            }
-            Some((Outcome::Value(Value::None), _)) | None => {}
-            Some((Outcome::Value(value), _)) => cells.push(("value".to_owned(), plain(value))),
-            Some((Outcome::Exit(status), _)) => cells.push(("status".to_owned(), status.to_string())),
-            Some(_) => {}
-        }
+    /// The rows of a table.
+    fn rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows: Vec<Vec<Cell>> = match &self.outcome {
+            Some((Outcome::Exit(status), _)) => vec![vec![Cell::of("status", &Value::Int((*status).into()))]],
+            Some((outcome, _)) => match outcome.value() {
+                None | Some(Value::None) => Vec::new(),
+                Some(value) => records(value).unwrap_or_else(|| vec![vec![Cell::of("value", value)]]),
+            },
+            None => Vec::new(),
+        };
         if !self.items.is_empty() {
-            let items: Vec<String> = self.items.iter().map(plain).collect();
-            cells.push(("items".to_owned(), items.join("\n")));
+            match records(&Value::List(self.items.clone())) {
+                Some(items) => rows.extend(items),
+                None => {
+                    let items: Vec<String> = self.items.iter().map(plain).collect();
+                    Self::beside(&mut rows, "items", items.join("\n"));
+                }
+            }
         }
         if !self.stdout.is_empty() {
             let text = String::from_utf8_lossy(&self.stdout).trim_end().to_owned();
-            cells.push(("stdout".to_owned(), text));
+            Self::beside(&mut rows, "stdout", text);
         }
-        cells
+        rows
+    }
+
+    /// Adds a text to the first row.
+    fn beside(rows: &mut Vec<Vec<Cell>>, column: &str, text: String) {
+        if rows.is_empty() {
+            rows.push(Vec::new());
+        }
+        rows[0].push(Cell { column: column.to_owned(), text, is_number: false });
+    }
+}
+
+/// A field of a table.
+struct Cell {
+    column: String,
+    text: String,
+    is_number: bool,
+}
+
+impl Cell {
+    fn of(column: &str, value: &Value) -> Self {
+        let is_number = matches!(value, Value::Int(_) | Value::BigInt(_) | Value::Float(_));
+        Cell { column: column.to_owned(), text: plain(value), is_number }
+    }
+}
+
+/// The rows of a dict, or of a list of nothing but dicts.
+fn records(value: &Value) -> Option<Vec<Vec<Cell>>> {
+    let row = |value: &Value| match value {
+        Value::Dict(items) => {
+            Some(items.iter().map(|(key, value)| Cell::of(&plain(key), value)).collect::<Vec<_>>())
+        }
+        _ => None,
+    };
+    match value {
+        Value::Dict(_) => Some(vec![row(value)?]),
+        Value::List(items) | Value::Tuple(items) if !items.is_empty() => items.iter().map(row).collect(),
+        _ => None,
     }
 }
 

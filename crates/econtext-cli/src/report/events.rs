@@ -116,12 +116,16 @@ pub(super) fn write_outcome(line: &mut String, outcome: &Outcome) {
             line.push_str(",\"ok\":true,\"value\":");
             write_value(line, value);
         }
-        Outcome::Exit(0) => line.push_str(",\"ok\":true,\"value\":null"),
+        Outcome::Done(value) => {
+            line.push_str(",\"ok\":true,\"status\":0,\"value\":");
+            write_value(line, value);
+        }
+        Outcome::Exit(0) => line.push_str(",\"ok\":true,\"status\":0,\"value\":null"),
         Outcome::Exit(status) => {
             let _ = write!(line, ",\"ok\":false,\"kind\":\"exit\",\"status\":{status}");
         }
         Outcome::Signal(signal) => {
-            let _ = write!(line, ",\"ok\":false,\"kind\":\"signal\",\"signal\":{signal}");
+            let _ = write!(line, ",\"ok\":false,\"kind\":\"signal\",\"status\":null,\"signal\":{signal}");
         }
         Outcome::NotBegun(why) => {
             line.push_str(",\"ok\":false,\"kind\":\"cancelled\",\"error\":{\"message\":");

@@ -1,6 +1,6 @@
 //! Reads inventories: tells formats apart, walks directories, runs scripts.
 
-use super::{Inventory, Vars, ini, native, tree};
+use super::{Inventory, Vars, ini, native, tree, vars};
 use crate::SpecError;
 use serde_json::Value as Json;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +35,20 @@ pub(super) fn load(inventory: &mut Inventory, path: &Path) -> Result<(), SpecErr
         let text = String::from_utf8(text).map_err(|_| error(path, key_hint("")))?;
         read(inventory, path, &text)?;
     }
-    beside(inventory, path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    locate(inventory, directory)?;
+    beside(inventory, directory)
+}
+
+/// Paths in what was just read are relative to its directory. Those of files before are absolute by now.
+fn locate(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> {
+    let directory = std::path::absolute(directory).map_err(|e| error(directory, e))?;
+    inventory.hosts.values_mut().for_each(|host| vars::locate(&mut host.vars, &directory));
+    for group in inventory.groups.values_mut() {
+        vars::locate(&mut group.vars, &directory);
+        vars::locate(&mut group.beside, &directory);
+    }
+    Ok(())
 }
 
 /// Whether a file in a directory is none of it: hidden, a copy that an editor left, a text about it.
@@ -114,6 +127,7 @@ fn beside(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> 
             if let Some(known) = known {
                 known.extend(vars);
             }
+            locate(inventory, entry.parent().unwrap_or(&within))?;
         }
     }
     Ok(())
@@ -202,6 +216,31 @@ mod tests {
         assert_eq!(target("w2").user.as_deref(), Some("special"));
         assert_eq!(target("d1").user.as_deref(), Some("anyone"));
         assert_eq!(target("s1").port, Some(7));
+    }
+
+    #[test]
+    fn relative_paths_are_those_of_files_beside_the_one_that_names_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let toml =
+            write("a/fleet.toml", "[hosts.a]\nssh_config = 'ssh.conf'\nidentity = '/k/abs'\nssh = 'ssh'\n");
+        let ini = write("b/hosts", "b ansible_ssh_private_key_file=keys/b\n[c]\nc1\n");
+        write("b/group_vars/c.yml", "ansible_ssh_private_key_file: ../keys/c\n");
+        let mut inventory = Inventory::default();
+        inventory.load(&toml).unwrap();
+        inventory.load(&ini).unwrap();
+        let target = |name: &str| inventory.target(name, &crate::Settings::default()).unwrap().settings;
+        let at = |path: &str| Some(directory.path().join(path).display().to_string());
+        let a = target("a");
+        assert_eq!((a.ssh_config, a.ssh_program.as_deref()), (at("a/ssh.conf"), Some("ssh")));
+        assert_eq!(a.identity.as_deref(), Some("/k/abs"));
+        assert_eq!(target("b").identity, at("b/keys/b"));
+        assert_eq!(target("c1").identity, at("b/group_vars/../keys/c"));
     }
 
     #[test]

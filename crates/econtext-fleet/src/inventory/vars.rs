@@ -4,6 +4,7 @@ use super::Vars;
 use crate::{Become, Passwords, Settings, SpecError};
 use secrecy::SecretString;
 use serde_json::Value as Json;
+use std::path::Path;
 
 // Names of the same thing; in one place the first counts.
 const USER: [&str; 3] = ["econtext_user", "ansible_user", "ansible_ssh_user"];
@@ -38,6 +39,35 @@ pub(super) fn merge(vars: &mut Vars, nearer: &Vars) {
         }
     }
     vars.extend(nearer.clone());
+}
+
+/// Variables that are paths of files here.
+const PATHS: [&str; 6] = [
+    "econtext_identity",
+    "econtext_ssh_config",
+    "econtext_ssh",
+    "ansible_ssh_private_key_file",
+    "ansible_private_key_file",
+    "ansible_ssh_executable",
+];
+
+/// Makes relative paths those of files beside the file that names them: `directory` is that file's.
+pub(super) fn locate(vars: &mut Vars, directory: &Path) {
+    for name in PATHS {
+        let Some(Json::String(path)) = vars.get_mut(name) else { continue };
+        // A program without a slash is looked for in PATH; what is a template or secret is told so later.
+        let program = name.ends_with("ssh") || name.ends_with("executable");
+        let other = path.is_empty() || path.starts_with(['/', '$']) || path.contains("{{");
+        if other || program && !path.contains('/') {
+            continue;
+        }
+        let located = match (path.strip_prefix("~/"), std::env::home_dir()) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ if path.starts_with('~') => continue,
+            _ => directory.join(&*path),
+        };
+        *path = located.to_string_lossy().into_owned();
+    }
 }
 
 pub(super) fn is_secret(name: &str) -> bool {

@@ -12,6 +12,7 @@ _Path = Union[str, PathLike[str]]
 _Wake = Callable[[], None]
 _Finished = tuple[int, bytes, bytes]
 _Counts = tuple[int, int, int]
+_Wishes = tuple[bool, bool, Optional[int], Optional[str], bool]
 _Told = tuple[int, Any, Any]
 
 def minimize_source(source: bytes) -> bytes: ...
@@ -95,10 +96,10 @@ class Child:
         env: Optional[Sequence[tuple[bytes, Optional[bytes]]]] = None, cwd: Optional[bytes] = None,
         umask: Optional[int] = None) -> Process: ...
     def put(
-        self, sources: Sequence[_Path], destination: str, preserve: bool, links: bool, timeout: Optional[float],
+        self, sources: Sequence[_Path], destination: str, wishes: _Wishes, timeout: Optional[float],
         progress: Optional[Callable[[str, int, int], Any]]) -> Transfer: ...
     def get(
-        self, sources: Sequence[_Path], directory: _Path, preserve: bool, links: bool, timeout: Optional[float],
+        self, sources: Sequence[_Path], directory: _Path, wishes: _Wishes, timeout: Optional[float],
         progress: Optional[Callable[[str, int, int], Any]]) -> Transfer: ...
     def shutdown(self, grace: float) -> None: ...
 

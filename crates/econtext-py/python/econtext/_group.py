@@ -13,7 +13,7 @@ from . import _econtext, _runtime
 from ._errors import Error
 from ._host import (
     Argv, Host, HostBase, Options, Output, StrPath, Transferred, command_of, declared, options_of, output_of, paths_of,
-    request, sources_of)
+    request, sources_of, wishes_of)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -370,14 +370,16 @@ class Group(GroupBase):
         return Results(self.names, *self._running(argv, input, check, text, env, cwd, umask, timeout))
 
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
-            links: bool = False) -> Results[Transferred]:
+            links: bool = False, mode: Optional[int] = None, owner: Optional[str] = None,
+            backup: bool = False) -> Results[Transferred]:
         """Copies files to every host; see `Host.put`."""
-        return Results(self.names, *self._copying(put=(sources_of(sources), os.fspath(destination), preserve, links)))
+        return Results(self.names, *self._copying(
+            put=(sources_of(sources), os.fsdecode(destination), wishes_of(preserve, links, mode, owner, backup))))
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files from every host, into a directory for each."""
-        return Results(self.names, *self._copying(get=(paths_of(sources), directory, preserve, links)))
+        return Results(self.names, *self._copying(get=(paths_of(sources), os.fsdecode(directory), wishes_of(preserve, links))))
 
     def __getitem__(self, name: str) -> Host:
         """One host of the group, connected; it is closed with the group."""

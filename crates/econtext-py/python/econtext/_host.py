@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     P = ParamSpec('P')
 
 T = TypeVar('T')
-StrPath = Union[str, 'os.PathLike[str]']
+StrPath = Union[str, bytes, 'os.PathLike[str]', 'os.PathLike[bytes]']
 Argv = Sequence[Union[str, bytes, 'os.PathLike[str]']]
 
 
@@ -107,7 +107,15 @@ def sources_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
 
 def paths_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
     """One path, or several."""
-    return [os.fspath(paths)] if isinstance(paths, (str, os.PathLike)) else [os.fspath(path) for path in paths]
+    return [os.fsdecode(paths)] if isinstance(paths, (str, bytes, os.PathLike)) else [os.fsdecode(path) for path in paths]
+
+
+def wishes_of(preserve: bool, links: bool, mode: Optional[int] = None, owner: Optional[str] = None,
+              backup: bool = False) -> tuple[bool, bool, Optional[int], Optional[str], bool]:
+    """What files are to be like beside their content, as the native half takes it."""
+    if mode is not None and not 0 <= mode <= 0o7777:
+        raise UsageError('a mode is a number such as 0o644, and this is %r' % (mode,))
+    return preserve, links, mode, owner, backup
 
 
 class CallFuture(concurrent.futures.Future[T], Generic[T]):
@@ -316,20 +324,24 @@ class Host(HostBase):
         self._child.call(made)
 
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
-            links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
+            links: bool = False, mode: Optional[int] = None, owner: Optional[str] = None, backup: bool = False,
+            progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
         """Copies files and directories there: into `destination`, if that is a directory or ends in a slash; else as it.
 
         A file is checked, and in place at once. `preserve` keeps modes, times and owners; `links` copies symbolic links as
-        such. `progress` is called with a name, the bytes that are there, and its size.
+        such. `mode`, as `0o644`, and `owner`, as `'root'` or `'root:adm'`, are what the files there are to have. With `backup` a
+        file that is replaced is kept beside it, with the time in its name. `progress` is called with a name, the bytes that are there, and its size.
         """
         return Transferred(*self._child.put(
-            sources_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress).wait())
+            sources_of(sources), os.fsdecode(destination), wishes_of(preserve, links, mode, owner, backup),
+            self._options.timeout, progress).wait())
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
-        """Copies files and directories from there into a directory here, which is made if it is missing."""
+        """Copies files and directories from there into a directory here, which is made if it is missing. A source that is not
+        there and has wildcards stands for all that match."""
         return Transferred(*self._child.get(
-            paths_of(sources), os.fspath(directory), preserve, links, self._options.timeout, progress).wait())
+            paths_of(sources), os.fsdecode(directory), wishes_of(preserve, links), self._options.timeout, progress).wait())
 
     # -- the child
 

@@ -20,7 +20,7 @@ from typing import (
 from . import _connect, _econtext, _group, _host, _runtime
 from ._errors import TimeoutError
 from ._group import Result
-from ._host import Argv, Output, StrPath, Transferred, command_of, output_of, paths_of, request, sources_of
+from ._host import Argv, Output, StrPath, Transferred, command_of, output_of, paths_of, request, sources_of, wishes_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -154,16 +154,18 @@ class Host(_host.HostBase):
         return output_of(self.name, argv, finished, text, check)
 
     async def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
-                  links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
+                  links: bool = False, mode: Optional[int] = None, owner: Optional[str] = None, backup: bool = False,
+                  progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
         """Copies files there."""
         return await _transferred(self._child.put(
-            sources_of(sources), os.fspath(destination), preserve, links, self._options.timeout, progress))
+            sources_of(sources), os.fsdecode(destination), wishes_of(preserve, links, mode, owner, backup),
+            self._options.timeout, progress))
 
     async def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
                   links: bool = False, progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
         """Copies files from there."""
         return await _transferred(self._child.get(
-            paths_of(sources), os.fspath(directory), preserve, links, self._options.timeout, progress))
+            paths_of(sources), os.fsdecode(directory), wishes_of(preserve, links), self._options.timeout, progress))
 
     async def connect(self) -> Self:
         """Waits until the child is up."""
@@ -318,14 +320,16 @@ class Group(_group.GroupBase):
         return Results(self.names, *self._running(argv, input, check, text, env, cwd, umask, timeout))
 
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
-            links: bool = False) -> Results[Transferred]:
+            links: bool = False, mode: Optional[int] = None, owner: Optional[str] = None,
+            backup: bool = False) -> Results[Transferred]:
         """Copies files to every host."""
-        return Results(self.names, *self._copying(put=(sources_of(sources), os.fspath(destination), preserve, links)))
+        return Results(self.names, *self._copying(
+            put=(sources_of(sources), os.fsdecode(destination), wishes_of(preserve, links, mode, owner, backup))))
 
     def get(self, sources: Union[StrPath, Iterable[StrPath]], directory: StrPath = '.', *, preserve: bool = False,
             links: bool = False) -> Results[Transferred]:
         """Copies files from every host, into a directory for each."""
-        return Results(self.names, *self._copying(get=(paths_of(sources), directory, preserve, links)))
+        return Results(self.names, *self._copying(get=(paths_of(sources), os.fsdecode(directory), wishes_of(preserve, links))))
 
     async def host(self, name: str) -> Host:
         """One host of the group, connected; it is closed with the group."""

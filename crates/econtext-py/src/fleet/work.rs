@@ -20,7 +20,7 @@ pub(super) enum Job {
     Connect,
     Call(Arc<Spec>),
     Run(Command),
-    Put(Vec<PathBuf>, String, TransferOptions),
+    Put(Vec<PathBuf>, OsString, TransferOptions),
     Get(Vec<OsString>, PathBuf, TransferOptions),
 }
 

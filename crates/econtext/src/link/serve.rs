@@ -3,7 +3,7 @@
 use super::{Link, State};
 use crate::broker::Shared;
 use crate::distribution::{distributions, normal_name};
-use crate::finder::{FileAnswer, deflate};
+use crate::finder::{FileAnswer, deflate, record as module_record};
 use crate::foresight::{Foreseen, Foresight, OwnedStart, Start};
 use crate::remote;
 use econtext_proto::message::LOAD;
@@ -13,6 +13,9 @@ use econtext_proto::{CallSpec, Handle, ModuleKind, ModuleRecord, Value, to_value
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The module by which code there knows which host it is on.
+const TARGET: &str = "econtext.target";
 
 /// The path that stands for these files of all distributions; the same constant is in `files.py`.
 const ENTRY_POINTS: &str = "*/entry_points.txt";
@@ -268,7 +271,7 @@ impl Link {
     }
 
     fn answer_module(&self, reply_to: Handle, name: &str) {
-        let own = remote::find(name).map(Arc::new);
+        let own = remote::find(name).or_else(|| (name == TARGET).then(|| self.target_module())).map(Arc::new);
         let mut found = own.or_else(|| self.finder.as_ref()?.find(name));
         if name == "__main__" && found.is_none() {
             // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.
@@ -310,6 +313,15 @@ impl Link {
             tracing::warn!(target: "econtext", context = self.name, module = name, "cannot send: {error}");
         }
         state.flush();
+    }
+
+    /// The module that says which host the child is on.
+    fn target_module(&self) -> ModuleRecord {
+        let usual =
+            || format!("name, groups, vars, position, count = {}, [], {{}}, 1, 1\n", literal(&self.name));
+        let source = self.target.clone().unwrap_or_else(usual);
+        let path = "econtext/target.py".to_owned();
+        module_record(TARGET, ModuleKind::Module, path, Some(source.as_bytes()), Vec::new())
     }
 
     fn answer_file(&self, reply_to: Handle, path: &str, offset: u64) {
@@ -419,4 +431,18 @@ impl Link {
             }
         }
     }
+}
+
+/// A string literal of every Python.
+fn literal(text: &str) -> String {
+    let mut out = String::from("u'");
+    for c in text.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('\'');
+    out
 }

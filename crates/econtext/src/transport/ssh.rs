@@ -1,6 +1,6 @@
 //! The user's own ssh.
 
-use super::{Failure, Launch, Transport, classify_python};
+use super::{Failure, Launch, Note, Transport, classify_python};
 use crate::dialog::Dialog;
 use crate::error::ErrorKind;
 use crate::payload::shell_join;
@@ -91,11 +91,54 @@ impl Ssh {
         self.password.clone()
     }
 
+    /// Whether the user has said how much ssh is to tell.
+    fn is_verbose(&self) -> bool {
+        let says = |option: &String| {
+            let option = option.to_ascii_lowercase();
+            option.contains("loglevel") || option.starts_with("-v") || option == "-q"
+        };
+        self.options.iter().any(says)
+    }
+
+    /// The host, as programs for keys have it, and the port if it is not the usual one.
+    fn address(&self) -> (&str, Option<&str>) {
+        let mut port = None;
+        for pair in self.options.windows(2) {
+            if pair[0] == "-p" {
+                port = port.or(Some(pair[1].as_str()));
+            }
+        }
+        let host = self.host.rsplit_once('@').map_or(self.host.as_str(), |(_, host)| host);
+        (host, port.filter(|port| *port != "22"))
+    }
+
     fn arg(mut self, arg: impl Into<String>) -> Self {
         self.options.push(arg.into());
         self
     }
 }
+
+/// Makes ssh tell how far it is: without that, a login that hangs could not say where.
+const DEBUG: &str = "LogLevel=DEBUG1";
+
+/// What the client has done by the time that it writes a line which begins so, in OpenSSH 7.4 to 10.
+const PHASES: [(&str, &str); 11] = [
+    ("Connecting to ", "the TCP connection"),
+    ("Executing proxy command", "the proxy command"),
+    ("Connection established", "the server's version"),
+    ("Local version string", "the server's version"),
+    ("SSH2_MSG_KEXINIT sent", "the key exchange"),
+    ("SSH2_MSG_NEWKEYS received", "the ssh agent"),
+    ("Will attempt key", "authentication"),
+    ("SSH2_MSG_SERVICE_ACCEPT received", "authentication"),
+    ("Server accepts key", "the signature of a key"),
+    ("Entering interactive session", "the login shell and Python"),
+    ("Sending command", "the login shell and Python"),
+];
+
+/// What else is written at that level.
+const NOISE: [&str; 5] =
+    ["OpenSSH_", "Authenticated to ", "Authenticated using ", "Transferred: ", "Bytes per second: "];
 
 impl Transport for Ssh {
     fn launch(&self, child: &[String]) -> Launch {
@@ -106,6 +149,9 @@ impl Transport for Ssh {
         match self.password {
             Some(_) => ours.push("NumberOfPasswordPrompts=1"),
             None => ours.push("BatchMode=yes"),
+        }
+        if !self.is_verbose() {
+            ours.push(DEBUG);
         }
         argv.extend(ours.into_iter().flat_map(|option| ["-o".to_owned(), option.to_owned()]));
         argv.extend(["--".to_owned(), self.host.clone(), shell_join(child)]);
@@ -119,6 +165,39 @@ impl Transport for Ssh {
 
     fn is_only_a_way(&self) -> bool {
         true
+    }
+
+    fn note(&self, line: &str) -> Note {
+        if self.is_verbose() {
+            return Note::Text;
+        }
+        match line.strip_prefix("debug1: ") {
+            Some(text) => {
+                let phase = PHASES.iter().find(|(start, _)| text.starts_with(start));
+                phase.map_or(Note::Noise, |(_, phase)| Note::Phase(phase))
+            }
+            None if NOISE.iter().any(|start| line.starts_with(start)) => Note::Noise,
+            None => Note::Text,
+        }
+    }
+
+    fn describe(&self, kind: ErrorKind, failure: &Failure<'_>) -> Option<String> {
+        if kind != ErrorKind::HostKey {
+            return None;
+        }
+        let (host, port) = self.address();
+        let known_as = port.map_or(host.to_owned(), |port| format!("[{host}]:{port}"));
+        let scan = port.map_or(String::new(), |port| format!("-p {port} "));
+        let says = |text: &str| failure.stderr.contains(text);
+        Some(if says("IDENTIFICATION HAS CHANGED") || says("Offending") {
+            format!(
+                "the host key has changed; the known one is shown by: ssh-keygen -lF '{known_as}', and the new one by: ssh-keyscan {scan}{host} | ssh-keygen -lf -"
+            )
+        } else if says("revoked") {
+            "the host key is revoked".to_owned()
+        } else {
+            format!("the host key is unknown; it is shown by: ssh-keyscan {scan}{host} | ssh-keygen -lf -")
+        })
     }
 
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
