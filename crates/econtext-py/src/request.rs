@@ -68,17 +68,18 @@ impl Request {
         Ok(Some(Request { spec: Arc::new(spec), declared }))
     }
 
-    /// A call of what `payload` holds. `needed` are (key, digest, namespace, name or None), `bodies` the definitions' (digest,
-    /// content) by key; `manner` says whether the result is trusted, and whether it is streamed; `aside` is what the payload has by
-    /// number. What `function`, as (module, name), or the text `program`
+    /// A call of what `payload` holds. `needed` are (key, digest, places) of definitions and settings, `bodies` their (digest,
+    /// content) by key; `targets` are the places of the values in the payload; `manner` says whether the result is trusted, and
+    /// whether it is streamed; `aside` is what the payload has by number. What `function`, as (module, name), or the text `program`
     /// imports goes ahead.
     #[staticmethod]
-    #[pyo3(signature = (needed, bodies, payload, manner, aside, function=None, program=None, timeout=None, declared=None, only=None))]
+    #[pyo3(signature = (needed, bodies, payload, targets, manner, aside, function=None, program=None, timeout=None, declared=None, only=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, to Python")]
     fn pickled(
         needed: &Bound<'_, PyAny>,
         bodies: &Bound<'_, PyDict>,
         payload: Vec<u8>,
+        targets: &Bound<'_, PyAny>,
         manner: (bool, bool),
         aside: &Bound<'_, PyAny>,
         function: Option<(String, String)>,
@@ -89,6 +90,7 @@ impl Request {
     ) -> PyResult<Request> {
         let odd = || crate::errors::usage("a definition is of plain values".to_owned());
         let needed = to_value(needed)?.ok_or_else(odd)?;
+        let targets = to_value(targets)?.ok_or_else(odd)?;
         // The child makes its ends when the call arrives, before anything that is sent on them.
         let aside = to_value(aside)?.ok_or_else(odd)?;
         let entries = to_entries(bodies, 0)?.ok_or_else(odd)?;
@@ -108,7 +110,14 @@ impl Request {
         };
         let spec = Spec {
             target: WRAPPER.to_owned(),
-            args: vec![needed, Value::Bytes(payload), Value::Bool(manner.0), Value::Bool(manner.1), aside],
+            args: vec![
+                needed,
+                Value::Bytes(payload),
+                targets,
+                Value::Bool(manner.0),
+                Value::Bool(manner.1),
+                aside,
+            ],
             kwargs: Vec::new(),
             bodies: definitions,
             ahead,
@@ -145,13 +154,10 @@ impl Spec {
         let lacks = |(key, digest, _): &&(String, String, Value)| sent.digests.get(key) != Some(digest);
         let new: Vec<_> = self.bodies.iter().filter(lacks).collect();
         if !new.is_empty() {
-            let body = |(key, digest, body): &&(String, String, Value)| {
-                (key.as_str().into(), Value::Tuple(vec![digest.as_str().into(), body.clone()]))
-            };
-            let bodies = new.iter().map(body).collect();
-            // Of a child that is gone, or for which this is too much, the call says so.
-            if context.send(DEFINE, &Value::Dict(bodies)).is_ok() {
-                for (key, digest, _) in &new {
+            for (key, digest, body) in &new {
+                let content = Value::Tuple(vec![digest.as_str().into(), body.clone()]);
+                // Of a child that is gone the call says so; none is too large, for that was looked at when it was made.
+                if context.send(DEFINE, &Value::Dict(vec![(key.as_str().into(), content)])).is_ok() {
                     sent.digests.insert(key.clone(), digest.clone());
                 }
             }

@@ -160,15 +160,15 @@ def plain(value, where, parents=()):
         if rich:
             return rich
     for base in bytes, text, int, long, float:
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return base.__getnewargs__(value)[0]
-    if isinstance(value, (bytearray, memoryview)):
+    if kind is bytearray or kind is memoryview:
         return bytes(value) if kind is bytearray else value.tobytes()
-    if isinstance(value, dict):
+    if issubclass(kind, dict):
         return dict((plain(k, '%s key %.80r' % (where, k), parents), plain(v, '%s[%.80r]' % (where, k), parents))
                     for k, v in dict.items(value))
     for base in (list, tuple, set, frozenset):
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return base([plain(v, '%s[%d]' % (where, i) if base in (list, tuple) else '%s item %.80r' % (where, v), parents)
                          for i, v in enumerate(base.__iter__(value))])
     raise TypeError('%s is a %s.%s, which cannot be sent' % (where, kind.__module__, getattr(kind, '__qualname__', kind.__name__)))
@@ -176,13 +176,13 @@ def plain(value, where, parents=()):
 
 def check(self, value):
     """Called by the pickler for whatever is no plain value (before Python 3.8: for everything)."""
-    if type(value) not in SENDABLE and value not in CONSTRUCTORS:
+    if type(value) not in SENDABLE and id(value) not in CONSTRUCTORS:  # it may answer anything to a comparison
         raise TypeError(type(value))
     return ELSEWHERE
 
 
 SENDABLE = set(PLAIN + (type(None), list, tuple, dict, set, frozenset, Dead, CallError))
-CONSTRUCTORS = [set, frozenset, complex, CallError]  # what a pickle of some of those calls
+CONSTRUCTORS = set(map(id, (set, frozenset, complex, CallError)))  # what a pickle of some of those calls
 if sys.version_info >= (3, 8):
     ELSEWHERE = NotImplemented  # "pickle it as you would have"
 

@@ -45,6 +45,8 @@ def register(kind=None, **options):
 
 
 core.rich = rich
+main = sys.modules['__main__'] = type(sys)('__main__')  # what is sent is in it, and never what runs there
+main.__builtins__ = sys.modules['builtins' if PY3 else '__builtin__']
 core.bodies = {}  # by key: (digest, content) of definitions, for values.py, in the order in which they came
 core.stream.handlers[DEFINE] = define
 package = sys.modules['econtext']
@@ -52,7 +54,7 @@ package.register = register
 for name in ('CallFuture Executor Group Host Options Output Record RemoteFrame Result Results Transferred aio chroot command doas docker '
              'hosts incus jail kubectl local lxc nsenter nspawn podman ssh su sudo').split():
     setattr(package, name, ControllersOwn('econtext.' + name))
-for name in 'Auth Become Bootstrap Cancelled Closed Command Connect HostKey NoPython Protocol Remote Timeout Unpermitted Unreachable Usage'.split():
+for name in 'Auth Become Bootstrap Cancelled Closed Command Connect HostKey Local NoPython Protocol Remote Timeout Unpermitted Unreachable Usage'.split():
     setattr(package, name + 'Error', type(name + 'Error', (Exception,), {'__module__': 'econtext'}))
 package.Error = package.FailedHosts = package.RemoteTraceback = Exception
 package.__version__ = ''

@@ -38,7 +38,7 @@ def run(kind, name, source, argv, stdin, items, credit, env):
     try:
         try:
             value = execute(kind, name, source)
-            if hasattr(value, 'gi_frame'):
+            if hasattr(type(value), 'gi_frame'):
                 from econtext import stream
                 value = stream.drain(value, items, credit)
         finally:

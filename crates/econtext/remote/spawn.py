@@ -57,6 +57,47 @@ def adapt(module):
         return original(path, args, passfds)
 
     util.spawnv_passfds = spawnv_passfds
+    hooks = {'multiprocessing.pool': adapt_pool}
+    if 'multiprocessing.pool' in sys.modules:
+        adapt_pool(sys.modules['multiprocessing.pool'])
+    else:
+        sys.meta_path.insert(0, core.ImportHook(hooks))
+
+
+def adapt_pool(pool):
+    """A pool replaces each worker that has ended. Where none lives long enough to take work, that would go on for ever."""
+    kind = pool.Pool
+    original = kind._join_exited_workers
+    failed = {}
+
+    def join(first):
+        # In Python 3.7 and older it is the pool, then the list of its workers.
+        workers = first._pool if isinstance(first, kind) else first
+        statuses = [worker.exitcode for worker in workers if worker.exitcode not in (None, 0)]
+        if statuses:
+            failed[id(workers)] = failed.get(id(workers), 0) + len(statuses)
+            if failed[id(workers)] > len(workers) + 2:
+                import gc
+                for found in gc.get_objects():
+                    if isinstance(found, kind) and found._pool is workers:
+                        give_up(found, statuses[-1])
+        return original(first)
+
+    kind._join_exited_workers = join if hasattr(kind, '_repopulate_pool_static') is False else staticmethod(join)
+
+
+def give_up(pool, status):
+    """Ends a pool whose workers end by themselves, and the work that waits for them."""
+    error = RuntimeError('the workers of the pool end before they take any work, with status %s: stderr has their tracebacks' % status)
+    for job in list(pool._cache.values()):
+        for _ in range(1 << 20):
+            if job._job not in pool._cache:
+                break
+            before = getattr(job, '_index', None)
+            job._set(before or 0, (False, error))
+            if before is not None:
+                break  # an iterator: it raises, and there its work ends
+    core.thread.start_new_thread(pool.terminate, ())
 
 
 class Server(object):
@@ -137,6 +178,9 @@ def reply(question):
     if question[0] == 'main':
         main = sys.modules['__main__']
         answer = getattr(main.__loader__, 'source', None), getattr(main, '__file__', None)
+    elif question[0] == 'definitions':
+        values = sys.modules.get('econtext.values')
+        answer = values.snapshot() if values else []
     elif question[0] == core.GET_MODULE:
         answer = importer.record(question[1])
     elif question[0] == core.GET_TREE:
@@ -195,7 +239,39 @@ def set_up(ask):
         'importlib._common': core.adapt_by('files'),
         'multiprocessing.popen_fork': core.adapt_by('spawn'),
         'multiprocessing.spawn': adapt_spawn,
+        'multiprocessing.reduction': adapt_reduction,
     }))
+    definitions = core.core.context.ask('definitions')
+    if definitions:
+        from econtext import values
+        values.replay(definitions)
+
+
+class Missing(object):
+    """What stands for a function that is not to be had here: calling it says why."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __call__(self, *args, **kwargs):
+        raise self.error
+
+
+def adapt_reduction(reduction):
+    """Work that cannot be read is the failure of that work, and not the end of the process, which would be started again."""
+    class Unpickler(core.pickle.Unpickler):
+        def find_class(self, module, name):
+            try:
+                return core.pickle.Unpickler.find_class(self, module, name)
+            except (AttributeError, ImportError) as error:
+                return Missing(error)
+
+    def loads(data, **options):
+        import io
+        return Unpickler(io.BytesIO(data), **options).load()
+
+    reduction.ForkingPickler.loads = staticmethod(loads)
+
 
 
 def adapt_spawn(spawn):

@@ -14,7 +14,7 @@ def drain(value, items, credit):
 
     When the other side closes the channel the generator is closed.
     """
-    if not hasattr(value, 'gi_frame'):
+    if not hasattr(type(value), 'gi_frame'):
         return value
     try:
         while 1:

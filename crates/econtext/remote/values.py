@@ -1,8 +1,8 @@
 """Calls of functions, and with arguments, that are more than names and plain values; results that are. Sent on first use.
 
-Functions and classes of the controller's `__main__`, of notebooks and inside of other functions cannot be imported. They
-arrive as definitions: their source, with the values that it uses. A definition has a key, under which it is known here, and
-a digest of its content; the controller sends the content once, ahead of the call, and again when it is another one.
+Functions and classes of the controller's `__main__`, of notebooks and inside of other functions cannot be imported. They arrive in
+parts: definitions make objects, settings put values in their places. Each has a key, under which it is known here, and a digest
+of its content; the controller sends the content once, ahead of the call, and again when it is another one.
 """
 from __future__ import absolute_import
 
@@ -13,41 +13,45 @@ from econtext import core
 PY3 = core.PY3
 FUTURE = () if PY3 else ('division', 'print_function', 'absolute_import', 'unicode_literals')  # the source is Python 3's
 
-bodies = core.core.bodies
+bodies = getattr(core.core, 'bodies', {})  # a spawned process has those of its parent
 made = {}  # (digest, what came of it), by key
-bound = {}  # (key, digest), by (namespace, variable)
+bound = {}  # the digest of the setting that a place has its value from
+cells = {}  # variables of functions that others inside of them use
 aside = []  # what the call that is read has beside its pickles
-namespaces = {}  # globals of definitions, by the name of their module there
+namespaces = {}  # globals of functions, by the name of their module there
 
 
 # -- calls
 
-def call(needed, payload, trust, stream, beside):
-    """Calls the function in `payload`, a pickle of (function, args, kwargs), with what it needs defined.
+def call(needed, payload, targets, trust, stream, beside):
+    """Calls the function in `payload`, a pickle of (function, args, kwargs, values), with what it needs defined and set.
 
-    `needed` has (key, digest, namespace, name or None), what others need first; `beside` is what pickles have by number. A
-    variable is set when what it stands for there is another one: what is done to it here stays until then. With `stream` the
-    items of the result are wanted. With `trust` the result is a pickle of whatever it is, for a controller that takes such.
+    `needed` has (key, digest, places) of definitions, and of settings, in the order in which they are applied. A setting is applied
+    if one of its places has its value from another one: what is done to a value here stays until it changes there. The values of
+    the payload go to the places `targets`, at each call: they have something in common with the arguments. `beside` is what pickles
+    have by number. With `stream` the items of the result are wanted. With `trust` the result is a pickle of whatever it is, for a
+    controller that takes such.
     """
     aside[:] = beside
-    for key, digest, namespace, name in needed:
-        while bodies[key][0][0] != digest:
-            del bodies[key][0]  # of calls that were before this one
-        if key not in made or made[key][0] != digest:
-            made[key] = digest, make(namespace, *bodies[key][0][1])
-        if name is not None and bound.get((namespace, name)) != (key, digest):
-            bound[namespace, name] = key, digest
-            globals_of(namespace)[name] = made[key][1]
-    function, args, kwargs = loads(payload)
+    apply(needed)
+    function, args, kwargs, values = loads(payload)
+    for target, value in zip(targets, values):
+        bound.pop(tuple(target), None)
+        put(target, value)
     del aside[:]
     result = function(*args, **kwargs)
-    if stream and not hasattr(result, 'gi_frame'):
+    if stream and not is_generator(result):
         result = (item for item in result)
     if not trust:
         return result
-    if hasattr(result, 'gi_frame'):
+    if is_generator(result):
         return Pickled(result)
     return core.pickle.dumps(result, -1)
+
+
+def is_generator(value):
+    """By the type: what a value says of itself may be anything."""
+    return hasattr(type(value), 'gi_frame')
 
 
 class Pickled(object):
@@ -70,6 +74,51 @@ class Pickled(object):
     next = __next__
 
 
+def apply(needed):
+    for key, digest, targets in needed:
+        while bodies[key][0][0] != digest:
+            del bodies[key][0]  # of calls that were before this one
+        targets = [tuple(target) for target in targets]
+        if targets:
+            if [target for target in targets if bound.get(target) != digest]:
+                _, data, many = bodies[key][0][1]
+                values = loads(data) if many else [loads(data)]
+                for target, value in zip(targets, values):
+                    put(target, value)
+                    bound[target] = digest
+                order[key] = digest, targets
+        elif key not in made or made[key][0] != digest:
+            made[key] = digest, make(key, *bodies[key][0][1])
+            order[key] = digest, targets
+
+
+order = {}  # (digest, places) by key, as far as it was applied
+
+
+def snapshot():
+    """All that was applied, for a process that this one starts: (key, digest, places, content)."""
+    return [(key, order[key][0], order[key][1], bodies[key][0][1]) for key in sorted(order, key=lambda key: key.startswith('set '))
+            if bodies[key][0][0] == order[key][0]]
+
+
+def replay(snapshot):
+    """Applies what a parent process has applied. What depends on the child itself, as its channels, is not to be had here."""
+    left = [(key, digest, targets) for key, digest, targets, body in snapshot]
+    for key, digest, targets, body in snapshot:
+        bodies[key] = [(digest, body)]
+    while left:
+        # They depend on each other; the order in which they came has gone when some were replaced.
+        failed = []
+        for entry in left:
+            try:
+                apply([entry])
+            except Exception:
+                failed.append(entry)
+        if len(failed) == len(left):
+            return
+        left = failed
+
+
 def globals_of(name):
     if name not in namespaces:
         if name == '__main__':
@@ -84,14 +133,77 @@ def globals_of(name):
     return namespaces[name]
 
 
+def put(target, value):
+    """Puts a value in its place."""
+    kind, owner, name = (tuple(target) + (None,))[:3]
+    if kind == 'global':
+        if name == '__package__':
+            __import__(value)
+        globals_of(owner)[name] = value
+    elif kind == 'cell':
+        set_cell(cell(owner), value)
+    elif kind == 'module':
+        setattr(made[owner][1], name, value)
+    elif kind == 'defaults':
+        made[owner][1].__defaults__ = value
+    elif kind == 'kwdefaults':
+        made[owner][1].__kwdefaults__ = value
+    elif kind == 'attribute':
+        thing = made[owner][1]
+        if isinstance(thing, type):
+            type.__setattr__(thing, str(name), value)
+        else:
+            setattr(thing, name, value)
+    elif kind == 'annotations':
+        made[owner][1].__annotations__ = dict((key, annotation(*value[key])) for key in value)
+    elif kind == 'registered':
+        for subclass in value:
+            made[owner][1].register(subclass)
+    elif kind == 'dispatch':
+        for subclass, function in value:
+            made[owner][1].register(subclass, function)
+    elif kind == 'dataclass':
+        decorate(made[owner][1], *value)
+
+
+def annotation(text, data):
+    try:
+        return text if data is None else loads(data)
+    except Exception:
+        return text  # of a newer Python
+
+
+def decorate(kind, parameters, fields):
+    """Makes a dataclass of a class, as its decorator did."""
+    import dataclasses
+    import inspect
+    known = inspect.signature(dataclasses.field).parameters
+    annotations, own = dict(kind.__dict__.get('__annotations__', {})), {}
+    for name, init_only, options in fields:
+        own[name] = dataclasses.InitVar[object] if init_only else object
+        setattr(kind, name, dataclasses.field(**dict((key, options[key]) for key in options if key in known)))
+    kind.__annotations__ = own
+    allowed = inspect.signature(dataclasses.dataclass).parameters
+    dataclasses.dataclass(**dict((key, parameters[key]) for key in parameters if key in allowed))(kind)
+    for name, field in kind.__dataclass_fields__.items():
+        if name in own and name in annotations:
+            field.type = annotations[name]
+    kind.__annotations__ = annotations
+
+
 def persistent(reference):
     """What the controller's pickler leaves to us: definitions, modules, channels, paths of any Python's pathlib."""
     kind, value = reference[0], reference[1]
     if kind == 'definition':
         return made[value][1]
+    if kind == 'cell':
+        return cell(value)
     if kind == 'module':
         __import__(value)
         return sys.modules[value]
+    if kind == 'named':
+        __import__(value)
+        return getattr(sys.modules[value], reference[2])
     if kind == 'aside':
         return aside[value]
     if kind == 'fold':
@@ -117,15 +229,29 @@ if PY3:
             return persistent(reference)
 
 
+def cached(function, size, typed):
+    import functools
+    return functools.lru_cache(size, typed)(function)
+
+
+def proxy(mapping):
+    import types
+    return types.MappingProxyType(mapping) if PY3 else mapping
+
+
+made['make cached'] = '', cached
+made['make proxy'] = '', proxy
+
+
 # -- definitions
 
-def make(namespace, kind, *body):
-    makers = {'import': imported, 'value': unpickled, 'source': compiled, 'code': unmarshalled, 'namedtuple': tupled, 'enum': enumerated,
-              'attribute': attribute, 'object': lambda namespace: object()}
-    return makers[kind](namespace, *body)
+def make(key, kind, *body):
+    makers = {'import': imported, 'reload': reloaded, 'object': object, 'function': function, 'class': klass, 'namedtuple': tupled,
+              'enum': enumerated, 'module': module, 'decorated': decorated, 'type parameter': type_parameter, 'expression': expression}
+    return makers[kind](*body)
 
 
-def imported(namespace, module, path):
+def imported(module, path):
     if module == 'builtins' and not PY3:
         module = '__builtin__'
     __import__(module)
@@ -135,30 +261,130 @@ def imported(namespace, module, path):
     return value
 
 
-def unpickled(namespace, data):
-    return loads(data)
+def reloaded(name, digest):
+    """Imports a module of the controller again, if what is here is not of that source."""
+    importer = core.core.importer
+    record = importer.records.get(name)
+    if name not in sys.modules or not record or record[2] is None:
+        return
+    import hashlib
+    if hashlib.sha1(core.zlib.decompress(record[2])).hexdigest() != digest:
+        importer.records[name] = core.core.context.ask(core.GET_MODULE, name)
+        if PY3:
+            import importlib
+            importlib.reload(sys.modules[name])
+        else:
+            reload(sys.modules[name])  # noqa: F821
 
 
-def attribute(namespace, data):
-    owner, name = loads(data)
-    return getattr(owner, name)
+def module(name, doc):
+    made = type(sys)(str(name), doc)
+    sys.modules.setdefault(name, made)  # functions in it may be pickled by name
+    return made
 
 
-def tupled(namespace, name, fields, defaults):
+def expression(namespace, text):
+    return eval(compile('(%s)' % text, '<expression>', 'eval', 0, True), globals_of(namespace))
+
+
+def decorated(module, name, data):
+    return imported(module, name)(loads(data))
+
+
+def type_parameter(kind, data, module):
+    import typing
+    args, options = loads(data)
+    known = imported('typing', kind)(*args, **options)
+    try:
+        known.__module__ = module
+    except (AttributeError, TypeError):
+        pass
+    return known
+
+
+def tupled(name, fields, defaults, first):
     import collections
     kind = collections.namedtuple(str(name), fields)
-    kind.__module__ = globals_of(namespace)['__name__']
+    for attribute in '__module__', '__qualname__', '__doc__':
+        if attribute != '__doc__' or first[attribute] is not None and PY3:
+            setattr(kind, attribute, first[attribute])
     kind.__new__.__defaults__ = loads(defaults)
     return kind
 
 
-def enumerated(namespace, name, data):
-    base, members = loads(data)
-    return base(name, members, module=globals_of(namespace)['__name__'])
+def enumerated(name, data):
+    metaclass, bases, members, early, first = loads(data)
+    space = metaclass.__prepare__(name, bases)
+    for attribute in early:
+        space[attribute] = early[attribute]
+    space['__module__'], space['__qualname__'] = first['__module__'], first['__qualname__']
+    for member, value in members:
+        space[member] = value
+    return metaclass.__new__(metaclass, name, bases, space)
 
 
-def compiled(namespace, text, line, indented, filename, name, qualname, futures, free, data, depends=()):
-    """A function or class from its source, which stands at `line` of `filename` there."""
+def klass(name, data, plainly):
+    """A class without its attributes. What classes of the controller's program do when one is derived from them was done there: it
+    is in the attributes. Classes that are imported do it here."""
+    metaclass, bases, first = loads(data)
+    if sys.version_info < (3, 7) and '__orig_bases__' in first:
+        bases = first.pop('__orig_bases__')  # generic classes were classes themselves
+        metaclass = type(bases[0])
+    quiet = [base for base in bases if '__init_subclass__' in base.__dict__ and any(base is thing for _, thing in made.values())]
+    kept = [base.__dict__['__init_subclass__'] for base in quiet]
+    for base in quiet:
+        type.__setattr__(base, '__init_subclass__', classmethod(lambda kind, **options: None))
+    try:
+        return (type.__new__ if plainly else call_metaclass)(metaclass, str(name), bases, first)
+    finally:
+        for base, own in zip(quiet, kept):
+            type.__setattr__(base, '__init_subclass__', own)
+
+
+def call_metaclass(metaclass, name, bases, first):
+    return metaclass(name, bases, first)
+
+
+def cell(key):
+    if key not in cells:
+        cells[key] = new_cell()
+    return cells[key]
+
+
+def new_cell():
+    value = None
+    return (lambda: value).__closure__[0]
+
+
+def set_cell(cell, value):
+    try:
+        cell.cell_contents = value
+    except AttributeError:  # before Python 3.7
+        import ctypes
+        ctypes.pythonapi.PyCell_Set(ctypes.py_object(cell), ctypes.py_object(value))
+
+
+codes = {}  # of sources, which may be those of several functions
+
+
+def function(namespace, text, cell_keys, name, qualname, module):
+    """A function without its values: those are set when all that they need is there."""
+    code = codes.get(text)
+    if code is None:
+        if len(codes) > 1000:
+            codes.clear()
+        code = codes[text] = (compiled if text[0] == 'source' else unmarshalled)(tuple(free for free, _ in cell_keys), name, *text[1:])
+    keys = dict(cell_keys)
+    closure = tuple(cell(keys[free]) for free in code.co_freevars)
+    made = type(make)(code, globals_of(namespace), str(name), None, closure)
+    made.__module__ = str(module)
+    if PY3:
+        made.__qualname__ = qualname
+    return made
+
+
+def compiled(free, title, text, line, indented, filename, name, owner, futures):
+    """The code of a function from its source, which stands at `line` of `filename` there."""
     import __future__
     import ast
     flags = 0
@@ -166,26 +392,35 @@ def compiled(namespace, text, line, indented, filename, name, qualname, futures,
         flags |= getattr(__future__, feature).compiler_flag if hasattr(__future__, feature) else 0
     show(filename, line, text)
     text = '\n' * (line - 1 - indented) + ('if 1:\n' if indented else '') + text
-    tree = compile(text, filename, 'exec', flags | ast.PyCF_ONLY_AST, True)
+    try:
+        tree = compile(text, filename, 'exec', flags | ast.PyCF_ONLY_AST, True)
+    except SyntaxError as error:
+        error.msg = '%s (%s() of the controller, for the Python %d.%d of %s)' % (
+            (error.msg, title) + sys.version_info[:2] + (core.core.context.name,))
+        raise
     node = tree.body[0].body[0] if indented else tree.body[0]
-    if free is not None:
-        # The variables of the function around it, and its own name, are those of one made here.
-        around = ast.parse('def around(%s):\n pass\n return %s' % (', '.join(free), name))
-        around.body[0].body[0] = node
-        tree = around
+    # Variables of functions around it are variables of one around it, and private names those of its class. The names that are
+    # made by that are no variables.
+    names = [made for made in (owner, name) if made and made not in free]
+    around = ast.parse('def around(%s):\n %s\n %s' % (
+        ', '.join(f for f in free if f != '__class__'), 'global ' + ', '.join(names) if names else 'pass',
+        'class %s:\n  pass' % owner if owner else 'pass'))
+    if owner:
+        around.body[0].body[1].body[0] = node
     else:
-        tree.body = [node]
-    found = {}
-    exec(compile(tree, filename, 'exec', flags, True), globals_of(namespace), found)
-    values, defaults, keyword_defaults = loads(data)
-    made = found[name] if free is None else found['around'](*values)
-    if PY3 and qualname:
-        made.__qualname__ = qualname
-    if defaults is not None:
-        made.__defaults__ = defaults
-    if keyword_defaults:
-        made.__kwdefaults__ = keyword_defaults
-    return made
+        around.body[0].body[1] = node
+    return found(compile(around, filename, 'exec', flags, True), '<lambda>' if name == '__lambda__' else name)
+
+
+def found(code, name):
+    """The outermost function of that name in some code."""
+    level = [code]
+    while level:
+        level = [inner for code in level for inner in code.co_consts if isinstance(inner, type(make.__code__))]
+        for code in level:
+            if code.co_name == name:
+                return code
+    raise TypeError('no %s in its source' % name)
 
 
 def show(filename, line, text):
@@ -199,17 +434,13 @@ def show(filename, line, text):
     linecache.cache[filename] = sum(map(len, lines)), None, lines, filename
 
 
-def unmarshalled(namespace, data, version, name, free, values):
-    """A function whose source is not to be had, as it was typed at a prompt of Python: its bytecode."""
+def unmarshalled(free, title, data, version):
+    """The code of a function whose source is not to be had, as it was typed at a prompt of Python: its bytecode."""
     if tuple(version) != sys.version_info[:2]:
         raise TypeError('the source of %s() is not to be had on the controller, and the bytecode of its Python %d.%d does not run '
-                        'on the %d.%d of %s' % ((name,) + tuple(version) + sys.version_info[:2] + (core.core.context.name,)))
+                        'on the %d.%d of %s' % ((title,) + tuple(version) + sys.version_info[:2] + (core.core.context.name,)))
     import marshal
-    closure, defaults, keyword_defaults = loads(values)
-    cell = lambda value: (lambda: value).__closure__[0]
-    function = type(make)(marshal.loads(data), globals_of(namespace), name, defaults, tuple(map(cell, closure)))
-    function.__kwdefaults__ = keyword_defaults
-    return function
+    return marshal.loads(data)
 
 
 # -- results
@@ -225,7 +456,7 @@ class Rich(object):
 
 
 core.SENDABLE.add(Rich)
-core.CONSTRUCTORS.append(Rich)
+core.CONSTRUCTORS.add(id(Rich))
 
 
 def zone(value, where, parents):

@@ -1,16 +1,28 @@
-"""Functions, and what they use, in a form that can be sent.
+"""Functions, classes and values of here, in a form in which a child makes them again.
 
 A function of a module is called by its name: the child imports the module, from here if it has none. What cannot be imported
-goes as definitions: functions of the running script, of a notebook or a prompt, lambdas, and functions inside of others. A
-definition is the source of one function or class, or the value of one variable, with what that uses in turn; `values.py` in
-the child makes them again. Bytecode is sent only where there is no source, because it runs on one version of Python only.
+goes by its parts: functions of the running script, of a notebook or a prompt, lambdas, functions inside of others, and classes.
+Of a function these are its code, as source, and its cells, defaults and attributes; of a class its bases and its attributes, as
+they are now. `values.py` in the child puts them together. Bytecode is sent only where there is no source, because it runs on one
+version of Python only.
+
+Two kinds of things are sent ahead of a call, each once and again when it has changed. A *definition* makes an object under a key.
+A *setting* puts values in places: variables of a module, cells and defaults of functions, attributes of classes. Places whose
+values have an object in common are one setting, and those that have one in common with the arguments are a part of the call: so
+what is one object here is one object there.
+
+No value is compared, hashed, iterated or asked whether it is true: values may answer what they like.
 """
 from __future__ import annotations
 
 import __future__
+import abc
 import builtins
+import contextlib
+import dataclasses
 import datetime
 import enum
+import functools
 import hashlib
 import inspect
 import io
@@ -18,8 +30,11 @@ import marshal
 import pathlib
 import pickle
 import sys
+import threading
 import types
-from typing import Any, Optional
+import typing
+import weakref
+from typing import Any, Callable, Iterable, NamedTuple, Optional
 
 from . import _econtext, _source
 from ._channel import Channel
@@ -27,49 +42,52 @@ from ._errors import UsageError
 
 #: Bytes that go beside a pickle: in it, they would grow by half.
 _LONG = 4096
+#: Bytes that one value may have, as `Limits::frame` of the Rust crate.
+MAX_VALUE = 128 << 20
 # What every module has of its own.
 _OWN = frozenset(('__name__', '__builtins__', '__spec__', '__loader__', '__package__', '__doc__'))
+
+#: A place in the child: ('global', module, name), ('cell', key), ('defaults', key), ('attribute', key, name) and others.
+Target = tuple[str, ...]
 
 
 def request(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float], trust: bool,
             declared: Any, stream: bool = False) -> _econtext.Request:
     """A call of a function object, or of `module:function`; with `stream`, for the items of what it returns."""
-    if isinstance(function, str):
+    if type(function) is str:
         function, name = _named(function)
     else:
         name = importable(function)
         if name is None and not callable(function):
-            raise UsageError('%r is neither a function nor of the form module:function' % (function,))
-        if inspect.iscoroutinefunction(function):
+            raise UsageError('this is a %s, which is neither a function nor of the form module:function' % _type_name(function))
+        if issubclass(type(function), types.FunctionType) and inspect.iscoroutinefunction(function):
             raise UsageError('%s() is a coroutine function: call one that runs it, as lambda: asyncio.run(%s())' % (
                 (function.__qualname__,) * 2))
     # Builtins have another module on Python 2, which a pickle knows.
-    if name is not None and not trust and not stream and name[0] != 'builtins':
+    if name is not None and not trust and not stream and name[0] != 'builtins' and not reloaded(name[0]):
         found = _econtext.Request.plain('%s:%s' % name, args, kwargs, timeout, declared)
         if found is not None:
             return found
     capture = _Capture()
     if name is not None:
         # By name even where the function is not to be had here.
-        reference: Any = _Reference(capture.add('call %s:%s' % name, None, '', ('import', *name)))
+        reference: Any = _Reference(capture.define('call %s:%s' % name, ('import', *name)))
+        capture.reload(name[0])
     else:
         reference = function
-    try:
-        payload = capture.dumps((reference, args, kwargs), capture.aside)
-    except UsageError:
-        raise
-    except Exception:
-        _Capture().blame(reference, args, kwargs)
-        raise
+    calls = capture.call(reference, args, kwargs)
     return _econtext.Request.pickled(
-        capture.needed, capture.bodies, payload, (trust, stream), capture.aside, name, '\n'.join(capture.texts).encode() if capture.texts else None,
-        timeout, declared, capture.owner())
+        calls.needed, calls.bodies, calls.payload, calls.targets, (trust, stream), calls.aside, name,
+        '\n'.join(capture.texts).encode() if capture.texts else None, timeout, declared, capture.owner())
 
 
 def _named(target: str) -> tuple[Any, Optional[tuple[str, str]]]:
     module, colon, path = target.partition(':')
     if not colon or not all(part.isidentifier() for part in (module + '.' + path).split('.')):
-        raise UsageError('%r is not of the form module:function' % target)
+        hint = ''
+        if not colon and '.' in target and all(part.isidentifier() for part in target.split('.')):
+            hint = '; did you mean %s:%s?' % tuple(target.rsplit('.', 1))
+        raise UsageError('%r is not of the form module:function%s' % (target, hint))
     if module != '__main__':
         return None, (module, path)
     # The program that runs here.
@@ -81,14 +99,19 @@ def _named(target: str) -> tuple[Any, Optional[tuple[str, str]]]:
 
 def importable(thing: Any) -> Optional[tuple[str, str]]:
     """The module and qualified name by which a child can import a function or class; None if it cannot."""
-    module, path = getattr(thing, '__module__', None), getattr(thing, '__qualname__', None)
-    if isinstance(thing, types.BuiltinFunctionType) and isinstance(thing.__self__, types.ModuleType):
+    kind = type(thing)
+    if kind is types.BuiltinFunctionType and type(thing.__self__) is types.ModuleType:
         module = thing.__self__.__name__
-    elif isinstance(getattr(thing, '__self__', None), type):
+    elif kind in (types.MethodType, types.BuiltinMethodType):
+        if not issubclass(type(thing.__self__), type):
+            return None
         module = thing.__self__.__module__  # a classmethod
-    elif isinstance(thing, (types.MethodType, types.BuiltinMethodType)):
+    elif issubclass(kind, type) or kind in _FUNCTIONS:
+        module = thing.__module__
+    else:
         return None
-    if not isinstance(module, str) or not isinstance(path, str) or module == '__main__':
+    path = getattr(thing, '__qualname__', None)
+    if type(module) is not str or type(path) is not str or module == '__main__':
         return None
     if module.partition('.')[0] == 'econtext':
         return None  # there that is another package
@@ -97,289 +120,743 @@ def importable(thing: Any) -> Optional[tuple[str, str]]:
         return None
     for part in path.split('.'):
         found = getattr(found, part, None)
-    return (module, path) if found is thing or found == thing else None
+    if found is thing or kind in (types.MethodType, types.BuiltinMethodType) and type(found) is kind and found == thing:
+        return module, path
+    return None
 
+
+#: Types whose instances may be found under their qualified name.
+_FUNCTIONS = frozenset((
+    types.FunctionType, types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType,
+    types.ClassMethodDescriptorType, type(functools.lru_cache(lambda: None))))
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return '%s.%s' % (kind.__module__, kind.__qualname__)
+
+
+# -- keys
+
+_lock = threading.Lock()
+#: The things that have a key with the same text, by number; those that have gone leave theirs to others.
+_things: dict[str, list[Any]] = {}
+#: The key of a variable that functions share, by the cell's id, with the function after which it is called.
+_cells: dict[int, tuple[Any, str]] = {}
+
+
+def _key(space: str, name: str, thing: Any) -> str:
+    """The key of a thing, which it keeps for as long as it lives. What takes its place here takes it there too."""
+    text = '%s:%s' % (space, name)
+    with _lock:
+        things = _things.setdefault(text, [])
+        free = None
+        for number, reference in enumerate(things):
+            known = reference()
+            if known is thing:
+                return '%s:%d' % (text, number)
+            if known is None and free is None:
+                free = number
+        if free is None:
+            free = len(things)
+            things.append(None)
+        things[free] = weakref.ref(thing)
+        return '%s:%d' % (text, free)
+
+
+def _cell_key(cell: types.CellType, function: types.FunctionType, key: str) -> str:
+    """The key of a cell, which it keeps for as long as the function lives with which it was first sent."""
+    with _lock:
+        owner, known = _cells.get(id(cell), (None, ''))
+        if owner is not None and owner() is not None and any(cell is other for other in owner().__closure__ or ()):
+            return known
+        if len(_cells) > 10000:
+            for identity in [identity for identity, (owner, _) in _cells.items() if owner() is None]:
+                del _cells[identity]
+        _cells[id(cell)] = weakref.ref(function), key
+        return key
+
+
+# -- modules that were reloaded
+
+#: The spec of each module when a function of it was first called: another one is a sign that it was reloaded.
+_specs: dict[str, Any] = {}
+
+
+def reloaded(name: str) -> bool:
+    """Whether a module was reloaded here since a function of it was first called."""
+    module = sys.modules.get(name)
+    spec = getattr(module, '__spec__', None)
+    return spec is not None and _specs.setdefault(name, spec) is not spec
+
+
+# -- what is sent
 
 class _Reference:
     """What a definition will be there."""
 
-    def __init__(self, key: tuple[str, str]) -> None:
+    def __init__(self, key: str) -> None:
         self.key = key
+
+    def __call__(self) -> None:
+        """It stands for a function, and pickle wants those to be callable."""
 
 
 #: An argument that is the child's own `Context` there.
-CHILDS_CONTEXT = _Reference(('', ''))
+CHILDS_CONTEXT = _Reference('')
+
+
+class Calls(NamedTuple):
+    """A call, ready to be sent."""
+
+    #: (key, digest, targets of a setting or ()) in the order in which they are to be applied.
+    needed: list[tuple[str, str, tuple[Target, ...]]]
+    #: (digest, content) by key.
+    bodies: dict[str, tuple[str, tuple[Any, ...]]]
+    #: The pickle of (function, args, kwargs, values of `targets`).
+    payload: bytes
+    targets: tuple[Target, ...]
+    aside: list[Any]
+
+
+class _Pickled(NamedTuple):
+    """A pickle, and what there is to know about it."""
+
+    data: bytes
+    #: Objects in it that something else may have in common with it.
+    objects: frozenset[int]
+    #: Keys of definitions that it refers to.
+    references: frozenset[str]
+
+
+class _Place(NamedTuple):
+    """A value and where it goes."""
+
+    target: Target
+    value: Any
+    #: How to call it in an error: `f() uses the variable 'lock', which`.
+    what: str
+    #: The value by itself.
+    pickled: _Pickled
 
 
 class _Pickler(pickle.Pickler):
     """Leaves to the child's half what it has to find or make by itself. Protocol 2 is what every Python reads."""
 
-    def __init__(self, capture: _Capture, file: io.BytesIO, aside: Optional[list[Any]]) -> None:
+    def __init__(self, capture: _Capture, file: io.BytesIO, long_aside: bool) -> None:
         super().__init__(file, 2)
-        self.capture, self.aside = capture, aside
+        self.capture, self.long_aside = capture, long_aside
+        self.references: set[str] = set()
 
     def persistent_id(self, thing: Any) -> Any:
+        found = self.found(thing)
+        if found is not None and found[0] == 'definition':
+            self.references.add(found[1])
+        return found
+
+    def found(self, thing: Any) -> Any:
+        """What the child finds by itself, as it knows it."""
         kind = type(thing)
-        if kind is _Reference and thing is not CHILDS_CONTEXT:
-            return ('definition', *thing.key)
+        capture = self.capture
+        if kind is _Reference:
+            return ('context', None) if thing is CHILDS_CONTEXT else ('definition', thing.key)
         if kind is types.FunctionType:
-            return None if importable(thing) else ('definition', *self.capture.function(thing))
-        if isinstance(thing, type):
-            if thing.__module__ == 'builtins' or importable(thing):
+            return None if importable(thing) else ('definition', capture.function(thing))
+        if issubclass(kind, type):
+            if thing is enum.EnumMeta:
+                return 'named', 'enum', 'EnumMeta'  # EnumType only from 3.11 on
+            if thing.__module__ == 'builtins' and getattr(builtins, thing.__name__, None) is thing or importable(thing):
                 return None
-            return ('definition', *self.capture.klass(thing))
+            return ('definition', capture.klass(thing))
         if kind is types.ModuleType:
-            return 'module', thing.__name__
-        if kind.__module__ == 'functools' and hasattr(thing, '__wrapped__') and not importable(thing):
-            return ('definition', *self.capture.decorated(thing))
+            return capture.module(thing)
+        if kind is types.CellType:
+            return 'cell', capture.cell(thing)
         if kind is Channel:
             # The number makes another definition of what has another channel.
-            self.capture.aside.append(thing._channel)
-            return 'aside', len(self.capture.aside) - 1, thing._channel.number
-        if kind is bytes and self.aside is not None and len(thing) > _LONG:
-            self.aside.append(thing)
-            return 'aside', len(self.aside) - 1
-        if thing is CHILDS_CONTEXT:
-            return 'context', None
+            return 'aside', capture.beside(thing._channel), thing._channel.number
+        if kind is bytes and self.long_aside and len(thing) > _LONG:
+            return 'aside', capture.beside(thing)
         if kind is object:
-            return ('definition', *self.capture.sentinel(thing))
-        if isinstance(thing, (datetime.datetime, datetime.time)) and thing.fold:
+            return 'definition', capture.sentinel(thing)
+        if kind in _TYPE_PARAMETERS:
+            return 'definition', capture.type_parameter(thing)
+        if id(thing) in _SINGLETONS:
+            return ('named', *_SINGLETONS[id(thing)])
+        if kind in (datetime.datetime, datetime.time) and thing.fold:
             return 'fold', thing.replace(fold=0)  # old protocols lose it
-        if isinstance(thing, pathlib.PurePath) and kind.__module__.startswith('pathlib'):
+        if issubclass(kind, pathlib.PurePath) and kind.__module__.startswith('pathlib'):
             return kind.__name__, thing.parts
         return None
 
+    def reducer_override(self, thing: Any) -> Any:
+        kind = type(thing)
+        reduce = _REDUCERS.get(kind)
+        if reduce is not None and not (kind in _FUNCTIONS and importable(thing)):
+            return reduce(thing)
+        if kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__ or kind.__module__ == 'builtins':
+            return NotImplemented
+        if issubclass(kind, enum.Enum):
+            return NotImplemented
+        reduced = thing.__reduce_ex__(2)
+        if type(reduced) is not str:
+            return reduced
+        # It says that it is a variable of its module.
+        module = pickle.whichmodule(thing, reduced)  # type: ignore[attr-defined]
+        if module != '__main__' and getattr(sys.modules.get(module), '__spec__', None) is not None:
+            return reduced
+        return object.__reduce_ex__(thing, 2)
+
+
+def _partial_method(thing: Any) -> Any:
+    return type(thing), (thing.func, *thing.args), {'keywords': thing.keywords}
+
+
+def _lru_cache(thing: Any) -> Any:
+    parameters = thing.cache_parameters()
+    return _Reference('make cached'), (thing.__wrapped__, parameters['maxsize'], parameters['typed'])
+
+
+def _cached_property(thing: Any) -> Any:
+    return functools.cached_property, (thing.func,), {'attrname': thing.attrname, '__doc__': thing.__doc__}
+
+
+#: How objects of types that pickle refuses are made again.
+_REDUCERS: dict[Any, Callable[[Any], Any]] = {
+    property: lambda p: (property, (p.fget, p.fset, p.fdel, p.__doc__)),
+    classmethod: lambda m: (classmethod, (m.__func__,)),
+    staticmethod: lambda m: (staticmethod, (m.__func__,)),
+    type(functools.lru_cache(lambda: None)): _lru_cache,
+    functools.cached_property: _cached_property,
+    types.MappingProxyType: lambda m: (_Reference('make proxy'), (dict(m),)),
+    weakref.WeakSet: lambda s: (weakref.WeakSet, (list(s),)),
+    weakref.WeakKeyDictionary: lambda d: (weakref.WeakKeyDictionary, (dict(d),)),
+    weakref.WeakValueDictionary: lambda d: (weakref.WeakValueDictionary, (dict(d),)),
+}
+
+_TYPE_PARAMETERS = {getattr(typing, name) for name in ('TypeVar', 'ParamSpec', 'TypeVarTuple', 'NewType', 'TypeAliasType')
+                    if isinstance(getattr(typing, name, None), type)}
+
+#: Objects of the standard library whose identity is what they mean, by their own id.
+_SINGLETONS: dict[int, tuple[str, str]] = {}
+for _module, _names in (('dataclasses', ('MISSING', 'KW_ONLY', '_FIELD', '_FIELD_CLASSVAR', '_FIELD_INITVAR', '_HAS_DEFAULT_FACTORY')),
+                        ('inspect', ()), ('functools', ('_NOT_FOUND',))):
+    for _name in _names:
+        if hasattr(sys.modules[_module], _name):
+            _SINGLETONS[id(getattr(sys.modules[_module], _name))] = _module, _name
+
+#: Types of which two values that are one object cannot be told from two equal ones.
+_ATOMS = frozenset((str, bytes, int, float, complex, bool, type(None), tuple, frozenset))
+
+#: Types whose instances are found by a name, or a value.
+_KNOWN_BY_NAME = (types.BuiltinFunctionType, type, enum.Enum)
+
+_contextmanager = contextlib.contextmanager(lambda: iter(())).__code__
+_asynccontextmanager = contextlib.asynccontextmanager(lambda: iter(())).__code__  # type: ignore[arg-type,return-value]
+
 
 class _Capture:
-    """What one call needs to be defined."""
+    """What one call needs to be defined and set."""
 
     def __init__(self) -> None:
-        self.needed: list[tuple[str, str, str, Optional[str]]] = []
         self.bodies: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        #: Keys of definitions and places, in the order in which they can be applied.
+        self.order: list[Any] = []
         self.texts: list[str] = []
         self.aside: list[Any] = []  # what goes beside the pickles: channels, and long bytes of arguments
-        self.later: dict[int, list[tuple[str, str]]] = {}  # names of what is being defined
-        self.known: dict[Any, Optional[tuple[str, str]]] = {}
+        self.keys: dict[int, str] = {}  # of what was defined, by its id
+        self.taken: set[Target] = set()
         self.alive: list[Any] = []  # by whose identity things are known
-        self.counts: dict[str, int] = {}
+        #: Classes that are being defined, with the places that have to wait for them.
+        self.making: dict[str, list[_Place]] = {}
+        self.waits_for: set[str] = set()
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Calls:
+        """Makes a call ready."""
+        try:
+            data, objects, _ = self.pickled((function, args, kwargs, ()), True)
+        except UsageError:
+            raise
+        except Exception as error:
+            self.blame(function, args, kwargs)
+            raise UsageError('the arguments cannot be sent: %s' % error) from error
+        places = [entry for entry in self.order if type(entry) is _Place]
+        groups = self.grouped(places, objects)
+        inside = [place for place in places if groups[place.target] is None]
+        if inside:
+            data = self.pickled((function, args, kwargs, [place.value for place in inside]), True).data
+        if len(data) + sum(len(thing) for thing in self.aside if type(thing) is bytes) > MAX_VALUE:
+            raise UsageError('the arguments take %d bytes, and one call may have %d: a file goes by put, and more than one '
+                             'value by a channel or in several calls' % (len(data), MAX_VALUE))
+        needed: list[tuple[str, str, tuple[Target, ...]]] = []
+        left: dict[int, int] = {}
+        for place in places:
+            group = groups[place.target]
+            if group is not None:
+                left[id(group)] = left.get(id(group), 0) + 1
+        bodies = dict(self.bodies)
+        for entry in self.order:
+            if type(entry) is not _Place:
+                needed.append((entry, self.bodies[entry][0], ()))
+                continue
+            group = groups[entry.target]
+            if group is None:
+                continue
+            left[id(group)] -= 1
+            if not left[id(group)]:
+                needed.append(self.setting(group, bodies))
+        return Calls(needed, bodies, data, tuple(place.target for place in inside), self.aside)
+
+    @staticmethod
+    def grouped(places: list[_Place], payload: frozenset[int]) -> dict[Target, Optional[list[_Place]]]:
+        """The places that have objects in common, by target; None for those that have one in common with the payload."""
+        groups: list[tuple[set[int], list[_Place]]] = []
+        for place in places:
+            objects, members = set(place.pickled.objects), [place]
+            rest = []
+            for other in groups if objects else ():
+                if objects.isdisjoint(other[0]):
+                    rest.append(other)
+                else:
+                    objects |= other[0]
+                    members = other[1] + members
+            groups = (rest if objects else groups) + [(objects, members)]
+        found: dict[Target, Optional[list[_Place]]] = {}
+        for objects, members in groups:
+            for place in members:
+                found[place.target] = None if not payload.isdisjoint(objects) else members
+        return found
+
+    def setting(self, places: list[_Place], bodies: dict[str, tuple[str, tuple[Any, ...]]]) -> tuple[str, str, tuple[Target, ...]]:
+        """A setting of places, which goes into `bodies`."""
+        targets = tuple(place.target for place in places)
+        key = 'set ' + '|'.join(map(':'.join, targets))
+        if len(key) > 400:
+            key = 'set ' + hashlib.sha1(key.encode('utf-8', 'surrogatepass')).hexdigest()
+        many = len(places) > 1
+        data, _, references = self.pickled([place.value for place in places]) if many else places[0].pickled
+        if len(data) > MAX_VALUE:
+            raise UsageError('%s takes %d bytes, and one value may have %d: put and stream send more' % (
+                places[0].what, len(data), MAX_VALUE))
+        body = 'set', data, many
+        digest = self.digest(body, references)
+        bodies[key] = digest, body
+        return key, digest, targets
 
     def owner(self) -> Optional[int]:
         """The child whose channels are among the arguments."""
-        owners = {thing.owner for thing in self.aside if isinstance(thing, _econtext.Channel)}
+        owners = {thing.owner for thing in self.aside if type(thing) is _econtext.Channel}
         if len(owners) > 1:
             raise UsageError('channels of several hosts are among the arguments')
         return owners.pop() if owners else None
 
-    def dumps(self, value: Any, aside: Optional[list[Any]] = None) -> bytes:
+    def beside(self, thing: Any) -> int:
+        for index, known in enumerate(self.aside):
+            if known is thing:
+                return index
+        self.aside.append(thing)
+        return len(self.aside) - 1
+
+    def pickled(self, value: Any, long_aside: bool = False) -> _Pickled:
+        """A pickle of a value."""
         file = io.BytesIO()
-        _Pickler(self, file, aside).dump(value)
-        return file.getvalue()
+        pickler = _Pickler(self, file, long_aside)
+        pickler.dump(value)
+        found = []
+        for identity, (_, thing) in pickler.memo.copy().items():
+            if type(thing) not in _ATOMS and not issubclass(type(thing), _KNOWN_BY_NAME):
+                found.append(identity)
+                self.alive.append(thing)
+        return _Pickled(file.getvalue(), frozenset(found), frozenset(pickler.references))
 
     def blame(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises what says which argument cannot be sent."""
         named = [('the function', function)] + [('argument %d' % (i + 1), arg) for i, arg in enumerate(args)]
         for what, value in named + [('argument %s=' % key, value) for key, value in kwargs.items()]:
-            self.dumps_named(what, value)
+            self.pickled_named(what, value)
 
-    def dumps_named(self, what: str, value: Any) -> bytes:
+    def pickled_named(self, what: str, value: Any) -> _Pickled:
         try:
-            return self.dumps(value)
+            return self.pickled(value)
         except UsageError:
             raise
+        except RecursionError:
+            raise UsageError('%s is a %s, which is nested too deep to be sent' % (what, _type_name(value))) from None
         except Exception as error:
-            kind = type(value)
-            raise UsageError('%s is a %s.%s, which cannot be sent: %s' % (
-                what, kind.__module__, kind.__qualname__, error)) from error
+            raise UsageError('%s is a %s, which cannot be sent: %s' % (what, _type_name(value), error)) from error
 
-    def add(self, key: str, name: Optional[str], space: str, body: tuple[Any, ...], thing: Any = None) -> tuple[str, str]:
-        """Notes a definition, and with a name the variable that it is; what it needs is there already."""
-        digest = hashlib.sha1(repr(body).encode('utf-8', 'surrogatepass')).hexdigest()[:20]
-        self.bodies[key] = digest, body
-        self.needed.append((key, digest, space, name))
-        if thing is not None:
-            self.known[id(thing)] = key, digest
-            # Variables by which it, or what it uses, finds it.
-            self.needed += [(key, digest, *at) for at in self.later.pop(id(thing), ())]
-        return key, digest
+    # -- definitions and places
 
-    def key(self, space: str, name: str) -> str:
-        """A key that is the same for the same thing in the next call, so that there it takes the place of what was."""
-        number = self.counts.get(space + name, 0)
-        self.counts[space + name] = number + 1
-        return '%s:%s:%d' % (space, name, number)
+    def define(self, key: str, body: tuple[Any, ...], references: frozenset[str] = frozenset()) -> str:
+        """Notes a definition; what it needs is there already. It is made anew when what it refers to is."""
+        self.bodies[key] = self.digest(body, references), body
+        self.order.append(key)
+        return key
 
-    def begin(self, thing: Any, name: str) -> Optional[tuple[str, str]]:
-        if id(thing) in self.known:
-            key = self.known[id(thing)]
-            if key is None:
-                raise UsageError('%s refers to itself by way of its variables, which cannot be sent' % name)
-            return key
-        self.known[id(thing)] = None
+    def digest(self, body: tuple[Any, ...], references: frozenset[str]) -> str:
+        """What tells a content from others, with that of what it refers to."""
+        known = [(key, self.bodies[key][0]) for key in sorted(references) if key in self.bodies]
+        return hashlib.sha1(repr((body, known)).encode('utf-8', 'surrogatepass')).hexdigest()[:20]
+
+    def begin(self, thing: Any, space: str, name: str) -> tuple[str, bool]:
+        """The key of a thing, and whether it is known."""
+        if id(thing) in self.keys:
+            key = self.keys[id(thing)]
+            if key in self.making:
+                self.waits_for.add(key)
+            return key, True
+        key = self.keys[id(thing)] = _key(space, name, thing)
         self.alive.append(thing)
-        return None
+        return key, False
 
-    def sentinel(self, thing: object) -> tuple[str, str]:
+    def put(self, target: Target, value: Any, what: str, fallback: Optional[Callable[[], Any]] = None) -> None:
+        """Notes that a value goes to a place."""
+        if target in self.taken:
+            return
+        self.taken.add(target)
+        waited, self.waits_for = self.waits_for, set()
+        try:
+            try:
+                pickled = self.pickled_named(what, value)
+            except UsageError:
+                value = fallback() if fallback is not None else None
+                if value is None:
+                    raise
+                pickled = self.pickled_named(what, value)
+        finally:
+            waits, self.waits_for = self.waits_for, waited | self.waits_for
+        place = _Place(target, value, what, pickled)
+        self.alive.append(value)
+        waits = {key for key in waits if key in self.making}
+        if waits:
+            # The last of them is the innermost, which is made first; the outermost is made last.
+            outermost = next(key for key in self.making if key in waits)
+            self.making[outermost].append(place)
+        else:
+            self.order.append(place)
+
+    def sentinel(self, thing: object) -> str:
         """An object whose identity is all there is to it, as of a default that means that nothing was given."""
-        known = self.known.get(id(thing))
-        self.alive.append(thing)
-        return known or self.add('object:%x' % id(thing), None, '__main__', ('object',), thing)
+        if id(thing) not in self.keys:
+            self.keys[id(thing)] = self.define('object:%x' % id(thing), ('object',))
+            self.alive.append(thing)
+        return self.keys[id(thing)]
 
-    # -- functions and classes
+    def type_parameter(self, thing: Any) -> str:
+        """A TypeVar and the like, which are pickled by a name that only their module knows."""
+        module = getattr(thing, '__module__', None)
+        name = thing.__name__
+        if type(module) is str and module != '__main__' and getattr(sys.modules.get(module), name, None) is thing:
+            key = 'import %s:%s' % (module, name)
+            return key if key in self.bodies else self.define(key, ('import', module, name))
+        key, known = self.begin(thing, str(module), 'type parameter ' + name)
+        if known:
+            return key
+        kind = type(thing)
+        args: tuple[Any, ...] = (name,)
+        options: dict[str, Any] = {}
+        if kind is typing.TypeVar:
+            args += thing.__constraints__
+            options = {'bound': thing.__bound__, 'covariant': thing.__covariant__, 'contravariant': thing.__contravariant__}
+        elif kind.__name__ == 'NewType':
+            args += (thing.__supertype__,)
+        elif kind.__name__ == 'TypeAliasType':
+            args += (thing.__value__,)
+            options = {'type_params': thing.__type_params__}
+        elif kind.__name__ == 'ParamSpec':
+            options = {'covariant': thing.__covariant__, 'contravariant': thing.__contravariant__}
+        options = {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
+        data, _, references = self.pickled_named('the type parameter %s' % name, (args, options))
+        body = 'type parameter', kind.__name__, data, '__main__' if module is None else str(module)
+        return self.define(key, body, references)
 
-    def function(self, function: types.FunctionType) -> tuple[str, str]:
+    def module(self, module: types.ModuleType) -> Any:
+        """A module: by its name, or by what is in it if it was made here."""
+        name = module.__name__
+        if sys.modules.get(name) is module and (name == '__main__' or getattr(module, '__spec__', None) is not None):
+            self.reload(name)
+            return 'module', name
+        key, known = self.begin(module, 'module', name)
+        if not known:
+            self.define(key, ('module', name, module.__doc__))
+            for variable, value in list(vars(module).items()):
+                if variable not in _OWN:
+                    self.put(('module', key, variable), value, 'the module %s has the variable %r, which' % (name, variable))
+        return 'definition', key
+
+    def reload(self, name: str) -> None:
+        """Has a child import a module again, if that was done here and the child has an old one."""
+        if not reloaded(name) or 'reload ' + name in self.bodies:
+            return
+        loader = getattr(sys.modules[name].__spec__, 'loader', None)
+        try:
+            source = loader.get_source(name)  # type: ignore[union-attr]
+        except Exception:
+            return
+        if source is not None:
+            self.define('reload ' + name, ('reload', name, hashlib.sha1(source.encode('utf-8', 'surrogatepass')).hexdigest()))
+
+    # -- functions
+
+    def cell(self, cell: types.CellType) -> str:
+        """A variable of a function that another one inside of it uses."""
+        if id(cell) not in self.keys:
+            # One that is an argument by itself.
+            self.keys[id(cell)] = 'cell:%x' % id(cell)
+            self.alive.append(cell)
+        return self.keys[id(cell)]
+
+    def function(self, function: types.FunctionType) -> str:
         """The definition of a function."""
         title = '%s()' % function.__qualname__
-        inner = inspect.unwrap(function)
-        if (isinstance(inner, types.FunctionType) and inner.__globals__ is not function.__globals__
-                and not inner.__code__.co_freevars and _source.of_decorated(inner)):
-            # A decorator of a module made it, of which the one there may be of another version.
-            return self.decorated(function)
-        known = self.begin(function, title)
-        if known:
-            return known
         space = _space(function.__globals__)
-        owner = self.owner_of(function)
-        if owner is not None:
-            data = self.dumps((owner, function.__name__))
-            return self.add(self.key(space, function.__qualname__), None, space, ('attribute', data), function)
-        source = _source.of_function(function)
-        code = function.__code__
-        free, values = [], []
+        key, known = self.begin(function, space, function.__qualname__)
+        if known:
+            return key
+        if self.recipe(function, key, title):
+            return key
+        code, source = function.__code__, _source.of_function(function)
+        cells = []
         for variable, cell in zip(code.co_freevars, function.__closure__ or ()):
+            if id(cell) not in self.keys:
+                self.keys[id(cell)] = _cell_key(cell, function, '%s %s' % (key, variable))
+                self.alive.append(cell)
+            cells.append((variable, self.keys[id(cell)]))
+        if source is not None:
+            self.texts.append(source.text)
+            text: tuple[Any, ...] = ('source', source.text, source.line, source.indented, source.filename, source.name,
+                                     source.owner, _source.futures(code))
+        else:
+            text = 'code', marshal.dumps(code), sys.version_info[:2]
+        module = function.__module__ if type(function.__module__) is str else '?'
+        self.define(key, ('function', space, text, tuple(cells), function.__name__, function.__qualname__, module))
+        for (variable, cell_key), cell in zip(cells, function.__closure__ or ()):
             try:
                 value = cell.cell_contents
             except ValueError:
                 raise UsageError('%s uses the variable %r, which has no value yet' % (title, variable)) from None
-            if source is not None and value is function and variable == source.name:
-                continue  # it calls itself
-            free.append(variable)
-            values.append(value)
-        for variable, value in zip(free, values):
-            self.dumps_named('%s uses the variable %r, which' % (title, variable), value)
+            self.put(('cell', cell_key), value, '%s uses the variable %r, which' % (title, variable))
+        if function.__defaults__ is not None:
+            self.put(('defaults', key), function.__defaults__, 'a default of %s' % title)
+        if function.__kwdefaults__:
+            self.put(('kwdefaults', key), function.__kwdefaults__, 'a default of %s' % title)
+        for name, value in list(function.__dict__.items()):
+            self.put(('attribute', key, name), value, '%s has the attribute %r, which' % (title, name))
         names, attributes = (source.names, source.attributes) if source else _source.names(code)
-        self.globals(title, space, function.__globals__, names, attributes, set(free))
-        data = self.dumps_named('a default of %s' % title, (tuple(values), function.__defaults__, function.__kwdefaults__))
-        if source is not None:
-            self.texts.append(source.text)
-            body: tuple[Any, ...] = ('source', source.text, source.line, source.indented, source.filename, source.name,
-                                     function.__qualname__, _source.futures(code), tuple(free) if code.co_freevars else None, data)
+        self.globals(title, space, function.__globals__, names, attributes)
+        self.package(space, function.__globals__, code)
+        self.bind(space, function.__globals__, function.__name__, function)
+        return key
+
+    def recipe(self, function: types.FunctionType, key: str, title: str) -> bool:
+        """Defines what a decorator of the standard library has made by that decorator: there it may be made in another way."""
+        code = function.__code__
+        if code in (_contextmanager, _asynccontextmanager):
+            name = 'contextmanager' if code is _contextmanager else 'asynccontextmanager'
+            inner = inspect.getclosurevars(function).nonlocals['func']
+            data, _, references = self.pickled_named(title, inner)
+            self.define(key, ('decorated', 'contextlib', name, data), references)
+        elif code.co_filename == functools.__file__ and code.co_name == 'wrapper' and hasattr(function, 'dispatch'):
+            registry = dict(function.registry)  # type: ignore[attr-defined]
+            data, _, references = self.pickled_named(title, registry.pop(object))
+            self.define(key, ('decorated', 'functools', 'singledispatch', data), references)
+            self.put(('dispatch', key), list(registry.items()), 'a function registered with %s' % title)
         else:
-            body = 'code', marshal.dumps(code), sys.version_info[:2], function.__name__, tuple(free), data
-        return self.add(self.key(space, function.__qualname__), None, space, body, function)
+            return False
+        space = _space(inspect.unwrap(function).__globals__)
+        self.bind(space, inspect.unwrap(function).__globals__, function.__name__, function)
+        return True
 
-    @staticmethod
-    def owner_of(function: types.FunctionType) -> Optional[type]:
-        """The class that a function is a method of: it goes with that, in which its private names are what they are."""
-        path = function.__qualname__.split('.')
-        if len(path) < 2 or '<locals>' in path:
-            return None
-        found: Any = function.__globals__.get(path[0])
-        for part in path[1:-1]:
-            found = getattr(found, part, None)
-        own = vars(found).get(path[-1]) if isinstance(found, type) else None
-        return found if getattr(own, '__func__', own) is function else None
+    def bind(self, space: str, names_of: dict[str, Any], name: str, thing: Any) -> None:
+        """Lets a thing be found by its own name, as here: so it can be pickled there."""
+        if name.isidentifier() and names_of.get(name) is thing:
+            self.put(('global', space, name), thing, name)
 
-    def decorated(self, thing: Any) -> tuple[str, str]:
-        """The definition of what decorators made of a function, where that is no function itself, as of functools.cache."""
-        inner = inspect.unwrap(thing)
-        title = '%s()' % getattr(thing, '__qualname__', '?')
-        known = self.begin(thing, title)
-        if known:
-            return known
-        source = _source.of_decorated(inner) if isinstance(inner, types.FunctionType) else None
-        if source is None or source.around or inner.__code__.co_freevars:
-            raise UsageError('%s cannot be sent: it is a %s, whose source is not to be had' % (title, type(thing).__name__))
-        space = _space(inner.__globals__)
-        self.globals(title, space, inner.__globals__, source.names, source.attributes, {source.name})
-        self.texts.append(source.text)
-        body = ('source', source.text, source.line, source.indented, source.filename, source.name, '', _source.futures(inner.__code__),
-                None, self.dumps(((), None, None)))
-        return self.add(self.key(space, inner.__qualname__), None, space, body, thing)
+    def package(self, space: str, names_of: dict[str, Any], code: types.CodeType) -> None:
+        """What relative imports are relative to."""
+        package = names_of.get('__package__')
+        if space == '__main__' and type(package) is str and package and _source.imports_relatively(code):
+            self.put(('global', space, '__package__'), package, '__package__')
 
-    def klass(self, kind: type) -> tuple[str, str]:
-        """The definition of a class."""
-        title = 'the class %s' % kind.__qualname__
-        known = self.begin(kind, title)
-        if known:
-            return known
-        source, names_of = _source.of_class(kind), _source.variables_of(kind)
-        if source is None:
-            return self.made_class(kind, title, _space(names_of))
-        for attribute, method in vars(kind).items():
-            if attribute.startswith('__annotate'):
-                continue  # Python 3.14 makes it of the annotations, and will there
-            method = getattr(method, '__func__', method)
-            around = set(getattr(getattr(method, '__code__', None), 'co_freevars', ())) - {'__class__', '__classdict__'}
-            if isinstance(method, types.FunctionType) and around and method.__code__.co_filename == source.filename:
-                raise UsageError('%s uses the variable %r around it, which cannot be sent' % (title, sorted(around)[0]))
-        space = _space(names_of)
-        later = self.key(space, kind.__qualname__)
-        self.globals(title, space, names_of, source.names, source.attributes, {source.name})
-        # A class inside of a function may have its bases from there.
-        bases = {base.__name__: base for base in kind.__bases__}
-        lost = [name for name in source.around if name not in bases]
-        if lost:
-            raise UsageError('%s uses the variable %r around it, which cannot be sent' % (title, lost[0]))
-        free = tuple(n for n in source.names if n in bases and n not in names_of and not hasattr(builtins, n) and n != source.name)
-        self.texts.append(source.text)
-        future = ('annotations',) if names_of.get('annotations') is getattr(__future__, 'annotations') else ()
-        data = self.dumps((tuple(bases[name] for name in free), None, None))
-        # It is made anew when what it is made of is.
-        depends = tuple(digest for _, digest, at, name in self.needed if at == space and name in source.names)
-        body = ('source', source.text, source.line, source.indented, source.filename, source.name, kind.__qualname__, future,
-                free or None, data, depends)
-        # By its own name its methods find it.
-        return self.add(later, kind.__name__ if names_of.get(kind.__name__) is kind else None, space, body, kind)
-
-    def made_class(self, kind: type, title: str, space: str) -> tuple[str, str]:
-        """The definition of a namedtuple or an Enum that no class statement made."""
-        fields = getattr(kind, '_fields', None)
-        if kind.__bases__ == (tuple,) and fields is not None:
-            defaults = getattr(kind, '_field_defaults', {})
-            data = self.dumps_named('a default of %s' % title, tuple(defaults[name] for name in fields if name in defaults))
-            body: tuple[Any, ...] = 'namedtuple', kind.__name__, tuple(fields), data
-        elif issubclass(kind, enum.Enum) and len(kind.__bases__) == 1 and importable(kind.__bases__[0]):
-            members = [(member.name, member.value) for member in kind]
-            body = 'enum', kind.__name__, self.dumps_named('a member of %s' % title, (kind.__bases__[0], members))
-        else:
-            raise UsageError('%s cannot be sent: its source is not to be had; a class statement, or a module, makes it known' % title)
-        return self.add(self.key(space, kind.__qualname__), None, space, body, kind)
-
-    def globals(self, title: str, space: str, names_of: dict[str, Any], names: tuple[str, ...],
-                attributes: frozenset[str], but: set[str]) -> None:
-        """What a function or class looks up in its module."""
+    def globals(self, title: str, space: str, names_of: dict[str, Any], names: Iterable[str], attributes: frozenset[str]) -> None:
+        """What a function looks up in its module."""
         for name in names:
-            if name in but or name in _OWN or name not in names_of or names_of[name] is getattr(builtins, name, self):
+            if name in _OWN or name not in names_of or names_of[name] is getattr(builtins, name, self):
                 continue
             value = names_of[name]
-            if (space, name) in self.known:
-                continue
-            self.known[space, name] = '', ''
-            self.alive.append(value)
-            key = '%s.%s' % (space, name)
-            if isinstance(value, types.ModuleType):
-                self.add(key, name, space, ('import', value.__name__, ''))
+            if type(value) is types.ModuleType:
                 # `import a.b` binds `a`, and `a.b.c()` needs b.
                 for other in list(sys.modules):
-                    if other.startswith(value.__name__ + '.'):
+                    if other.startswith(value.__name__ + '.') and getattr(sys.modules[other], '__spec__', None) is not None:
                         rest = other[len(value.__name__) + 1:].split('.')
-                        if all(part in attributes for part in rest):
-                            self.add('import ' + other, None, space, ('import', other, ''))
+                        if all(part in attributes for part in rest) and 'import ' + other not in self.bodies:
+                            self.define('import ' + other, ('import', other, ''))
+            self.put(('global', space, name), value, '%s uses the variable %r, which' % (title, name))
+
+    # -- classes
+
+    def klass(self, kind: type) -> str:
+        """The definition of a class, and all of its attributes as they are."""
+        title = 'the class %s' % kind.__qualname__
+        names_of = _source.variables_of(kind)
+        space = _space(names_of) if names_of else str(kind.__module__)
+        key, known = self.begin(kind, space, kind.__qualname__)
+        if known:
+            return key
+        attributes = dict(vars(kind))
+        module = attributes.pop('__module__', None)
+        first = {'__module__': module if type(module) is str else '__main__', '__qualname__': kind.__qualname__,
+                 '__doc__': attributes.pop('__doc__', None)}
+        self.making[key] = []
+        body, references = self.made_class(kind, title, first, attributes)
+        if not self.waits_for.isdisjoint(self.making):
+            raise UsageError('%s and what it is made of refer to each other, which cannot be sent' % title)
+        waiting = self.making.pop(key)
+        self.define(key, body, references)
+        self.order += waiting
+        is_dataclass = '__dataclass_fields__' in attributes
+        for name, value in attributes.items():
+            if name in _NOT_SENT or type(value) in _DESCRIPTORS or is_dataclass and _is_generated(value):
                 continue
-            found = importable(value) if callable(value) else None
-            if found is not None:
-                self.add(key, name, space, ('import', *found))
-            elif isinstance(value, (types.FunctionType, type)) or type(value).__module__ == 'functools' and hasattr(value, '__wrapped__'):
-                if self.known.get(id(value), '') is None:
-                    self.later.setdefault(id(value), []).append((space, name))  # it is being defined
-                    continue
-                define: Any = self.klass if isinstance(value, type) else self.function
-                if not isinstance(value, (types.FunctionType, type)):
-                    define = self.decorated
-                self.needed.append((*define(value), space, name))
+            self.put(('attribute', key, name), value, '%s has the attribute %r, which' % (title, name),
+                     functools.partial(self.expression, kind, space, names_of, name))
+        if _is_own(kind, '__annotations__', '__annotate__', '__annotate_func__', '__annotations_cache__'):
+            self.put(('annotations', key), self.annotations(kind), 'the annotations of %s' % title)
+        if '__abstractmethods__' in attributes:
+            self.put(('attribute', key, '__abstractmethods__'), kind.__abstractmethods__, title)  # type: ignore[attr-defined]
+        if isinstance(kind, abc.ABCMeta):
+            registered = [reference() for reference in abc._get_dump(kind)[0]]  # type: ignore[attr-defined]
+            if registered:
+                self.put(('registered', key), registered, 'a class registered with %s' % title)
+        if is_dataclass:
+            self.dataclass(kind, key, title)
+        self.bind(space, names_of, kind.__name__, kind)
+        return key
+
+    def made_class(self, kind: type, title: str, first: dict[str, Any], attributes: dict[str, Any]) -> tuple[tuple[Any, ...], frozenset[str]]:
+        """The body of the definition of a class, and what it refers to. Attributes that it makes are taken out of `attributes`."""
+        fields = attributes.get('_fields')
+        if kind.__bases__ == (tuple,) and type(fields) is tuple and '_make' in attributes:
+            usual: Any = __import__('collections').namedtuple(kind.__name__, fields)
+            defaults = attributes.get('_field_defaults', {})
+            for name in list(vars(usual)) + list(fields) + ['_fields_defaults', '_field_defaults', '__orig_bases__', '__match_args__']:
+                attributes.pop(name, None)
+            attributes.pop('__annotations__', None)
+            values = tuple(defaults[name] for name in fields if name in defaults)
+            data, _, references = self.pickled_named('a default of %s' % title, values)
+            return ('namedtuple', kind.__name__, tuple(fields), data, first), references
+        if issubclass(kind, enum.Enum) and type(kind).__module__ == 'enum':
+            return self.enumeration(kind, title, first, attributes)
+        slots = attributes.pop('__slots__', None)
+        if slots is not None:
+            slots = (slots,) if type(slots) is str else tuple(slots)
+            prefix = '_' + kind.__name__.lstrip('_')
+            for name in slots:
+                attributes.pop(prefix + name if name.startswith('__') and not name.endswith('__') else name, None)
+            first['__slots__'] = slots
+        if '__orig_bases__' in attributes:
+            first['__orig_bases__'] = attributes.pop('__orig_bases__')
+        data, _, references = self.pickled_named('a base of %s' % title, (type(kind), kind.__bases__, first))
+        # Those of ours need not be run again: what they did is in the attributes.
+        plainly = not (type(kind).__module__ == 'builtins' or importable(type(kind)))
+        return ('class', kind.__name__, data, plainly), references
+
+    def enumeration(self, kind: Any, title: str, first: dict[str, Any],
+                    attributes: dict[str, Any]) -> tuple[tuple[Any, ...], frozenset[str]]:
+        members = [(name, member._value_) for name, member in kind.__members__.items()]
+        # Functions by which members are made have to be there before those.
+        early = {name: attributes.pop(name) for name in ('__new_member__', '_generate_next_value_', '_missing_', '__init__')
+                 if name in attributes and name != '__new__'}
+        if '__new_member__' in early:
+            made = early.pop('__new_member__')
+            inner = getattr(made, '__func__', made)
+            if type(inner) is types.FunctionType and inner.__module__ != 'enum':
+                early['__new__'] = made
+        if '_generate_next_value_' in early and getattr(early['_generate_next_value_'], '__module__', '') == 'enum':
+            del early['_generate_next_value_']
+        for name in list(attributes):
+            value = attributes[name]
+            if (name in kind.__members__ or name in _ENUMS or type(value).__module__ == 'enum' and name != '_ignore_'
+                    or type(value) is types.FunctionType and value.__module__ == 'enum'):
+                del attributes[name]
+        early = {name: value for name, value in early.items() if name != '__init__' or type(value) is types.FunctionType}
+        attributes.update({'__init__': early.pop('__init__')} if '__init__' in early and not members else {})
+        data, _, references = self.pickled_named('a member of %s' % title, (type(kind), kind.__bases__, members, early, first))
+        return ('enum', kind.__name__, data), references
+
+    def annotations(self, kind: type) -> dict[str, Any]:
+        """The annotations of a class: each as text, and as a pickle of what it is where that can be had."""
+        try:
+            if sys.version_info >= (3, 14):
+                import annotationlib
+                found = annotationlib.get_annotations(kind, format=annotationlib.Format.FORWARDREF)
             else:
-                data = self.dumps_named('%s uses the variable %r, which' % (title, name), value)
-                self.add(key, name, space, ('value', data))
+                found = dict(vars(kind).get('__annotations__') or {})
+        except Exception:
+            return {}
+        sent = {}
+        for name, value in found.items():
+            if type(value) is str:
+                sent[name] = (value, None)
+                continue
+            try:
+                data: Optional[bytes] = self.pickled(value).data
+            except Exception:
+                data = None
+            sent[name] = (value.__name__ if type(value) is type else repr(value), data)
+        return sent
+
+    def dataclass(self, kind: Any, key: str, title: str) -> None:
+        """What the decorator of a dataclass made is made there, where the functions that it writes are other ones."""
+        own = list(self.annotations(kind))
+        fields = []
+        for name in own:
+            field = vars(kind)['__dataclass_fields__'].get(name)
+            if field is None or field._field_type is dataclasses._FIELD_CLASSVAR:  # type: ignore[attr-defined]
+                continue
+            init_only = field._field_type is dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]
+            options = {option: getattr(field, option) for option in ('init', 'repr', 'hash', 'compare', 'kw_only') if hasattr(field, option)}
+            options['metadata'] = dict(field.metadata)
+            for option in 'default', 'default_factory':
+                if getattr(field, option) is not dataclasses.MISSING:
+                    options[option] = getattr(field, option)
+            fields.append((name, init_only, {k: v for k, v in options.items() if v is not dataclasses.MISSING}))
+        parameters = vars(kind)['__dataclass_params__']
+        wanted = {name: getattr(parameters, name) for name in ('init', 'repr', 'eq', 'order', 'unsafe_hash', 'frozen', 'match_args')
+                  if hasattr(parameters, name)}
+        self.put(('dataclass', key), (wanted, fields), 'a field of %s' % title)
+
+    def expression(self, kind: type, space: str, names_of: dict[str, Any], name: str) -> Optional[_Reference]:
+        """An attribute that cannot be sent, as a lock, by the expression in the class statement that made it."""
+        found = _source.assigned(kind, name)
+        if found is None:
+            return None
+        text, names, attributes = found
+        self.texts.append(text)
+        self.globals('the class %s' % kind.__qualname__, space, names_of, names, attributes)
+        return _Reference(self.define('%s.%s' % (self.keys[id(kind)], name), ('expression', space, text)))
+
+
+#: Attributes of classes that are made with these, or mean nothing elsewhere.
+_NOT_SENT = frozenset((
+    '__dict__', '__weakref__', '_abc_impl', '_abc_registry', '_abc_cache', '_abc_negative_cache', '_abc_negative_cache_version',
+    '__abstractmethods__', '__annotations__', '__annotate__', '__annotate_func__', '__annotations_cache__', '__firstlineno__',
+    '__static_attributes__', '__dataclass_fields__', '__dataclass_params__', '__classdictcell__'))
+_DESCRIPTORS = frozenset((types.MemberDescriptorType, types.GetSetDescriptorType))
+_ENUMS = frozenset((
+    '_member_names_', '_member_map_', '_value2member_map_', '_unhashable_values_', '_unhashable_values_map_', '_hashable_values_',
+    '_member_type_', '_use_args_', '_value_repr_', '_new_member_', '__new__', '_flag_mask_', '_all_bits_', '_boundary_', '_inverted_',
+    '_singles_mask_', '_sunder_', '_order_', '_missing_', '__reduce_ex__', '__format__', '__str__', '__repr__'))
+
+
+def _is_own(kind: type, *names: str) -> bool:
+    return any(name in vars(kind) for name in names)
+
+
+def _is_generated(value: Any) -> bool:
+    """Whether a function of a dataclass is one that its decorator has written."""
+    return type(value) is types.FunctionType and (
+        value.__module__ == 'dataclasses' or inspect.unwrap(value).__code__.co_filename == '<string>')
 
 
 def _space(names_of: dict[str, Any]) -> str:

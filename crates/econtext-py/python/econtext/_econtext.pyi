@@ -38,7 +38,7 @@ class Request:
         declared: Any = None) -> Optional[Request]: ...
     @staticmethod
     def pickled(
-        needed: Any, bodies: dict[str, Any], payload: bytes, manner: tuple[bool, bool], aside: Sequence[Any],
+        needed: Any, bodies: dict[str, Any], payload: bytes, targets: Any, manner: tuple[bool, bool], aside: Sequence[Any],
         function: Optional[tuple[str, str]] = None, program: Optional[bytes] = None, timeout: Optional[float] = None,
         declared: Any = None, only: Optional[int] = None) -> Request: ...
 

@@ -1,8 +1,8 @@
-"""The source of functions and classes, with what it looks up outside of itself.
+"""The source of functions, with what it looks up outside of itself.
 
-Found by where their code says that it is, in files, cells of notebooks and prompts. The text is what the object is of: of a function
-without its decorators, which have done their work, without annotations, which an old Python may not know, and without
-defaults, whose values are sent.
+Found by where their code says that it is, in files, cells of notebooks and prompts. The text is that of a function without its
+decorators, which have done their work, without annotations, which an old Python may not know, and without defaults, whose values
+are sent.
 """
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ import types
 import weakref
 from typing import Any, NamedTuple, Optional
 
-from ._errors import UsageError
-
 _GLOBAL_NAMES = frozenset(('LOAD_GLOBAL', 'LOAD_NAME', 'STORE_GLOBAL', 'DELETE_GLOBAL', 'LOAD_FROM_DICT_OR_GLOBALS'))
 
 
@@ -33,13 +31,11 @@ class Source(NamedTuple):
     name: str
     names: tuple[str, ...]  # that it looks up outside of itself
     attributes: frozenset[str]
-    around: tuple[str, ...]  # of those, variables of the function around it
+    owner: str  # the class whose private names it has, or an empty text
 
 
-# By code, by code for whole statements, by class: a file is parsed for each of them once.
+# By code: a file is parsed for each once.
 _functions: weakref.WeakKeyDictionary[Any, Optional[Source]] = weakref.WeakKeyDictionary()
-_statements: weakref.WeakKeyDictionary[Any, Optional[Source]] = weakref.WeakKeyDictionary()
-_kinds: weakref.WeakKeyDictionary[type, Optional[Source]] = weakref.WeakKeyDictionary()
 
 
 def names(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
@@ -71,11 +67,12 @@ def of_function(function: types.FunctionType) -> Optional[Source]:
         _functions[code] = None
         lines = _lines(code)
         try:
-            node = None if lines is None else _node(ast.parse(''.join(lines)), code)
+            tree = None if lines is None else ast.parse(''.join(lines))
+            node = None if tree is None else _node(tree, code)
         except (SyntaxError, ValueError):
             node = None
-        if lines is not None and node is not None and _is_that(''.join(lines), code):
-            _functions[code] = _source(lines, node, code.co_filename, code)
+        if lines is not None and tree is not None and node is not None and _is_that(''.join(lines), code):
+            _functions[code] = _source(lines, node, code, _owner(tree, node))
     return _functions[code]
 
 
@@ -94,25 +91,22 @@ def _is_that(text: str, code: types.CodeType) -> bool:
         return True  # pytest has rewritten its assertions
     while todo:
         other = todo.pop()
-        if (other.co_name, other.co_firstlineno) == (code.co_name, code.co_firstlineno) and other.co_code == code.co_code:
-            plain = [[c for c in o.co_consts if not isinstance(c, types.CodeType)] for o in (other, code)]
-            if other.co_names == code.co_names and plain[0] == plain[1]:
-                return True
+        if _does_the_same(other, code):
+            return True
         todo += [inner for inner in other.co_consts if isinstance(inner, types.CodeType)]
     return False
 
 
-def of_decorated(function: types.FunctionType) -> Optional[Source]:
-    """The whole statement, with its decorators and defaults."""
-    code = function.__code__
-    if code not in _statements:
-        lines = _lines(code)
-        try:
-            node = None if lines is None else _node(ast.parse(''.join(lines)), code)
-        except (SyntaxError, ValueError):
-            node = None
-        _statements[code] = None if lines is None or node is None else _source(lines, node, code.co_filename, code, True)
-    return _statements[code]
+def _does_the_same(other: types.CodeType, code: types.CodeType) -> bool:
+    """Whether two pieces of code of one line are the same."""
+    if (other.co_name, other.co_firstlineno) != (code.co_name, code.co_firstlineno) or other.co_code != code.co_code:
+        return False
+    plain, inner = [], []
+    for each in other, code:
+        plain.append([repr(c) for c in each.co_consts if not isinstance(c, types.CodeType)])
+        inner.append([c for c in each.co_consts if isinstance(c, types.CodeType)])
+    return (other.co_names == code.co_names and plain[0] == plain[1] and len(inner[0]) == len(inner[1])
+            and all(map(_does_the_same, *inner)))
 
 
 def futures(code: types.CodeType) -> tuple[str, ...]:
@@ -142,62 +136,74 @@ def _node(tree: ast.Module, code: types.CodeType) -> Any:
             (n.lineno, n.col_offset) <= (p[0], p[2]) and (p[1], p[3]) <= (n.end_lineno, n.end_col_offset) for p in spans)]
         inside.sort(key=lambda n: (n.end_lineno - n.lineno, n.end_col_offset - n.col_offset))
         return inside[0] if spans and inside else None
-    # Those that say the same are the same.
+    # Which of them compiles to that code. Those that say the same are the same.
+    found = [node for node in found if len(found) == 1 or _compiles_to(tree, node, code)]
     same = {ast.dump(node) for node in found}
     return found[0] if len(same) == 1 else None
 
 
-def _source(lines: list[str], node: Any, filename: str, code: Optional[types.CodeType], whole: bool = False) -> Source:
-    """The text of a part of a file. Of a function that is what its code is of: without decorators, which have done their
-    work, and without what goes as values; of a class, and of all else if `whole`, it is the statement."""
-    flags = sum(getattr(__future__, f).compiler_flag for f in futures(code)) if code else 0
-    whole = whole or isinstance(node, ast.ClassDef)
-    first = _first_line(node) if whole else node.lineno
+def _compiles_to(tree: ast.Module, node: Any, code: types.CodeType) -> bool:
+    """Whether a lambda is what code was made of: that is what changes when the lambda does."""
+    if not isinstance(node, ast.Lambda):
+        return True
+    body, node.body = node.body, ast.copy_location(ast.Constant('another body'), node.body)
+    try:
+        todo = [compile(tree, code.co_filename, 'exec', 0, True)]
+    except (SyntaxError, ValueError):
+        return True
+    finally:
+        node.body = body
+    count = 0
+    while todo:
+        other = todo.pop()
+        count += _does_the_same(other, code)
+        todo += [inner for inner in other.co_consts if isinstance(inner, types.CodeType)]
+    return not count
+
+
+def _owner(tree: ast.Module, node: Any) -> str:
+    """The innermost class that a node is in, at whatever depth: private names in it are that class's."""
+    found = ''
+    todo: list[tuple[Any, str]] = [(tree, '')]
+    while todo:
+        parent, owner = todo.pop()
+        for child in ast.iter_child_nodes(parent):
+            if child is node:
+                return owner
+            todo.append((child, child.name if isinstance(child, ast.ClassDef) else owner))
+    return found
+
+
+def _source(lines: list[str], node: Any, code: types.CodeType, owner: str) -> Source:
+    """The text of a function: without decorators, which have done their work, and without what goes as values."""
     if isinstance(node, ast.Lambda):
         name, indented = '__lambda__', False
         text = '__lambda__ = (%s)\n' % _without_defaults(ast.get_source_segment(''.join(lines), node) or '', node)
     else:
         name = node.name
-        text = ''.join(lines[first - 1:node.end_lineno])
-        indented = lines[first - 1][:1].isspace()
-        if not whole:
-            text = _bare_signature(text, first, node)
+        text = ''.join(lines[node.lineno - 1:node.end_lineno])
+        indented = lines[node.lineno - 1][:1].isspace()
+        text = _bare_signature(text, node.lineno, node)
         if not text.endswith('\n'):
             text += '\n'
-    if code is None or whole:
-        program = '\n' * (first - 1 - indented) + ('if 1:\n' if indented else '') + text
-        code = compile(program, filename, 'exec', flags, True)
-    looked_up, attributes = names(code)
-    around = _variables_around(lines, node) if whole else frozenset()
-    return Source(text, first, indented, filename, name, looked_up, attributes, tuple(n for n in _evaluated(code) if n in around))
+    return Source(text, node.lineno, indented, code.co_filename, name, *names(code), owner)
 
 
-def _evaluated(code: types.CodeType) -> list[str]:
-    """Names that a statement looks up when it runs, and not only what it makes."""
-    found = [i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_NAMES and not i.opname.startswith('STORE')]
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType) and not inner.co_flags & inspect.CO_NEWLOCALS:  # the body of a class
-            own = {i.argval for i in dis.get_instructions(inner) if i.opname == 'STORE_NAME'}
-            found += [name for name in _evaluated(inner) if name not in own]
-    return found
-
-
-def _variables_around(lines: list[str], node: Any) -> frozenset[str]:
-    """The variables of the functions that a part of a file is in."""
-    found: set[str] = set()
-    for function in ast.walk(ast.parse(''.join(lines))):
-        if (isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) and (function.end_lineno or 0) >= node.end_lineno
-                and function.lineno < _first_line(node)):
-            for part in ast.walk(function):
-                if isinstance(part, ast.arg):
-                    found.add(part.arg)
-                elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                    found.add(part.id)
-                elif isinstance(part, (ast.FunctionDef, ast.ClassDef)):
-                    found.add(part.name)
-                elif isinstance(part, ast.alias):
-                    found.add((part.asname or part.name).partition('.')[0])
-    return frozenset(found - {node.name})
+def imports_relatively(code: types.CodeType) -> bool:
+    """Whether code has a relative import."""
+    todo = [code]
+    while todo:
+        code = todo.pop()
+        level: Any = 0
+        before: list[Any] = []
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == 'IMPORT_NAME':
+                level = before[-2].argval if len(before) > 1 else 0
+                if type(level) is int and level > 0:
+                    return True
+            before.append(instruction)
+        todo += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return False
 
 
 def _without_defaults(text: str, node: Any) -> str:
@@ -261,10 +267,15 @@ def _bare_signature(text: str, first: int, node: Any) -> str:
 
 def _methods(kind: type) -> list[types.FunctionType]:
     """The functions that were written in a class. Those that dataclasses make are of other modules."""
-    found = [getattr(method, '__func__', method) for method in vars(kind).values()]
-    found = [getattr(method, 'fget', method) for method in found]
-    return [method for method in found
-            if isinstance(method, types.FunctionType) and method.__globals__.get('__name__') == kind.__module__]
+    found: list[Any] = []
+    for value in vars(kind).values():
+        if type(value) in (classmethod, staticmethod):
+            value = value.__func__
+        elif type(value) is property:
+            value = value.fget
+        if type(value) is types.FunctionType and value.__globals__.get('__name__') == kind.__module__:
+            found.append(value)
+    return found
 
 
 def variables_of(kind: type) -> dict[str, Any]:
@@ -274,48 +285,48 @@ def variables_of(kind: type) -> dict[str, Any]:
     return getattr(sys.modules.get(kind.__module__), '__dict__', {})
 
 
-def of_class(kind: type) -> Optional[Source]:
-    """The class statement."""
-    if kind not in _kinds:
-        _kinds[kind] = _find_class(kind)
-    return _kinds[kind]
+def assigned(kind: type, name: str) -> Optional[tuple[str, tuple[str, ...], frozenset[str]]]:
+    """The expression that an attribute was set to in a class statement: its text, and the names and attributes that it looks up.
+    None if it was set in another way, or more than once."""
+    found = []
+    for text, node in _statements_of(kind):
+        for part in node.body:
+            targets = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets) and part.value is not None:
+                found.append(ast.get_source_segment(text, part.value))
+    if len(found) != 1 or not found[0]:
+        return None
+    try:
+        code = compile('(%s)' % found[0], '<expression>', 'eval', 0, True)
+    except SyntaxError:
+        return None
+    return (found[0], *names(code))
 
 
-def _find_class(kind: type) -> Optional[Source]:
+def _statements_of(kind: type) -> list[tuple[str, Any]]:
+    """The class statements that a class may be of, with the texts that they are in: from the first file that has any."""
     names_of, module = variables_of(kind), sys.modules.get(kind.__module__)
-    candidates: list[tuple[str, list[str]]] = []
+    candidates: list[list[str]] = []
     for method in _methods(kind):
         lines = _lines(method.__code__)
         if lines is not None:
-            candidates.append((method.__code__.co_filename, lines))
+            candidates.append(lines)
     file = getattr(module, '__file__', None)
     if file:
-        candidates.append((file, linecache.getlines(file, names_of)))
+        candidates.append(linecache.getlines(file, names_of))
     # Cells of a notebook and lines of a prompt, the latest first.
     for filename in reversed(list(linecache.cache)):
         if 'ipykernel' in str(filename) or str(filename).startswith(('<ipython', '<python', '<stdin', '<doctest')):
-            candidates.append((filename, linecache.getlines(filename)))
-    name = kind.__qualname__.rpartition('.')[2]
-    for filename, lines in candidates:
+            candidates.append(linecache.getlines(filename))
+    for lines in candidates:
+        text = ''.join(lines)
         try:
-            tree = ast.parse(''.join(lines))
+            nodes = _classes(ast.parse(text), kind.__qualname__.replace('<locals>.', '').split('.'))
         except (SyntaxError, ValueError):
             continue
-        nodes = _classes(tree, kind.__qualname__.replace('<locals>.', '').split('.'))
-        lines_of = {method.__code__.co_firstlineno for method in map(lambda m: getattr(m, '__func__', m), vars(kind).values())
-                    if isinstance(method, types.FunctionType) and method.__code__.co_filename == filename}
-        first = getattr(kind, '__firstlineno__', None)
-        if len(nodes) > 1 and (lines_of or first):
-            nodes = [node for node in nodes if first == _first_line(node) or lines_of and all(
-                node.lineno < line <= node.end_lineno for line in lines_of)]
-        # Of several at the top of a file, the last is what the name stands for.
-        if len(nodes) > 1 and kind.__qualname__ == name and names_of.get(name) is kind:
-            nodes = nodes[-1:]
-        if len(nodes) == 1:
-            return _source(lines, nodes[0], filename, None)
         if nodes:
-            raise UsageError('the class %s cannot be sent: there are several of that name' % kind.__qualname__)
-    return None
+            return [(text, node) for node in nodes]
+    return []
 
 
 def _classes(tree: ast.AST, path: list[str]) -> list[Any]:
