@@ -202,9 +202,17 @@ pub struct LogRecord {
     pub time: f64,
     /// The traceback that was logged with it.
     pub traceback: Option<String>,
+    /// What else the record has, by the names of Python's attributes: `pathname`, `lineno`, `funcName`, `stack_info`, `threadName`,
+    /// `process`, and those of `extra`.
+    pub fields: Vec<(Value, Value)>,
 }
 
 impl LogRecord {
+    /// One of its fields.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.fields.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
+    }
+
     /// The message, with the traceback below it if there is one.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         match &self.traceback {
@@ -215,7 +223,7 @@ impl LogRecord {
 
     pub(crate) fn from_value(value: &Value) -> Option<Self> {
         match value.as_seq()? {
-            [logger, level, message, time, traceback @ ..] if traceback.len() < 2 => Some(LogRecord {
+            [logger, level, message, time, rest @ ..] if rest.len() < 3 => Some(LogRecord {
                 logger: lossy(logger)?,
                 level: level.as_i64()?,
                 message: lossy(message)?,
@@ -223,7 +231,11 @@ impl LogRecord {
                     Value::Float(t) => *t,
                     other => other.as_i64()? as f64,
                 },
-                traceback: traceback.first().and_then(lossy).map(|text| text.replace(MODULE_ROOT, "")),
+                traceback: rest.first().and_then(lossy).map(|text| text.replace(MODULE_ROOT, "")),
+                fields: match rest.get(1) {
+                    Some(Value::Dict(fields)) => fields.clone(),
+                    _ => Vec::new(),
+                },
             }),
             _ => None,
         }
@@ -247,6 +259,10 @@ pub struct CallError {
     pub frames: Vec<SourceFrame>,
     /// The exception that it was raised from, or while handling.
     pub cause: Option<Box<CallError>>,
+    /// Its attributes, as far as they were plain values.
+    pub state: Vec<(Value, Value)>,
+    /// The exceptions of a group.
+    pub exceptions: Vec<CallError>,
 }
 
 /// One frame of a traceback.
@@ -276,6 +292,8 @@ impl CallError {
             traceback: String::new(),
             frames: Vec::new(),
             cause: None,
+            state: Vec::new(),
+            exceptions: Vec::new(),
         }
     }
 
@@ -288,16 +306,23 @@ impl CallError {
     }
 
     pub(crate) fn from_args(args: Vec<Value>) -> Option<Self> {
-        let [module, type_name, message, args, traceback, frames, cause] =
-            <[Value; 7]>::try_from(args).ok()?;
+        let [module, type_name, message, args, traceback, frames, cause, state, exceptions] =
+            <[Value; 9]>::try_from(args).ok()?;
         let frames = frames.as_seq()?.iter().map(SourceFrame::from_value).collect::<Option<_>>()?;
         let cause = match cause {
             Value::None => None,
             Value::Tuple(args) => Some(Box::new(Self::from_args(args)?)),
             _ => return None,
         };
-        let args = match args {
-            Value::Tuple(args) => args,
+        let (Value::Tuple(args), Value::Dict(state)) = (args, state) else { return None };
+        let member = |value| match value {
+            Value::Tuple(args) => Self::from_args(args),
+            _ => None,
+        };
+        let exceptions = match exceptions {
+            Value::List(items) | Value::Tuple(items) => {
+                items.into_iter().map(member).collect::<Option<Vec<_>>>()?
+            }
             _ => return None,
         };
         Some(CallError {
@@ -308,6 +333,8 @@ impl CallError {
             traceback: lossy(&traceback)?.replace(MODULE_ROOT, ""),
             frames,
             cause,
+            state,
+            exceptions,
         })
     }
 }

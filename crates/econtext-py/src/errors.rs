@@ -4,7 +4,7 @@ use crate::values::{from_value, ours};
 use econtext::{CallError, Error};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 /// All kinds of errors. `_errors.py` has a class for each; a test compares.
 pub(crate) const KINDS: [&str; 15] = [
@@ -78,6 +78,13 @@ pub(crate) fn exception<'py>(
         Some(cause) => Some(exception(py, host, cause)?),
         None => None,
     };
+    let state = PyDict::new(py);
+    for (name, value) in &error.state {
+        if let (Some(name), Ok(value)) = (name.as_str(), from_value(py, value.clone(), None)) {
+            state.set_item(name, value)?;
+        }
+    }
+    let members = error.exceptions.iter().map(|e| exception(py, host, e)).collect::<PyResult<Vec<_>>>()?;
     let make = ours(py, &MAKE, "econtext._errors", "remote")?;
     make.call1((
         host,
@@ -88,5 +95,7 @@ pub(crate) fn exception<'py>(
         &error.traceback,
         frames,
         cause,
+        state,
+        members,
     ))
 }

@@ -1,12 +1,13 @@
 //! What children print and log, on its way to Python.
 
 use crate::teller::Teller;
-use econtext::Event;
+use crate::values::from_value;
+use econtext::{Event, Value};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
 
-/// Calls `callback` as (host, "output", descriptor, bytes) or (host, "log", logger, level, message, time, traceback or None);
+/// Calls `callback` as (host, "output", descriptor, bytes) or (host, "log", logger, level, message, time, traceback or None, fields);
 /// the call that it came of ends after that.
 pub(crate) fn forward(
     host: String,
@@ -24,7 +25,9 @@ pub(crate) fn forward(
             let told = match event {
                 Event::Output { fd, data } => callback.call1((host, "output", fd, PyBytes::new(py, &data))),
                 Event::Log(r) => {
-                    callback.call1((host, "log", r.logger, r.level, r.message, r.time, r.traceback))
+                    let fields = from_value(py, Value::Dict(r.fields), None)
+                        .unwrap_or_else(|_| PyDict::new(py).into_any());
+                    callback.call1((host, "log", r.logger, r.level, r.message, r.time, r.traceback, fields))
                 }
                 _ => return,
             };

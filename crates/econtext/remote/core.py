@@ -78,8 +78,8 @@ class ChannelError(Exception):
 class CallError(Exception):
     """An exception of user code, as plain values.
 
-    Its args are (module, type name, message, plain arguments, traceback text, frames, cause): frames are
-    (file, line, function, source line), the cause is another such tuple or None.
+    Its args are (module, type name, message, plain arguments, traceback text, frames, cause, attributes, exceptions): frames are
+    (file, line, function, source line), the cause is another such tuple or None, the exceptions of a group are more of them.
     """
 
     def __reduce__(self):
@@ -108,6 +108,20 @@ def describe(exc, tb, depth=0):
             arguments = ()
     except BaseException:
         arguments = ()
+    state, group = {}, ()
+    for name in list(getattr(exc, '__dict__', ())) + ['name', 'path']:
+        try:
+            state[name] = plain(getattr(exc, name), '')
+        except BaseException:
+            pass  # it cannot be sent, or there is none
+    try:
+        if len(dumps(state)) > 1 << 20:
+            state = {}
+        if depth < 16 and 'BaseExceptionGroup' in [base.__name__ for base in kind.__mro__]:
+            group = [describe(e, e.__traceback__, depth + 1) for e in exc.exceptions[:1000]]
+            arguments = text(exc.message),
+    except BaseException:
+        state = {}
     lines, frames = '', []
     try:
         import linecache
@@ -130,7 +144,7 @@ def describe(exc, tb, depth=0):
     if isinstance(lines, bytes):
         lines = lines.decode('utf-8', 'replace')
     return (kind.__module__, getattr(kind, '__qualname__', kind.__name__), message[:limit], arguments, lines[:limit],
-            frames, cause)
+            frames, cause, state, group)
 
 
 CallError.limit = 4 << 20  # characters of a message or traceback that are sent
@@ -643,11 +657,21 @@ class Output2(object):
 class LogHandler(object):
     """The body of the logging handler; its other base can only be had once user code imports logging."""
 
+    # Attributes of a record that are sent by themselves, or follow from others.
+    standard = ('name msg args levelname levelno exc_info exc_text created msecs relativeCreated filename module thread message '
+                'asctime').split()
+
     def emit(self, record):
         try:
             trace = self.exception.formatException(record.exc_info) if record.exc_info else None
+            fields = {}
+            for name in set(record.__dict__).difference(self.standard):
+                try:
+                    fields[name] = plain(record.__dict__[name], '')
+                except Exception:
+                    fields[name] = text(repr(record.__dict__[name]))
             core.stream.send(FORWARD_LOG, (text(record.name), int(record.levelno), text(record.getMessage()),
-                                           float(record.created), trace))
+                                           float(record.created), trace, fields))
         except Exception:
             self.handleError(record)
 
@@ -1024,7 +1048,7 @@ class ExternalContext(object):
             for call in self.calls[:]:
                 if call is not _DEAD and call[0] == reply_to:
                     self.calls.remove(call)
-                    return self.stream.send(reply_to, CallError('builtins', 'KeyboardInterrupt', 'cancelled', (), '', [], None))
+                    return self.stream.send(reply_to, CallError('builtins', 'KeyboardInterrupt', 'cancelled', (), '', [], None, {}, ()))
             if self.current != reply_to:
                 return
             self.interrupt = reply_to

@@ -154,6 +154,11 @@ def put(target, value):
             type.__setattr__(thing, str(name), value)
         else:
             setattr(thing, name, value)
+    elif kind == 'deleted':
+        for name in value:
+            bound.pop(('attribute', owner, name), None)
+            if name in made[owner][1].__dict__:
+                type.__delattr__(made[owner][1], name)
     elif kind == 'annotations':
         made[owner][1].__annotations__ = dict((key, annotation(*value[key])) for key in value)
     elif kind == 'registered':
@@ -179,6 +184,7 @@ def decorate(kind, parameters, fields):
     import inspect
     known = inspect.signature(dataclasses.field).parameters
     annotations, own = dict(kind.__dict__.get('__annotations__', {})), {}
+    slots = dict((name, kind.__dict__[name]) for name, _, _ in fields if inspect.ismemberdescriptor(kind.__dict__.get(name)))
     for name, init_only, options in fields:
         own[name] = dataclasses.InitVar[object] if init_only else object
         setattr(kind, name, dataclasses.field(**dict((key, options[key]) for key in options if key in known)))
@@ -189,6 +195,8 @@ def decorate(kind, parameters, fields):
         if name in own and name in annotations:
             field.type = annotations[name]
     kind.__annotations__ = annotations
+    for name in slots:
+        setattr(kind, name, slots[name])  # the decorator took them for defaults
 
 
 def persistent(reference):
@@ -239,7 +247,12 @@ def proxy(mapping):
     return types.MappingProxyType(mapping) if PY3 else mapping
 
 
+def new(kind, *args):
+    return kind.__new__(kind, *args)
+
+
 made['make cached'] = '', cached
+made['make new'] = '', new
 made['make proxy'] = '', proxy
 
 
@@ -247,7 +260,7 @@ made['make proxy'] = '', proxy
 
 def make(key, kind, *body):
     makers = {'import': imported, 'reload': reloaded, 'object': object, 'function': function, 'class': klass, 'namedtuple': tupled,
-              'enum': enumerated, 'module': module, 'decorated': decorated, 'type parameter': type_parameter, 'expression': expression}
+              'typed dict': typed_dict, 'enum': enumerated, 'module': module, 'decorated': decorated, 'type parameter': type_parameter, 'expression': expression}
     return makers[kind](*body)
 
 
@@ -309,6 +322,21 @@ def tupled(name, fields, defaults, first):
         if attribute != '__doc__' or first[attribute] is not None and PY3:
             setattr(kind, attribute, first[attribute])
     kind.__new__.__defaults__ = loads(defaults)
+    return kind
+
+
+def typed_dict(name, data):
+    annotations, (required, optional, total), first = loads(data)
+    fields = dict((key, annotation(*annotations[key])) for key in annotations)
+    try:
+        from typing import TypedDict
+        kind = TypedDict(name, fields, total=total)
+    except ImportError:
+        kind = type(str(name), (dict,), {})
+        kind.__annotations__ = fields
+    kind.__required_keys__, kind.__optional_keys__ = required, optional
+    for attribute in first:
+        type.__setattr__(kind, attribute, first[attribute])
     return kind
 
 
@@ -500,16 +528,33 @@ for name in 'Address', 'Network', 'Interface':
         KNOWN['ipaddress', 'IPv' + version + name] = lambda v, *at: (text(v),)
 
 
+BASES = {dict: lambda v: dict(dict.items(v)), list: lambda v: list(list.__iter__(v)), set: lambda v: set(set.__iter__(v)),
+         tuple: lambda v: tuple(tuple.__iter__(v)), Exception: lambda v: v.args}
+for base in core.text, bytes, int, float:
+    BASES[base] = lambda v, base=base: base.__getnewargs__(v)[0]
+
+
+def has_more(kind, value):
+    """Whether an instance of a subclass of a known class is more than that: it would not come back as what it is."""
+    return bool(getattr(value, '__dict__', None)) or any(
+        getattr(value, name, 0) for name in ('nanosecond', 'nanoseconds')) or any(
+        '__slots__' in base.__dict__ and base.__dict__['__slots__'] for base in kind.__mro__ if base.__module__ == kind.__module__)
+
+
 def rich(value, where, parents):
     """A Rich for a value of a known class, a dataclass, a tuple with names or a member of an Enum; None for any other."""
     kind = type(value)
     name = kind.__module__, getattr(kind, '__qualname__', kind.__name__)
     fields = getattr(kind, '__dataclass_fields__', None)
     if fields is not None:
-        return Rich('dataclass', *name + (dict(
-            (field, core.plain(getattr(value, field), '%s.%s' % (where, field), parents))
-            for field in fields if getattr(fields[field], '_field_type').name == '_FIELD' and hasattr(value, field)),))
-    if isinstance(value, tuple) and hasattr(kind, '_fields'):
+        named = [field for field in fields if getattr(fields[field], '_field_type').name == '_FIELD' and hasattr(value, field)]
+        # Attributes beyond the fields, and what a dict, a list or an exception has beside its attributes.
+        named += [field for field in getattr(value, '__dict__', ()) if field not in named]
+        parts = dict((field, core.plain(getattr(value, field), '%s.%s' % (where, field), parents)) for field in named)
+        base = [base for base in kind.__mro__ if base in BASES]
+        content = core.plain(BASES[base[0]](value), where, parents) if base else None
+        return Rich('dataclass', *name + (parts, content))
+    if issubclass(kind, tuple) and hasattr(kind, '_fields'):
         return Rich('namedtuple', *name + ((tuple(kind._fields), tuple(
             core.plain(item, '%s.%s' % (where, field), parents) for field, item in zip(kind._fields, value))),))
     if hasattr(kind, 'n_sequence_fields'):
@@ -519,11 +564,22 @@ def rich(value, where, parents):
         if all(type(item) in core.PLAIN or item is None for item in fields.values()):
             return Rich('record', *name + ((tuple(value), fields),))
     if hasattr(kind, '__members__') and hasattr(value, '_value_'):
-        is_plain = isinstance(value, core.PLAIN)
+        is_plain = issubclass(kind, core.PLAIN)
         return Rich('enum', *name + ((core.plain(value._value_, where, parents), is_plain),))
     for base in kind.__mro__:
         module = 'pathlib' if base.__module__ == 'pathlib._local' else base.__module__
         if (module, base.__name__) in KNOWN:
+            if base is not kind and module != 'pathlib' and has_more(kind, value):
+                break
             # A path of this system is one of that: which it is says the class at hand.
             concrete = name[1] if module == 'pathlib' and name[0].startswith('pathlib') else base.__name__
             return Rich('known', text(module), text(concrete), KNOWN[module, base.__name__](value, where, parents))
+    if not issubclass(kind, core.PLAIN + (dict, list, tuple, set, frozenset, bytearray, memoryview)):
+        hint = 'host.options(trust=True) takes it as it is, from a target that is trusted'
+        for attribute in 'tolist', 'to_dict', 'isoformat':
+            if callable(getattr(kind, attribute, None)):
+                hint = 'return its .%s(), or host.options(trust=True) takes it as it is' % attribute
+                break
+        if kind.__name__ in ('generator', 'async_generator', 'coroutine'):
+            hint = 'host.stream() has the items of a generator as they come'
+        raise TypeError('%s is a %s.%s, which cannot be sent: %s' % (where, name[0], name[1], hint))

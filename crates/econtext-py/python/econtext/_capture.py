@@ -19,6 +19,7 @@ import __future__
 import abc
 import builtins
 import contextlib
+import copyreg
 import dataclasses
 import datetime
 import enum
@@ -136,11 +137,17 @@ def _type_name(value: Any) -> str:
     return '%s.%s' % (kind.__module__, kind.__qualname__)
 
 
+def _size(count: int) -> str:
+    return '%.1f MiB' % (count / (1 << 20))
+
+
 # -- keys
 
 _lock = threading.Lock()
 #: The things that have a key with the same text, by number; those that have gone leave theirs to others.
 _things: dict[str, list[Any]] = {}
+#: Names that a class has had when it was sent.
+_attributes: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
 #: The key of a variable that functions share, by the cell's id, with the function after which it is called.
 _cells: dict[int, tuple[Any, str]] = {}
 
@@ -160,7 +167,10 @@ def _key(space: str, name: str, thing: Any) -> str:
         if free is None:
             free = len(things)
             things.append(None)
-        things[free] = weakref.ref(thing)
+        try:
+            things[free] = weakref.ref(thing)
+        except TypeError:
+            things[free] = lambda: thing  # an alias of a type, which nothing can refer to weakly
         return '%s:%d' % (text, free)
 
 
@@ -294,6 +304,10 @@ class _Pickler(pickle.Pickler):
         reduce = _REDUCERS.get(kind)
         if reduce is not None and not (kind in _FUNCTIONS and importable(thing)):
             return reduce(thing)
+        if any('__class__' in vars(base) for base in kind.__mro__[:-1]):
+            # It may say that it is of another class, and pickle asks.
+            make, *parts = object.__reduce_ex__(thing, 2)
+            return _Reference('make new') if make is copyreg.__newobj__ else make, *parts  # type: ignore[attr-defined]
         if kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__ or kind.__module__ == 'builtins':
             return NotImplemented
         if issubclass(kind, enum.Enum):
@@ -305,7 +319,8 @@ class _Pickler(pickle.Pickler):
         module = pickle.whichmodule(thing, reduced)  # type: ignore[attr-defined]
         if module != '__main__' and getattr(sys.modules.get(module), '__spec__', None) is not None:
             return reduced
-        return object.__reduce_ex__(thing, 2)
+        reduced = copyreg.__newobj__, (kind,), getattr(thing, '__dict__', None)  # type: ignore[attr-defined]
+        return reduced
 
 
 def _partial_method(thing: Any) -> Any:
@@ -385,9 +400,10 @@ class _Capture:
         inside = [place for place in places if groups[place.target] is None]
         if inside:
             data = self.pickled((function, args, kwargs, [place.value for place in inside]), True).data
-        if len(data) + sum(len(thing) for thing in self.aside if type(thing) is bytes) > MAX_VALUE:
-            raise UsageError('the arguments take %d bytes, and one call may have %d: a file goes by put, and more than one '
-                             'value by a channel or in several calls' % (len(data), MAX_VALUE))
+        size = len(data) + sum(len(thing) for thing in self.aside if type(thing) is bytes)
+        if size > MAX_VALUE:
+            raise UsageError('the arguments take %s, and one call may have %s: a file goes by put, more than one value by a channel '
+                             'or in several calls' % (_size(size), _size(MAX_VALUE)))
         needed: list[tuple[str, str, tuple[Target, ...]]] = []
         left: dict[int, int] = {}
         for place in places:
@@ -436,8 +452,8 @@ class _Capture:
         many = len(places) > 1
         data, _, references = self.pickled([place.value for place in places]) if many else places[0].pickled
         if len(data) > MAX_VALUE:
-            raise UsageError('%s takes %d bytes, and one value may have %d: put and stream send more' % (
-                places[0].what, len(data), MAX_VALUE))
+            raise UsageError('%s takes %s, and one value may have %s: a file goes by put, more than one value by a channel' % (
+                places[0].what, _size(len(data)), _size(MAX_VALUE)))
         body = 'set', data, many
         digest = self.digest(body, references)
         bodies[key] = digest, body
@@ -715,6 +731,12 @@ class _Capture:
         self.define(key, body, references)
         self.order += waiting
         is_dataclass = '__dataclass_fields__' in attributes
+        with _lock:
+            seen = _attributes.setdefault(kind, set())
+            gone = sorted(seen.difference(attributes))
+            seen.update(attributes)
+        if gone:
+            self.put(('deleted', key), gone, title)
         for name, value in attributes.items():
             if name in _NOT_SENT or type(value) in _DESCRIPTORS or is_dataclass and _is_generated(value):
                 continue
@@ -745,6 +767,12 @@ class _Capture:
             values = tuple(defaults[name] for name in fields if name in defaults)
             data, _, references = self.pickled_named('a default of %s' % title, values)
             return ('namedtuple', kind.__name__, tuple(fields), data, first), references
+        if type(kind).__name__ == '_TypedDictMeta':
+            keys = attributes.get('__required_keys__'), attributes.get('__optional_keys__'), attributes.get('__total__', True)
+            annotations = self.annotations(kind)
+            attributes.clear()
+            data, _, references = self.pickled_named('the annotations of %s' % title, (annotations, keys, first))
+            return ('typed dict', kind.__name__, data), references
         if issubclass(kind, enum.Enum) and type(kind).__module__ == 'enum':
             return self.enumeration(kind, title, first, attributes)
         slots = attributes.pop('__slots__', None)
@@ -754,8 +782,10 @@ class _Capture:
             for name in slots:
                 attributes.pop(prefix + name if name.startswith('__') and not name.endswith('__') else name, None)
             first['__slots__'] = slots
-        if '__orig_bases__' in attributes:
-            first['__orig_bases__'] = attributes.pop('__orig_bases__')
+        for name in list(attributes):
+            # What every class of its kind has under such a name would be set instead: they can be given only with it.
+            if name == '__orig_bases__' or name not in _NOT_SENT and _is_set_by(type(kind), name):
+                first[name] = attributes.pop(name)
         data, _, references = self.pickled_named('a base of %s' % title, (type(kind), kind.__bases__, first))
         # Those of ours need not be run again: what they did is in the attributes.
         plainly = not (type(kind).__module__ == 'builtins' or importable(type(kind)))
@@ -841,12 +871,18 @@ class _Capture:
 _NOT_SENT = frozenset((
     '__dict__', '__weakref__', '_abc_impl', '_abc_registry', '_abc_cache', '_abc_negative_cache', '_abc_negative_cache_version',
     '__abstractmethods__', '__annotations__', '__annotate__', '__annotate_func__', '__annotations_cache__', '__firstlineno__',
-    '__static_attributes__', '__dataclass_fields__', '__dataclass_params__', '__classdictcell__'))
+    '__static_attributes__', '__qualname__', '__dataclass_fields__', '__dataclass_params__', '__classdictcell__'))
 _DESCRIPTORS = frozenset((types.MemberDescriptorType, types.GetSetDescriptorType))
 _ENUMS = frozenset((
     '_member_names_', '_member_map_', '_value2member_map_', '_unhashable_values_', '_unhashable_values_map_', '_hashable_values_',
     '_member_type_', '_use_args_', '_value_repr_', '_new_member_', '__new__', '_flag_mask_', '_all_bits_', '_boundary_', '_inverted_',
     '_singles_mask_', '_sunder_', '_order_', '_missing_', '__reduce_ex__', '__format__', '__str__', '__repr__'))
+
+
+def _is_set_by(metaclass: type, name: str) -> bool:
+    """Whether to set an attribute of a class is to call a descriptor of its metaclass."""
+    found: Any = next((vars(base)[name] for base in metaclass.__mro__ if name in vars(base)), None)
+    return hasattr(type(found), '__set__')
 
 
 def _is_own(kind: type, *names: str) -> bool:

@@ -15,6 +15,7 @@ import builtins
 import json
 import socket
 import subprocess
+import types
 from typing import Any, ClassVar, NamedTuple, Optional, Sequence
 
 __all__ = [
@@ -183,13 +184,17 @@ class RemoteError(Error):
     _parts: Any = None
 
     def __str__(self) -> str:
-        return '%s: %s' % (self.host, self.message) if self.host else self.message
+        # Attributes of these names may be those of a class of yours.
+        own = vars(self)
+        text = str(own.get('_text', own.get('message')))
+        return '%s: %s' % (own['host'], text) if own.get('host') else text
 
     def __repr__(self) -> str:
-        return '<%s from %s: %s>' % (type(self).__name__, self.host, self.message)
+        own = vars(self)
+        return '<%s from %s: %s>' % (type(self).__name__, own.get('host'), own.get('_text', own.get('message')))
 
     def __reduce__(self) -> Any:
-        return remote, self._parts
+        return remote, vars(self)['_parts']
 
 
 _BY_KIND: dict[str, type[Error]] = {
@@ -248,34 +253,61 @@ def _class(base: type[Exception]) -> type[RemoteError]:
     return _classes[base]
 
 
+def _rebuilt(base: type[Exception], args: tuple[Any, ...], state: dict[str, Any], group: Sequence[RemoteError]) -> RemoteError:
+    """An exception with the arguments and attributes that it has there. Its own `__init__` is not run: it may make arguments of
+    others, and has done so there."""
+    kind = _class(base)
+    builtin: Any = next(known for known in base.__mro__ if known.__module__ == 'builtins')
+    error: Any
+    if group:
+        error = builtin.__new__(kind, *args[:1], list(group))
+    else:
+        try:
+            error = builtin.__new__(kind, *args)
+            builtin.__init__(error, *args)
+        except TypeError:
+            error = builtin.__new__(kind)
+        error.args = args
+    for name, value in state.items():
+        member = getattr(builtin, name, None)
+        if name.startswith('__') and name != '__notes__' or type(member) is types.GetSetDescriptorType:
+            continue
+        if type(member) is types.MemberDescriptorType:
+            try:
+                member.__set__(error, value)
+            except (AttributeError, TypeError):
+                pass  # one that only says what its arguments are
+        else:
+            vars(error)[name] = value
+    return error  # type: ignore[no-any-return]
+
+
 def remote(host: Optional[str], module: str, name: str, message: str, args: tuple[Any, ...], traceback: str,
-           frames: Sequence[Any], cause: Optional[RemoteError]) -> RemoteError:
-    """What was raised there, as an exception of here."""
-    parts = host, module, name, message, args, traceback, frames, cause
+           frames: Sequence[Any], cause: Optional[RemoteError], state: dict[str, Any] = {}, group: Sequence[Any] = ()) -> RemoteError:
+    """What was raised there, as an exception of here. Nothing that was sent can make this raise."""
+    parts = host, module, name, message, args, traceback, frames, cause, state, group
     if name == 'AssertionError' and not message and frames:
         message = frames[-1][3]  # the statement
     base = _base(module, name, args)
     error: Optional[RemoteError] = None
     if base is not None:
-        kind = _class(base)
         try:
-            error = kind.__new__(kind, *args)
-            base.__init__(error, *args)
+            error = _rebuilt(base, args, state, group)
         except Exception:
-            # It wants other arguments than it has: it is what it is without them.
-            try:
-                error = kind.__new__(kind)
-                error.args = args
-            except Exception:
-                error = None
-    own = module in ('builtins', 'exceptions', '__builtin__')
-    full = name if own else '%s.%s' % (module, name)
+            pass  # it has less than it needs: then it is a plain one
+    full = name if module in ('builtins', 'exceptions', '__builtin__') else '%s.%s' % (module, name)
     if error is None:
         error = RemoteError.__new__(RemoteError, message)
+        vars(error).update((name, value) for name, value in state.items() if not name.startswith('__') or name == '__notes__')
         message = '%s: %s' % (full, message) if message else full
-    error.host, error.message, error.stderr, error.type_name = host, message, '', full
-    error.frames, error.traceback, error.remote_cause = [RemoteFrame(*frame) for frame in frames], traceback, cause
-    error._parts = parts
+    own = vars(error)
+    own.update(host=host, type_name=full, frames=[RemoteFrame(*frame) for frame in frames], traceback=traceback,
+               remote_cause=cause, _parts=parts, _text=message)
+    # What an exception has by these names there it has here: `CalledProcessError.stderr`.
+    own.setdefault('message', message)
+    own.setdefault('stderr', '')
+    if group:
+        own.setdefault('exceptions', tuple(group))
     if traceback:
         error.__cause__ = RemoteTraceback('on %s:\n%s' % (host, traceback) if host else traceback)
     return error

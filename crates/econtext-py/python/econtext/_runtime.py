@@ -204,14 +204,17 @@ class Events:
                 file.flush()
 
     @staticmethod
-    def log(host: str, name: str, level: int, message: str, time: float, traceback: Optional[str]) -> None:
+    def log(host: str, name: str, level: int, message: str, time: float, traceback: Optional[str], fields: dict[Any, Any]) -> None:
         import logging
         logger = logging.getLogger('econtext.ctx.' + host)
         if not logger.isEnabledFor(level):
             return
-        record = logging.LogRecord(name, level, '(%s)' % host, 0, message, (), None)
+        path, line = fields.get('pathname', '(%s)' % host), fields.get('lineno', 0)
+        record = logging.LogRecord(name, level, str(path), line if isinstance(line, int) else 0, message, (), None)
         record.created = time or record.created
         record.msecs = (record.created - int(record.created)) * 1000
+        # Attributes of `extra`, and where it was; those of this process's own are not theirs.
+        vars(record).update((str(field), value) for field, value in fields.items() if field not in _OWN_FIELDS)
         record.host = host
         if traceback:
             from . import _errors
@@ -219,3 +222,8 @@ class Events:
             error.traceback = traceback
             record.exc_info, record.exc_text = (type(error), error, None), traceback
         logger.handle(record)
+
+
+#: Attributes of log records that are made here.
+_OWN_FIELDS = frozenset(('name', 'msg', 'args', 'levelname', 'levelno', 'pathname', 'lineno', 'exc_info', 'exc_text', 'created', 'msecs',
+                         'relativeCreated', 'host'))

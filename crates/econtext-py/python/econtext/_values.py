@@ -56,9 +56,9 @@ def register(kind: Any = None) -> Any:
         raise TypeError('%r is no class' % (kind,))
     if issubclass(kind, Exception):
         _errors.registered[kind.__module__, kind.__qualname__] = kind
-    elif _is_rebuilt(kind):
+    if _is_rebuilt(kind):
         _note(_registered, kind)
-    else:
+    elif not issubclass(kind, Exception):
         raise TypeError('%s is neither a dataclass, a namedtuple, an Enum nor an exception' % kind.__qualname__)
     return kind
 
@@ -189,9 +189,26 @@ def _record(module: str, name: str, values: tuple[Any, ...], attributes: dict[st
     return record
 
 
-def rebuild(parts: tuple[str, str, str, Any], declared: Optional[Classes]) -> Any:
+def _instance(kind: Any, attributes: dict[str, Any], content: Any) -> Any:
+    """An instance of a dataclass with the attributes that it has there; none of its own functions is run."""
+    bases = [base for base in kind.__mro__ if base in (dict, list, set, tuple, str, bytes, int, float, Exception)]
+    base: Any = bases[0] if bases else object
+    if base in (dict, list, set):
+        instance = base.__new__(kind)
+        base.update(instance, content) if base is not list else list.extend(instance, content)
+    elif base is object:
+        instance = object.__new__(kind)
+    else:
+        instance = base.__new__(kind, *content) if base is Exception else base.__new__(kind, content)
+    for name, value in attributes.items():
+        # A field that was never set there is not set here.
+        object.__setattr__(instance, name, value)
+    return instance
+
+
+def rebuild(parts: tuple[Any, ...], declared: Optional[Classes]) -> Any:
     """A value of a class, from what `values.py` there made of it."""
-    kind, module, name, content = parts
+    kind, module, name, content = parts[:4]
     if kind == 'known':
         make = _KNOWN.get((module, name))
         if make is None:
@@ -212,11 +229,6 @@ def rebuild(parts: tuple[str, str, str, Any], declared: Optional[Classes]) -> An
         if is_plain:
             return value
     elif kind == 'dataclass' and found is not None and dataclasses.is_dataclass(found):
-        instance = object.__new__(found)
-        for field in dataclasses.fields(found):
-            if field.name not in content:
-                raise _errors.ProtocolError('a %s.%s without its %r' % (module, name, field.name))
-            object.__setattr__(instance, field.name, content[field.name])
-        return instance
+        return _instance(found, content, parts[4])
     raise _errors.UnpermittedError(
         'the result holds the class %s.%s: annotate the function with what it returns, or econtext.register it' % (module, name))
