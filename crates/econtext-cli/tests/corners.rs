@@ -69,7 +69,8 @@ fn a_dry_run_of_put_and_get_shows_files_and_changes_none() {
     assert_eq!(fs::read_to_string(there.path().join("changed")).unwrap(), "one\n2\n");
 
     // And then in earnest.
-    let ran = with(&["--mode", "640", "--owner", ":0", "--backup"]);
+    let group = format!(":{}", rustix::process::getgid().as_raw());
+    let ran = with(&["--mode", "640", "--owner", &group, "--backup"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (0, ""), "{ran:?}");
     for name in ["new", "changed", "same"] {
         assert_eq!(fs::metadata(there.path().join(name)).unwrap().mode() & 0o7777, 0o640, "{name}");

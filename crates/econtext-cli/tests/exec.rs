@@ -6,7 +6,7 @@ mod common;
 use common::{econtext, run, run_with_input};
 use econtext_testkit::files::tree;
 use econtext_testkit::sshd::{Sshd, User};
-use econtext_testkit::{processes, pythons};
+use econtext_testkit::{processes, pythons, tools};
 use std::time::Duration;
 
 fn none_left(mark: &str) {
@@ -135,6 +135,9 @@ fn without_a_python_there_the_transport_runs_the_command() {
 
 #[test]
 fn through_a_bastion_and_sudo_a_timeout_ends_everything() {
+    if !tools::has("sudo") {
+        return;
+    }
     let Some(sshd) = Sshd::start() else { return };
     let Some(user) = User::create("ectexec", "/bin/bash", "s3cret") else { return };
     let rule = "/etc/sudoers.d/econtext-exec";
@@ -211,6 +214,9 @@ fn files_are_written_as_the_user_that_was_become() {
 #[test]
 fn an_interrupt_or_kill_9_of_the_controller_ends_what_runs_behind_hops() {
     use rustix::process::{Pid, Signal, kill_process};
+    if !tools::sudo_is_free() {
+        return;
+    }
     for (signal, status) in [(Signal::INT, Some(130)), (Signal::TERM, Some(143)), (Signal::KILL, None)] {
         let mark = format!("74{}{}", signal.as_raw(), std::process::id());
         let mut child = econtext()

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Ran, econtext, run};
 use econtext_testkit::sshd::{Sshd, free_port};
-use econtext_testkit::{processes, pythons};
+use econtext_testkit::{processes, pythons, tools};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -215,6 +215,9 @@ fn two_hundred_logins_at_an_sshd_that_refuses_most_all_come_through() {
 
 #[test]
 fn one_dead_and_one_hanging_host_hold_up_nobody_and_a_rerun_contacts_these_two() {
+    if !tools::has("ssh") {
+        return;
+    }
     // It accepts and says nothing, as a host whose disk is gone.
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let hanging_address = listener.local_addr().unwrap().to_string();
@@ -364,6 +367,9 @@ fn twenty_hosts_behind_a_bastion_that_refuses_logins_all_connect() {
 
 #[test]
 fn children_of_hosts_that_are_done_are_gone_and_so_are_the_logins_they_became_another_from() {
+    if !tools::sudo_is_free() {
+        return;
+    }
     // Eight at a time, each with a login and a child behind it, within a hundred files for sixty hosts.
     let args = ["exec", "-q", "-b", "-f", "4", "local:n[1-60]", "--", "true"];
     let ran: Ran = limited(100, 100, &args).output().unwrap().into();

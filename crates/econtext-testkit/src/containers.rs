@@ -1,15 +1,13 @@
 //! Containers of a test's own, and what they are made of.
 
-use crate::{pythons, skip};
+use crate::{pythons, skip, tools};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// The root file system with Python 3.14, if the tool is there; or a word about what is missing.
 pub fn root_for(tool: &str) -> Option<String> {
-    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        skip(tool);
+    if !tools::has(tool) || !tools::is_root(tool) {
         return None;
     }
     let Some(root) = pythons::forky() else {

@@ -8,6 +8,7 @@ pub mod processes;
 pub mod pythons;
 pub mod sshd;
 pub mod terminal;
+pub mod tools;
 
 use std::path::{Path, PathBuf};
 
@@ -21,16 +22,6 @@ pub fn skip(what: &str) {
         "{what} is missing, and ECONTEXT_TEST_ALL is set"
     );
     eprintln!("SKIPPED: {what} is missing; .ci/setup installs it");
-}
-
-/// Whether a program is there; if not, that is said as by [`skip`].
-pub fn has(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
-    if !found {
-        skip(program);
-    }
-    found
 }
 
 /// A path below the repository.

@@ -19,6 +19,16 @@ pub fn with_text(text: &str) -> Vec<i32> {
     found
 }
 
+/// The process that runs exactly this command line.
+#[must_use]
+pub fn of_command(words: &[&str]) -> Option<i32> {
+    let line = words.join("\0") + "\0";
+    fs::read_dir("/proc").into_iter().flatten().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        (fs::read(entry.path().join("cmdline")).ok()? == line.as_bytes()).then_some(pid)
+    })
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

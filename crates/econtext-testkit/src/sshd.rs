@@ -1,6 +1,6 @@
 //! A real sshd of a test's own: a loopback port, keys and configuration in a temporary directory.
 
-use crate::{processes, skip};
+use crate::{processes, skip, tools};
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -43,17 +43,10 @@ impl Sshd {
     /// # Panics
     /// If it is installed and does not come up.
     pub fn start_with(namespace: Option<&str>, address: &str, more: &str) -> Option<Self> {
-        let program = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"]
-            .into_iter()
-            .find(|p| Path::new(p).exists());
-        let Some(program) = program else {
-            skip("sshd");
-            return None;
-        };
-        if !rustix::process::geteuid().is_root() {
-            skip("root, for sshd");
+        if !tools::has_all(&["sshd", "ssh", "ssh-keygen"]) || !tools::is_root("sshd") {
             return None;
         }
+        let program = tools::find("sshd")?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let at = |name: &str| directory.path().join(name).display().to_string();
         for key in ["host_key", "user_key", "other_key"] {
@@ -81,7 +74,7 @@ impl Sshd {
             None => Command::new(program),
             Some(namespace) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, program]);
+                command.args(["netns", "exec", namespace]).arg(program);
                 command
             }
         };
@@ -166,8 +159,7 @@ impl User {
     /// # Panics
     /// If the system refuses.
     pub fn create(name: &str, shell: &str, password: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            skip("root, for an account");
+        if !tools::is_root("an account") || !tools::has_all(&["useradd", "userdel", "chpasswd"]) {
             return None;
         }
         if !Path::new(shell).exists() {

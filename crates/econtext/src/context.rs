@@ -170,18 +170,25 @@ impl ContextBuilder {
         if let Some(bulk) = remote::find(remote::BULK) {
             session.load_before_long_frames(bulk);
         }
-        let mut launch = transport.launch(&command_line(&python, &name));
+        let command = command_line(&python, &name);
+        let mut launch = transport.launch(&command);
         tracing::debug!(target: "econtext", context = name, argv = ?launch.argv, "starting");
         let shared = broker.shared().clone();
         let relay = via.map(|hop| Beside::prepare(&hop, &launch, &shared));
         let carrier = match &relay {
             Some(beside) => Carrier::Relay(beside.relay()),
             None => Carrier::Local(Process::spawn(&mut launch).map_err(|e| {
-                let kind = match e.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ErrorKind::NoPython,
-                    _ => ErrorKind::Bootstrap,
-                };
-                failed(kind, format!("cannot start {}: {e}", launch.argv.first().map_or("", |s| s)))
+                let message = format!("cannot start {}", launch.argv.first().map_or("", |s| s));
+                let is_missing =
+                    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+                match is_missing {
+                    true if launch.argv.first() == command.first() => {
+                        failed(ErrorKind::NoPython, format!("{message}: {e}"))
+                    }
+                    // The program of a transport, as ssh, is one of this machine.
+                    true => Error::local(Some(&name), format!("{message} on this machine"), e),
+                    false => failed(ErrorKind::Bootstrap, format!("{message}: {e}")),
+                }
             })?),
         };
         let parts = (carrier, bootstrap, launch.dialog.take());

@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Auth,
     /// The host's key is unknown, or not the one known.
     HostKey,
-    /// Another user could not be become there.
+    /// Becoming another user failed there.
     Become,
     /// There is no Python there.
     NoPython,

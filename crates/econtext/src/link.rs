@@ -836,7 +836,7 @@ impl Link {
                     (ErrorKind::Auth, _) => "the login was refused".to_owned(),
                     (ErrorKind::HostKey, _) => "the host key is not the known one".to_owned(),
                     (ErrorKind::NoPython, _) => "no usable Python there".to_owned(),
-                    (ErrorKind::Become, _) => "another user could not be become".to_owned(),
+                    (ErrorKind::Become, _) => "cannot become another user".to_owned(),
                     (_, false) => "no child came up".to_owned(),
                     (_, true) => "the first stage ran, but no child came up".to_owned(),
                 });

@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use econtext::{Argv, Broker, Context, ErrorKind, Python, command_line};
-use econtext_testkit::{processes, pythons};
+use econtext_testkit::{processes, pythons, tools};
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -90,8 +90,8 @@ fn pipes_of_four_kilobytes_and_short_reads_work() {
 
 #[test]
 fn an_unreadable_working_directory_does_not_matter() {
-    if !rustix::process::geteuid().is_root() {
-        return econtext_testkit::skip("root");
+    if !tools::is_root("another account") {
+        return;
     }
     let broker = Broker::new().unwrap();
     let script = "import tempfile; d = tempfile.mkdtemp(); os.chdir(d); os.chmod(d, 0); os.setgid(65534); \
@@ -201,8 +201,8 @@ fn the_process_title_is_the_name_and_no_base64() {
 
 #[test]
 fn nothing_is_written_on_the_target() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return econtext_testkit::skip("strace");
+    if !tools::has("strace") {
+        return;
     }
     let directory = tempfile::tempdir().unwrap();
     let broker = Broker::new().unwrap();

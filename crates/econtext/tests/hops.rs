@@ -7,11 +7,10 @@ use econtext::{
 };
 use econtext_testkit::files::tree;
 use econtext_testkit::sshd::User;
-use econtext_testkit::{processes, pythons, skip};
+use econtext_testkit::{processes, pythons, skip, tools};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -48,15 +47,6 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn has(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    if !found {
-        skip(program);
-    }
-    found
-}
-
 /// A child as another user, started by root without a password.
 fn as_user(broker: &Broker, user: &User) -> Context {
     let root = broker.local("local").unwrap();
@@ -79,7 +69,7 @@ fn kind(result: Result<u32, Error>) -> (ErrorKind, String) {
 
 #[test]
 fn sudo_gives_root_in_every_configuration() {
-    if !has("sudo") {
+    if !tools::has("sudo") {
         return;
     }
     let _guard = one_at_a_time();
@@ -135,7 +125,7 @@ fn sudo_rs_gives_root() {
     let Some(root) = pythons::forky().filter(|root| root.join("etc/sudoers-rs").exists()) else {
         return skip("sudo-rs in target/roots/forky");
     };
-    if !has("systemd-nspawn") {
+    if !tools::has("systemd-nspawn") || !tools::is_root("systemd-nspawn") {
         return;
     }
     let broker = Broker::new().unwrap();
@@ -166,7 +156,7 @@ fn su_and_doas_give_root() {
     assert!(wrong == ErrorKind::Become && message.contains("su: "), "{message}");
     let (none, message) = kind(uid(&broker, &hop, su()));
     assert!(none == ErrorKind::Become && message.contains("none was given"), "{message}");
-    if !has("doas") {
+    if !tools::has("doas") {
         return;
     }
     let configured = Configured::new("/etc/doas.conf", "permit ectsu as root\n", 0o400);
