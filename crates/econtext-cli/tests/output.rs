@@ -182,7 +182,7 @@ fn the_last_of_the_flags_that_say_how_wins() {
 #[test]
 fn colours_are_for_terminals_or_whoever_wants_them() {
     let with = |env: &[(&str, &str)], flags: &[&str]| -> Ran {
-        let args = [&["call"][..], flags, &["local:n[1-2]", "os:getuid"]].concat();
+        let args = [&["call"][..], flags, &["local:n[1-2]", "operator:pos", "0"]].concat();
         econtext().envs(env.iter().copied()).args(args).output().unwrap().into()
     };
     assert!(!with(&[], &[]).stdout.contains('\x1b'));
@@ -519,7 +519,7 @@ fn the_configuration_is_below_the_environment_below_the_command_line() {
     write("output = 'jsonl'\nforks = 7\ninventory = 'hosts'\nquiet = true\n");
     let ran = with(&[], &["call", "@*", "os:getuid"]);
     assert_eq!(ran.event("summary")["ok"], 2, "{ran:?}");
-    let ran = with(&[], &["call", "--fold", "@*", "os:getuid"]);
+    let ran = with(&[], &["call", "--fold", "@*", "operator:pos", "0"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("local:a,local:b (2):\n  0\n", ""), "{ran:?}");
     let ran = with(&[("ECONTEXT_OUTPUT", "table")], &["call", "@*", "os:getuid"]);
     assert!(ran.stdout.starts_with("host"), "{ran:?}");
