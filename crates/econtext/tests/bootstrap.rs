@@ -147,7 +147,7 @@ fn a_program_that_is_no_python_is_a_clear_error() {
         context.and_then(|c| c.wait_ready()).expect_err("no child can come up")
     };
     let cases: [(&[&str], ErrorKind, &str); 6] = [
-        (&["/nonexistent/ssh"], ErrorKind::NoPython, "/nonexistent/ssh"),
+        (&["/nonexistent/ssh"], ErrorKind::Local, "/nonexistent/ssh"),
         (&["sh", "-c", "echo hello; echo oops >&2; exit 3"], ErrorKind::Bootstrap, "oops"),
         (&["sh", "-c", "echo hello; exit 3"], ErrorKind::Bootstrap, "hello"),
         (&["sh", "-c", "exec python9"], ErrorKind::NoPython, "not found"),
