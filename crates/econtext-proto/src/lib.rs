@@ -27,6 +27,7 @@ pub use bootstrap::{Bootstrap, BootstrapError, Hello};
 pub use mac::Secret;
 pub use message::{
     CallError, CallSpec, Handle, LogRecord, ModuleKind, ModuleRecord, SourceFrame, is_identifier,
+    is_module_name,
 };
 pub use serde_impl::{ConvertError, from_value, to_value};
 pub use session::{Event, Limits, Outcome, Session, SessionError};

@@ -84,7 +84,8 @@ impl CallSpec {
     /// ```
     pub fn parse(target: &str) -> Result<Self, String> {
         let valid = |name: &str| name.split('.').all(is_identifier);
-        let Some((module, function)) = target.split_once(':').filter(|(m, f)| valid(m) && valid(f)) else {
+        let Some((module, function)) = target.split_once(':').filter(|(m, f)| is_module_name(m) && valid(f))
+        else {
             return Err(format!("{target:?} is not of the form module:function"));
         };
         let (class, function) = match function.rsplit_once('.') {
@@ -126,6 +127,17 @@ pub fn is_identifier(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c == '_' || c.is_alphanumeric())
+}
+
+/// Whether Python's importer takes `name` as the name of a module: parts with dots between them, each of which may be a
+/// file's. An `import` statement takes identifiers only; `importlib.import_module` takes all of these.
+///
+/// ```
+/// assert!(econtext_proto::is_module_name("pkg.data-17-0") && econtext_proto::is_module_name("2nd"));
+/// assert!(!econtext_proto::is_module_name("a..b") && !econtext_proto::is_module_name("a/b"));
+/// ```
+pub fn is_module_name(name: &str) -> bool {
+    name.split('.').all(|part| !part.is_empty() && !part.contains(['/', '\\', ':', '\0']))
 }
 
 /// What kind of thing a module name stands for on the controller. The numbers are `core.py`'s.

@@ -2,7 +2,7 @@
 
 use crate::child::lock;
 use econtext::{
-    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, is_identifier,
+    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, is_module_name,
     module_record,
 };
 use pyo3::prelude::*;
@@ -78,7 +78,7 @@ impl ModuleFinder for Both {
             return Some(found);
         }
         // A child may ask for anything; finders of others are asked for modules.
-        if !name.split('.').all(is_identifier) {
+        if !is_module_name(name) {
             return None;
         }
         let found = Python::try_attach(|py| {

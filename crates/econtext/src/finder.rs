@@ -7,7 +7,7 @@ mod site;
 use crate::archive;
 use crate::foresight::{self, Foresight, Start};
 use crate::sync::lock;
-use econtext_proto::{ModuleKind, ModuleRecord, Value, is_identifier};
+use econtext_proto::{ModuleKind, ModuleRecord, Value, is_module_name};
 use econtext_pysource::Import;
 use flate2::{Compression, write::ZlibEncoder};
 use listings::stamp;
@@ -207,8 +207,7 @@ impl PathFinder {
             return Some(record(name, ModuleKind::Module, file, Some(&source), Vec::new()));
         }
         // A child has an `econtext` of its own, whatever is installed here.
-        if !name.split('.').all(is_identifier) || is_in(name, "econtext") && !self.sources.contains_key(name)
-        {
+        if !is_module_name(name) || is_in(name, "econtext") && !self.sources.contains_key(name) {
             return None;
         }
         if self.is_blocked(name) {

@@ -49,7 +49,7 @@ pub use distribution::{Distribution, distributions, normal_name};
 pub use econtext_proto::message::DEFINE;
 pub use econtext_proto::{
     CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
-    Value, from_value, is_identifier, to_value,
+    Value, from_value, is_identifier, is_module_name, to_value,
 };
 pub use error::{Error, ErrorKind};
 pub use finder::{FileAnswer, ModuleFinder, PathFinder, record as module_record};

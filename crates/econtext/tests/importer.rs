@@ -110,6 +110,53 @@ fn names_that_do_not_exist_cost_no_question() {
 }
 
 #[test]
+fn names_that_only_import_module_can_say_are_found() {
+    let start = "import importlib\n\ndef f(*names):\n    return [importlib.import_module(name).N for name in names]\n";
+    let files = [
+        ("start.py", start),
+        ("pkg/__init__.py", ""),
+        ("pkg/data-17-0.py", "N = 1\n"),
+        ("pkg/17.py", "N = 2\n"),
+        ("pkg/two words.py", "N = 3\n"),
+        ("pkg/econtext.py", "N = 4\n"),
+        ("pkg/core.py", "N = 5\n"),
+        ("pkg/class.py", "N = 6\n"),
+        ("pkg/sub-package/__init__.py", "N = 7\n"),
+        ("pkg/sub-package/x+y.py", "N = 8\n"),
+        ("pkg/name-space/z.py", "N = 9\n"),
+        ("top-level.py", "N = 10\n"),
+        ("pkg/größe.py", "N = 11\n"),
+        ("pkg/files.v2.py", "N = 12\n"),
+    ];
+    let names: Vec<String> = [
+        "pkg.data-17-0",
+        "pkg.17",
+        "pkg.two words",
+        "pkg.econtext",
+        "pkg.core",
+        "pkg.class",
+        "pkg.sub-package",
+        "pkg.sub-package.x+y",
+        "pkg.name-space.z",
+        "top-level",
+        "pkg.größe",
+    ]
+    .map(String::from)
+    .to_vec();
+    each(&files, |child, _, python| {
+        // Python 2 has namespaces only where ours are, and no such letters in names.
+        let count = if python.minor == "2.7" { 10 } else { 11 };
+        let args = names[..count].iter().map(|name| Value::Str(name.clone())).collect::<Vec<_>>();
+        let found: Vec<i64> = child.call("start:f", Value::Tuple(args)).wait().unwrap();
+        assert_eq!(found, (1..=i64::try_from(count).unwrap()).collect::<Vec<_>>());
+        // As with files, a dot is a step down.
+        let error = child.call::<Vec<i64>>("start:f", ("pkg.files.v2",)).wait().unwrap_err();
+        assert!(error.to_string().contains("files"), "{error}");
+        assert_eq!(child.call::<String>("pkg.data-17-0:__name__.upper", ()).wait().unwrap(), "PKG.DATA-17-0");
+    });
+}
+
+#[test]
 fn circular_imports_and_modules_that_replace_themselves_work() {
     let files = [
         ("start.py", "import a, replaced\ndef f():\n    import lazy\n    return a.g(), replaced.N, lazy.x\n"),

@@ -84,7 +84,7 @@ def request(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeou
 
 def _named(target: str) -> tuple[Any, Optional[tuple[str, str]]]:
     module, colon, path = target.partition(':')
-    if not colon or not all(part.isidentifier() for part in (module + '.' + path).split('.')):
+    if not colon or not module or not all(part.isidentifier() for part in path.split('.')):
         hint = ''
         if not colon and '.' in target and all(part.isidentifier() for part in target.split('.')):
             hint = '; did you mean %s:%s?' % tuple(target.rsplit('.', 1))

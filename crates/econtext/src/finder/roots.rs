@@ -2,7 +2,7 @@
 
 use super::listings::{Listings, Stamp, stamp};
 use super::{FileAnswer, record};
-use econtext_proto::{ModuleKind, ModuleRecord, is_identifier};
+use econtext_proto::{ModuleKind, ModuleRecord};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Seek as _};
@@ -170,15 +170,15 @@ impl Roots {
                 (file.split('.').next().unwrap_or_default(), ModuleKind::Compiled)
             } else if let Some(name) = file.strip_suffix(".pyc") {
                 (name, ModuleKind::Refused)
-            } else if is_identifier(file) && path.join("__init__.py").is_file() {
+            } else if is_part(file) && path.join("__init__.py").is_file() {
                 (file, ModuleKind::Package)
-            } else if is_identifier(file) && has_modules(&path, NAMESPACE_DEPTH) {
+            } else if is_part(file) && has_modules(&path, NAMESPACE_DEPTH) {
                 (file, ModuleKind::Namespace)
             } else {
                 continue;
             };
             let link = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-            if name == "__init__" || !is_identifier(name) || link && !is_below(root, &path) {
+            if name == "__init__" || !is_part(name) || link && !is_below(root, &path) {
                 continue;
             }
             // Python's own order.
@@ -305,6 +305,11 @@ pub(super) fn read_source(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
+/// Whether a name in a directory may be a part of a module's name: a dot would make two of it. Nothing hidden is.
+fn is_part(name: &str) -> bool {
+    !name.contains('.') && econtext_proto::is_module_name(name)
+}
+
 /// Whether a directory may be a namespace: there is a module in it, not too far down.
 fn has_modules(directory: &Path, depth: usize) -> bool {
     fs::read_dir(directory).into_iter().flatten().flatten().take(1000).any(|entry| {
@@ -312,6 +317,6 @@ fn has_modules(directory: &Path, depth: usize) -> bool {
         let name = name.to_string_lossy();
         name.ends_with(".py")
             || name.ends_with(".so")
-            || depth > 0 && is_identifier(&name) && has_modules(&entry.path(), depth - 1)
+            || depth > 0 && is_part(&name) && has_modules(&entry.path(), depth - 1)
     })
 }
