@@ -123,8 +123,41 @@ def test_the_plugin_runs_tests_there(ssh_path, tmp_path):
             import econtext
             assert not hasattr(econtext.core, "Broker") or n < LIMIT, econtext.core.core.context.name
     '''))
-    ran = run_python(['-m', 'pytest', '-v', '-p', 'econtext.pytest_plugin', '--hosts', 'web[01-02]', 'test_web.py'], cwd=str(tmp_path),
+    ran = run_python(['-m', 'pytest', '-v', '-p', 'econtext.pytest_plugin', '--econtext-hosts', 'web[01-02]', 'test_web.py'], cwd=str(tmp_path),
                      env=dict(os.environ, PATH='%s:%s' % (ssh_path, os.environ['PATH']), PYTEST_DISABLE_PLUGIN_AUTOLOAD='1'))
     assert '4 passed, 4 failed' in ran.stdout.replace('4 failed, 4 passed', '4 passed, 4 failed'), ran.stdout + ran.stderr
     assert ran.stdout.count('ConnectionRefusedError') >= 2 and 'test_there_is_room[web02] PASSED' in ran.stdout
     assert 'assert not hasattr' in ran.stdout and 'AssertionError: web0' in ran.stdout
+
+
+def test_the_plugin_lives_beside_testinfra_and_outcomes_are_kept(tmp_path):
+    (tmp_path / 'pytest.ini').write_text('[pytest]\necontext_hosts = local:a,local:b\n')
+    (tmp_path / 'test_both.py').write_text(textwrap.dedent('''
+        import pytest
+
+        @pytest.mark.remote
+        def test_expected_to_fail():
+            import pytest
+            pytest.xfail('known')
+
+        @pytest.mark.remote
+        def test_skipped():
+            import pytest
+            pytest.skip('not here')
+
+        def test_host(econtext_host):
+            assert econtext_host.call('os:getpid') > 0
+    '''))
+    (tmp_path / 'test_theirs.py').write_text('def test_theirs(host):\n    assert host.file("/").exists\n')
+    runs = [['test_both.py']]
+    try:
+        import testinfra  # noqa: F401
+        runs.append(['-p', 'testinfra.plugin', '--hosts', 'local://', 'test_both.py', 'test_theirs.py'])
+    except ImportError:
+        if sys.version_info >= (3, 13):
+            missing('pytest-testinfra')
+    for words in runs:
+        ran = run_python(['-m', 'pytest', '-v', '-p', 'econtext.pytest_plugin', *words], cwd=str(tmp_path),
+                         env=dict(os.environ, PYTEST_DISABLE_PLUGIN_AUTOLOAD='1'))
+        assert '2 skipped' in ran.stdout and '2 xfailed' in ran.stdout and ' failed' not in ran.stdout, ran.stdout + ran.stderr
+        assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -300,15 +300,17 @@ class _Pickler(pickle.Pickler):
         return None
 
     def reducer_override(self, thing: Any) -> Any:
-        kind = type(thing)
+        kind: Any = type(thing)
         reduce = _REDUCERS.get(kind)
         if reduce is not None and not (kind in _FUNCTIONS and importable(thing)):
             return reduce(thing)
         if any('__class__' in vars(base) for base in kind.__mro__[:-1]):
             # It may say that it is of another class, and pickle asks.
-            make, *parts = object.__reduce_ex__(thing, 2)
-            return _Reference('make new') if make is copyreg.__newobj__ else make, *parts  # type: ignore[attr-defined]
-        if kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__ or kind.__module__ == 'builtins':
+            parts: Any = object.__reduce_ex__(thing, 2)
+            is_new = parts[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+            return (_Reference('make new') if is_new else parts[0], *parts[1:])
+        plain: Any = object
+        if kind.__reduce__ is plain.__reduce__ and kind.__reduce_ex__ is plain.__reduce_ex__ or kind.__module__ == 'builtins':
             return NotImplemented
         if issubclass(kind, enum.Enum):
             return NotImplemented
@@ -795,8 +797,8 @@ class _Capture:
                     attributes: dict[str, Any]) -> tuple[tuple[Any, ...], frozenset[str]]:
         members = [(name, member._value_) for name, member in kind.__members__.items()]
         # Functions by which members are made have to be there before those.
-        early = {name: attributes.pop(name) for name in ('__new_member__', '_generate_next_value_', '_missing_', '__init__')
-                 if name in attributes and name != '__new__'}
+        early: dict[str, Any] = {name: attributes.pop(name) for name in ('__new_member__', '_generate_next_value_', '_missing_', '__init__')
+                                 if name in attributes}
         if '__new_member__' in early:
             made = early.pop('__new_member__')
             inner = getattr(made, '__func__', made)
@@ -824,7 +826,7 @@ class _Capture:
                 found = dict(vars(kind).get('__annotations__') or {})
         except Exception:
             return {}
-        sent = {}
+        sent: dict[str, Any] = {}
         for name, value in found.items():
             if type(value) is str:
                 sent[name] = (value, None)

@@ -5,7 +5,7 @@ import concurrent.futures
 import os
 import pickle
 from typing import (
-    TYPE_CHECKING, Any, Callable, Generic, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, TypeVar, Union, overload)
+    TYPE_CHECKING, Any, Callable, Generator, Generic, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, TypeVar, Union, overload)
 
 from . import _capture, _econtext, _runtime, _values
 from ._channel import Channel
@@ -387,7 +387,7 @@ class Host(HostBase):
         self.close()
 
 
-def _unpickled(items: Iterator[bytes]) -> Iterator[Any]:
+def _unpickled(items: Iterator[bytes]) -> Generator[Any, None, Any]:
     while True:
         try:
             item = next(items)
@@ -402,5 +402,5 @@ def start(name: str, word: Optional[str], argv: Optional[list[str]], via: Option
     if via is not None and not isinstance(via, HostBase):
         raise UsageError('via is a host, and this is %r' % (via,))
     return _econtext.Child(
-        _runtime.broker(), name, word, argv, settings, _runtime.finder(), None if via is None else via._child, os.fspath(python),
+        _runtime.broker(), name, word, argv, settings, _runtime.finder(), None if via is None else via._child, os.fsdecode(python),
         _runtime.log_level(), connect_timeout, _runtime.Events(output, False))

@@ -1,7 +1,7 @@
 """Tests of remote machines, for pytest.
 
-With `--hosts 'web[01-03]'` the fixture `host` is each of them in turn, and a test that is marked `@pytest.mark.remote` runs
-there, whole: what it uses goes with it, and an assertion that fails shows its lines.
+With `--econtext-hosts 'web[01-03]'` the fixture `host` is each of them in turn, and a test that is marked
+`@pytest.mark.remote` runs there, whole: what it uses goes with it, and an assertion that fails shows its lines.
 
     @pytest.mark.remote
     def test_the_service_answers():
@@ -9,6 +9,9 @@ there, whole: what it uses goes with it, and an assertion that fails shows its l
 
     def test_the_disk_is_not_full(host):
         assert host.call(shutil.disk_usage, '/').free > 2**30
+
+Each option can be in the ini file too: `econtext_hosts = web[01-03]`. The fixture is also called `econtext_host`. Beside
+pytest-testinfra, which has a fixture `host` of its own, it has that name only.
 """
 from __future__ import annotations
 
@@ -23,25 +26,43 @@ _OUTCOMES: dict[str, Any] = {'Skipped': pytest.skip, 'Failed': pytest.fail, 'XFa
 _KEY: pytest.StashKey[econtext.Group] = pytest.StashKey()
 
 
+#: Each option, without `--econtext-`: its metavar and its description.
+_OPTIONS = {
+    'hosts': ('SET', 'hosts for the fixture `host`, as of the command; default: local:'),
+    'inventory': ('FILE', 'an inventory of the command'),
+    'become': ('USER', 'the user that tests run as there'),
+    'via': ('HOST', 'the host that they are reached from'),
+    'python': ('PATH', 'the Python to run there'),
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup('econtext', 'tests of remote machines')
-    group.addoption('--hosts', metavar='SET', default='local:', help='hosts for the fixture `host`, as of the command; default: local:')
-    group.addoption('--hosts-inventory', metavar='FILE', action='append', default=[], help='an inventory of the command')
-    group.addoption('--hosts-become', metavar='USER', help='the user that is become there')
-    group.addoption('--hosts-via', metavar='HOST', help='the host that they are reached from')
-    group.addoption('--hosts-python', metavar='PATH', help='the Python to run there')
+    for name, (metavar, text) in _OPTIONS.items():
+        is_list = name == 'inventory'
+        group.addoption('--econtext-' + name, metavar=metavar, help=text, action='append' if is_list else 'store')
+        if is_list:
+            parser.addini('econtext_' + name, text, 'linelist')
+        else:
+            parser.addini('econtext_' + name, text, 'string')
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line('markers', 'remote: the test runs on each of the hosts that --hosts names')
+    config.addinivalue_line('markers', 'remote: the test runs on each of the hosts that --econtext-hosts names')
+    loaded = {getattr(plugin, '__name__', None) for plugin in config.pluginmanager.get_plugins()}
+    if 'testinfra.plugin' not in loaded:
+        config.pluginmanager.register(_Host(), 'econtext_host')
+
+
+def _option(config: pytest.Config, name: str) -> Any:
+    """What the command line says, or the ini file; None if neither does."""
+    return config.getoption('--econtext-' + name) or config.getini('econtext_' + name) or None
 
 
 def _group(config: pytest.Config) -> econtext.Group:
     if _KEY not in config.stash:
-        option = config.getoption
-        config.stash[_KEY] = econtext.hosts(
-            option('--hosts'), inventory=option('--hosts-inventory') or None, become=option('--hosts-become'),
-            via=option('--hosts-via'), python=option('--hosts-python'))
+        hosts, *others = (_option(config, name) for name in _OPTIONS)
+        config.stash[_KEY] = econtext.hosts(hosts or 'local:', **dict(zip(list(_OPTIONS)[1:], others)))
     return config.stash[_KEY]
 
 
@@ -51,20 +72,26 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def host(request: pytest.FixtureRequest) -> Iterator[econtext.Host]:
-    """A connected host; one of those of `--hosts`."""
+def econtext_host(request: pytest.FixtureRequest) -> Iterator[econtext.Host]:
+    """A connected host; one of those of `--econtext-hosts`."""
     yield _group(request.config)[request.param]
+
+
+class _Host:
+    """A plugin with the short name of the fixture."""
+
+    @pytest.fixture
+    def host(self, econtext_host: econtext.Host) -> econtext.Host:
+        """A connected host; one of those of `--econtext-hosts`."""
+        return econtext_host
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = any(True for _ in metafunc.definition.iter_markers('remote'))
-    if marked and 'host' not in metafunc.fixturenames:
-        metafunc.fixturenames.append('host')
-    if 'host' in metafunc.fixturenames and metafunc._arg2fixturedefs.get('host', [None])[-1] is not None:
-        if metafunc._arg2fixturedefs['host'][-1].func.__module__ != __name__:
-            return  # the project has a fixture `host` of its own
-    if 'host' in metafunc.fixturenames:
-        metafunc.parametrize('host', _group(metafunc.config).names, indirect=True)
+    if marked and 'econtext_host' not in metafunc.fixturenames:
+        metafunc.fixturenames.append('econtext_host')
+    if 'econtext_host' in metafunc.fixturenames:
+        metafunc.parametrize('econtext_host', _group(metafunc.config).names, indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,13 +101,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
         return None
     arguments: dict[str, Any] = {
         name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames if name in pyfuncitem.funcargs}
-    arguments.pop('host', None)
-    target: Any = pyfuncitem._request.getfixturevalue('host')
+    arguments.pop('econtext_host', None)
+    target: Any = pyfuncitem._request.getfixturevalue('econtext_host')
+    if arguments.get('host') is target:
+        del arguments['host']
     __tracebackhide__ = True
     try:
         target.call(pyfuncitem.obj, **arguments)
     except econtext.RemoteError as error:
-        outcome = _OUTCOMES.get(error.type_name)
+        outcome = _OUTCOMES.get(error.type_name.rpartition('.')[2])
         if outcome is None:
             raise
         outcome(error.message.partition(': ')[2])
