@@ -142,7 +142,11 @@ impl<'a> Run<'a> {
             self.report.note(hint);
         }
         for (target, outcome) in self.plan.targets.iter().zip(outcomes) {
-            if outcome.class() == "unreachable" && target.is_ssh() && SCHEMES.contains(&target.host()) {
+            let is_local = matches!(outcome, Outcome::Failed(error) if error.kind() == ErrorKind::Local);
+            if (is_local || outcome.class() == "unreachable")
+                && target.is_ssh()
+                && SCHEMES.contains(&target.host())
+            {
                 self.report
                     .note(&format!("hint: {0} is a host of ssh here; did you mean {0}:?", target.host()));
             }

@@ -144,7 +144,12 @@ impl Checkout {
 /// What differs between machines and moments is made the same: numbers, the machine's name and kernel, space in tables.
 fn normal(line: &str) -> String {
     let uname = rustix::system::uname();
+    // The pages are those of root.
+    let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
     let line = line
+        .replace(&format!("\"user\":\"{user}\""), "\"user\":\"root\"")
+        .replace(&format!(", user {user},"), ", user root,")
+        .replace(&format!(" {user} "), " root ")
         .replace(&*uname.release().to_string_lossy(), "6.1.0")
         .replace(&format!("\"{}\"", uname.nodename().to_string_lossy()), "\"vm\"")
         .replace(&format!(" {} ", uname.nodename().to_string_lossy()), " vm ")
