@@ -2,6 +2,7 @@
 
 use crate::lexer::{Lexer, Token, TokenKind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// One import that running a module, or a function in it, may lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Import {
     pub names: Vec<String>,
     /// The top-level function, or `Class.method`, that it stands in; none if it is run with the module.
     pub scope: Option<String>,
+    /// Whether the module goes on without it: it stands under an `if`, or in a `try` none of whose handlers raises.
+    pub optional: bool,
 }
 
 /// The imports in `source`, Python 2 or 3, in their order.
@@ -27,8 +30,9 @@ pub struct Import {
 /// assert_eq!((found[1].level, found[1].names[0].as_str(), found[1].scope.as_deref()), (1, "x", Some("f")));
 /// ```
 pub fn imports(source: &[u8]) -> Vec<Import> {
-    let mut scanner = Scanner { source, blocks: Vec::new(), found: Vec::new() };
+    let mut scanner = Scanner::new(source);
     each_line(source, |line| scanner.line(line));
+    scanner.close(0);
     scanner.found
 }
 
@@ -57,7 +61,7 @@ fn each_line(source: &[u8], mut take: impl FnMut(&[Token])) {
 /// assert_eq!(found, ["f", "g"]);
 /// ```
 pub fn reachable(source: &[u8], function: &str) -> BTreeSet<String> {
-    let mut scanner = Scanner { source, blocks: Vec::new(), found: Vec::new() };
+    let mut scanner = Scanner::new(source);
     let mut names: BTreeMap<String, BTreeSet<&[u8]>> = BTreeMap::new();
     each_line(source, |line| {
         scanner.line(line);
@@ -81,6 +85,11 @@ enum Block {
     Function(String),
     Class(String),
     TypeChecking,
+    If,
+    /// With the number of imports before it.
+    Try(usize),
+    /// The imports of the `try`, and whether it raises.
+    Except(Range<usize>, bool),
     Other,
 }
 
@@ -89,9 +98,32 @@ struct Scanner<'a> {
     /// The blocks that the current line is in, with the indentation of the line that opened each.
     blocks: Vec<(usize, Block)>,
     found: Vec<Import>,
+    /// The `try` that has just ended: its indentation and its imports.
+    tried: Option<(usize, Range<usize>)>,
 }
 
 impl<'a> Scanner<'a> {
+    fn new(source: &'a [u8]) -> Self {
+        Scanner { source, blocks: Vec::new(), found: Vec::new(), tried: None }
+    }
+
+    /// Ends the blocks that were opened at this indentation, or deeper.
+    fn close(&mut self, indent: usize) {
+        while let Some((opened, block)) = self.blocks.pop_if(|(opened, _)| *opened >= indent) {
+            match block {
+                Block::Try(first) => self.tried = Some((opened, first..self.found.len())),
+                Block::Except(imports, raises) => {
+                    if !raises {
+                        self.found[imports.clone()].iter_mut().for_each(|import| import.optional = true);
+                    }
+                    // There may be another handler.
+                    self.tried = Some((opened, imports));
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn text(&self, token: &Token) -> &'a [u8] {
         &self.source[token.start..token.end]
     }
@@ -114,13 +146,23 @@ impl<'a> Scanner<'a> {
     fn line(&mut self, line: &[Token]) {
         let Some(first) = line.first() else { return };
         let indent = self.indent(first);
-        while self.blocks.last().is_some_and(|(opened, _)| *opened >= indent) {
-            self.blocks.pop();
+        self.close(indent);
+        let block = self.opens(line, indent);
+        self.tried = None;
+        if line.iter().any(|token| self.text(token) == b"raise") {
+            for (_, block) in &mut self.blocks {
+                if let Block::Except(_, raises) = block {
+                    *raises = true;
+                }
+            }
         }
-        let block = self.opens(line);
         if !self.blocks.iter().any(|(_, b)| matches!(b, Block::TypeChecking)) {
             let guarded = matches!(block, Block::TypeChecking);
-            let scope = self.scope();
+            let mut scope = self.scope();
+            if let (Block::Function(name), None) = (&block, &scope) {
+                // Its body may stand behind the colon.
+                scope = Some(self.classes() + name);
+            }
             if !guarded {
                 self.statements(line, scope.as_deref());
             }
@@ -128,7 +170,7 @@ impl<'a> Scanner<'a> {
         self.blocks.push((indent, block));
     }
 
-    fn opens(&self, line: &[Token]) -> Block {
+    fn opens(&self, line: &[Token], indent: usize) -> Block {
         let at = usize::from(self.is(line, 0, b"async"));
         match self.name(line, at).as_deref() {
             Some("def") => self.name(line, at + 1).map_or(Block::Other, Block::Function),
@@ -138,11 +180,28 @@ impl<'a> Scanner<'a> {
                 let words: Vec<&[u8]> = condition.map(|t| self.text(t)).collect();
                 match words.as_slice() {
                     [b"TYPE_CHECKING"] | [_, b".", b"TYPE_CHECKING"] => Block::TypeChecking,
-                    _ => Block::Other,
+                    _ => Block::If,
                 }
             }
+            Some("try") => Block::Try(self.found.len()),
+            Some("except") => match &self.tried {
+                Some((at, imports)) if *at == indent => {
+                    let raises = line.iter().any(|token| self.text(token) == b"raise");
+                    Block::Except(imports.clone(), raises)
+                }
+                _ => Block::Other,
+            },
             _ => Block::Other,
         }
+    }
+
+    /// The names of the classes around the current line, each with a dot behind it.
+    fn classes(&self) -> String {
+        let names = self.blocks.iter().filter_map(|(_, block)| match block {
+            Block::Class(name) => Some(name.clone() + "."),
+            _ => None,
+        });
+        names.collect()
     }
 
     /// The outermost function of the current line, with the class around it.
@@ -253,7 +312,8 @@ impl<'a> Scanner<'a> {
     }
 
     fn add(&mut self, module: String, level: usize, names: Vec<String>, scope: Option<&str>) {
-        self.found.push(Import { module, level, names, scope: scope.map(str::to_owned) });
+        let optional = self.blocks.iter().any(|(_, block)| matches!(block, Block::If));
+        self.found.push(Import { module, level, names, scope: scope.map(str::to_owned), optional });
     }
 }
 
@@ -286,7 +346,7 @@ mod tests {
     fn scopes_are_the_outermost_functions() {
         let source = "class A:\n    import a\n    def f(self):\n        import b\n        def g():\n            import c\n\
                       async def h():\n\timport d\n\n# comment\n\timport e\nimport f\n@deco\ndef i(): import g\n";
-        assert_eq!(found(source).join("|"), "a|b @A.f|c @A.f|d @h|e @h|f|g");
+        assert_eq!(found(source).join("|"), "a|b @A.f|c @A.f|d @h|e @h|f|g @i");
     }
 
     #[test]
@@ -306,6 +366,19 @@ mod tests {
     fn text_that_only_looks_like_imports_is_none() {
         let source = "'''\nimport a\n'''\n# import b\nx = 'import c'\nfrom_ = 1\nraise X from y\nyield from z\nx.import_ = 1\n";
         assert_eq!(found(source), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_a_module_goes_on_without_is_optional() {
+        let source = "import a\ntry:\n    import b\nexcept ImportError:\n    b = None\n\
+                      try:\n    import c\nexcept ImportError as e:\n    if x:\n        raise\n\
+                      try:\n    import d\nexcept KeyError:\n    raise\nexcept ImportError:\n    pass\nelse:\n    import e\n\
+                      try:\n    import f\nfinally:\n    import g\nif x:\n    import h\nelse:\n    import i\n\
+                      try: import j\nexcept ImportError: j = None\n\
+                      try:\n    try:\n        import k\n    except A:\n        raise\nexcept B:\n    pass\n";
+        let found = imports(source.as_bytes());
+        let optional: String = found.iter().filter(|i| i.optional).map(|i| i.module.as_str()).collect();
+        assert_eq!((optional.as_str(), found.len()), ("bdhjk", 11));
     }
 
     #[test]

@@ -86,11 +86,23 @@ class CallError(Exception):
         return CallError, self.args
 
 
+def past_own(tb):
+    """The first frame that is not ours: those say nothing to the user."""
+    while tb and str(tb.tb_frame.f_globals.get('__name__')).startswith('econtext.'):
+        tb = tb.tb_next
+    return tb
+
+
 def describe(exc, tb, depth=0):
     """The args of the CallError for one exception and, through its cause or context, those behind it."""
     kind = type(exc)
-    while tb and tb.tb_frame.f_globals.get('__name__', '').startswith('econtext.'):
-        tb = tb.tb_next  # our own frames say nothing to the user
+    tb = at = past_own(tb)
+    while at:
+        try:
+            at.tb_next = past_own(at.tb_next)
+        except (AttributeError, TypeError):
+            pass  # before Python 3.7
+        at = at.tb_next
     try:
         message = text(exc)
     except BaseException:
@@ -132,7 +144,7 @@ def describe(exc, tb, depth=0):
             code = tb.tb_frame.f_code
             source = linecache.getline(code.co_filename, tb.tb_lineno, tb.tb_frame.f_globals)
             frames.append((code.co_filename, tb.tb_lineno, code.co_name, source.strip()))
-            tb = tb.tb_next
+            tb = past_own(tb.tb_next)
     except BaseException:
         lines = lines or '(no traceback: %r)' % (sys.exc_info()[1],)
     cause = getattr(exc, '__cause__', None)
@@ -784,7 +796,9 @@ class Importer(object):
     def servable(self, name):
         record = self.record(name)
         if record and record[0] >= COMPILED:
-            error = ImportError('%s: %s' % (name, record[1]))
+            error = ImportError('%s: %s' % (name, record[1]) if record[0] > COMPILED else
+                                '%s %s and is not on %s (Python %d.%d); install it there, or --no-serve' % (
+                                    (name.partition('.')[0], record[1], self.context.name) + sys.version_info[:2]))
             error.name = name
             raise error
         return record

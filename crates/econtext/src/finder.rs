@@ -100,7 +100,12 @@ pub struct PathFinder {
     imports: Mutex<HashMap<String, Scanned>>,
     /// With when they were last seen to be true.
     foresights: Mutex<HashMap<String, (Instant, Arc<Foresight>)>>,
+    /// Packages that are there, with what stands for those that need a compiled module.
+    verdicts: Mutex<HashMap<String, Verdict>>,
 }
+
+/// A package as it was found, and the record that says that it cannot be sent, if so.
+type Verdict = (Arc<ModuleRecord>, Option<Arc<ModuleRecord>>);
 
 /// A module, and what it imports.
 type Scanned = (Arc<ModuleRecord>, Arc<[Import]>);
@@ -251,9 +256,30 @@ impl PathFinder {
             && foresight.absent.iter().all(|name| self.find(name).is_none())
     }
 
+    /// What is told of a package: that it cannot be sent, if it cannot be imported without a compiled module of its own.
+    fn judged(&self, record: Arc<ModuleRecord>) -> Arc<ModuleRecord> {
+        if record.kind != ModuleKind::Package || record.name.contains('.') {
+            return record;
+        }
+        if let Some((known, verdict)) = lock(&self.verdicts).get(&record.name)
+            && Arc::ptr_eq(known, &record)
+        {
+            return verdict.clone().unwrap_or(record);
+        }
+        let name = &record.name;
+        let is_compiled = !self.sources.contains_key(name)
+            && self.roots.has_compiled(name)
+            && foresight::needs_compiled(&AsTheyAre(self), &|name| self.imports_of(name), name);
+        let verdict = is_compiled.then(|| {
+            Arc::new(self::record(name, ModuleKind::Compiled, roots::COMPILED.to_owned(), None, Vec::new()))
+        });
+        lock(&self.verdicts).insert(name.clone(), (record.clone(), verdict.clone()));
+        verdict.unwrap_or(record)
+    }
+
     /// The imports of a module, read once.
     fn imports_of(&self, name: &str) -> Arc<[Import]> {
-        let Some(record) = self.find(name) else { return Arc::default() };
+        let Some(record) = self.lookup(name) else { return Arc::default() };
         if let Some((known, imports)) = lock(&self.imports).get(name)
             && Arc::ptr_eq(known, &record)
         {
@@ -306,6 +332,21 @@ impl ModuleFinder for PathFinder {
     }
 
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
+        self.lookup(name).map(|record| self.judged(record))
+    }
+}
+
+/// The modules of a finder, whether they can be sent or not.
+struct AsTheyAre<'a>(&'a PathFinder);
+
+impl ModuleFinder for AsTheyAre<'_> {
+    fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
+        self.0.lookup(name)
+    }
+}
+
+impl PathFinder {
+    fn lookup(&self, name: &str) -> Option<Arc<ModuleRecord>> {
         if let Some(known) = lock(&self.cache).get(name)
             && known.stamps.iter().all(|(path, then)| stamp(path) == *then)
         {

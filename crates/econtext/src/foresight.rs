@@ -134,6 +134,7 @@ pub(crate) fn follow(
         finder,
         scan,
         seen: HashSet::new(),
+        refused: HashSet::new(),
         queue: VecDeque::new(),
         found: Foresight::default(),
         absent: BTreeSet::new(),
@@ -205,11 +206,43 @@ pub(crate) fn follow(
     walk.found
 }
 
+/// Whether a package cannot be imported without a compiled module of its own. `scan` has the imports of a module.
+pub(crate) fn needs_compiled(
+    finder: &dyn ModuleFinder,
+    scan: &dyn Fn(&str) -> Arc<[Import]>,
+    package: &str,
+) -> bool {
+    let own =
+        |name: &str| name.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let required = |name: &str| -> Arc<[Import]> {
+        let imports = scan(name);
+        imports.iter().filter(|i| !i.optional && (i.level > 0 || own(&i.module))).cloned().collect()
+    };
+    let mut walk = Walk {
+        finder,
+        scan: &required,
+        seen: HashSet::new(),
+        refused: HashSet::new(),
+        queue: VecDeque::new(),
+        found: Foresight::default(),
+        absent: BTreeSet::new(),
+        importer: String::new(),
+    };
+    walk.want(package);
+    walk.run(0, usize::MAX);
+    walk.found
+        .modules
+        .iter()
+        .any(|found| found.module.kind == ModuleKind::Compiled && own(&found.module.name))
+}
+
 struct Walk<'a> {
     finder: &'a dyn ModuleFinder,
     /// The imports of a module that the finder has.
     scan: &'a dyn Fn(&str) -> Arc<[Import]>,
     seen: HashSet<String>,
+    /// Those of them that cannot be sent.
+    refused: HashSet<String>,
     queue: VecDeque<String>,
     found: Foresight,
     absent: BTreeSet<String>,
@@ -221,7 +254,7 @@ impl Walk<'_> {
     /// Takes a module in, with the packages above it; whether the finder has it.
     fn want(&mut self, name: &str) -> bool {
         if self.seen.contains(name) {
-            return true;
+            return !self.refused.contains(name);
         }
         if let Some((package, _)) = name.rsplit_once('.')
             && !self.want(package)
@@ -234,9 +267,15 @@ impl Walk<'_> {
         match self.finder.find(name) {
             Some(record) => {
                 self.seen.insert(name.to_owned());
+                let is_sent = !matches!(record.kind, ModuleKind::Compiled | ModuleKind::Refused);
                 self.found.modules.push(Foreseen { module: record, importer: self.importer.clone() });
-                self.queue.push_back(name.to_owned());
-                true
+                if is_sent {
+                    self.queue.push_back(name.to_owned());
+                } else {
+                    // Nothing in it will be imported.
+                    self.refused.insert(name.to_owned());
+                }
+                is_sent
             }
             None => {
                 if !name.contains('.') && name != "__main__" {

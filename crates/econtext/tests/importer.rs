@@ -157,6 +157,53 @@ fn names_that_only_import_module_can_say_are_found() {
 }
 
 #[test]
+fn a_package_that_needs_compiled_modules_is_known_before_it_is_sent() {
+    let core = "try:\n    from . import multi\nexcept ImportError as e:\n    raise ImportError('twenty lines of advice')\n";
+    let files = [
+        (
+            "start.py",
+            "def f(name):\n    return __import__(name).N\n\ndef num():\n    import num\n    return num.N\n",
+        ),
+        ("num/__init__.py", "SETUP = False\nif SETUP:\n    N = 0\nelse:\n    from num.core import N\n"),
+        ("num/core/__init__.py", core),
+        ("num/core/multi.py", "from . import _umath\nN = 1\n"),
+        ("num/core/_umath.cpython-311-x86_64-linux-gnu.so", "\u{7f}ELF"),
+        ("mark/__init__.py", "try:\n    from ._fast import N\nexcept ImportError:\n    N = 2\n"),
+        ("mark/_fast.abi3.so", "\u{7f}ELF"),
+        ("lazy/__init__.py", "N = 3\n\ndef fast():\n    from . import _fast\n"),
+        ("lazy/_fast.so", "\u{7f}ELF"),
+        ("single.so", "\u{7f}ELF"),
+    ];
+    each(&files, |child, finder, python| {
+        for name in ["num", "single"] {
+            let error = child.call::<i64>("start:f", (name,)).wait().unwrap_err();
+            assert_eq!(error.kind(), econtext::ErrorKind::Import, "{error}");
+            let minor = &python.minor;
+            let text = format!(
+                "{name} has compiled modules and is not on child (Python {minor}); install it there, or --no-serve"
+            );
+            assert!(error.to_string().contains(&text), "{error}");
+            // None of our own frames is among those of the user.
+            let econtext::Error::Exception { error, .. } = &error else { panic!("{error}") };
+            assert!(error.frames.iter().all(|frame| frame.file.ends_with("start.py")), "{:?}", error.frames);
+        }
+        finder.asked();
+        let error = child.call::<i64>("start:num", ()).wait().unwrap_err();
+        assert!(error.to_string().contains("num has compiled modules"), "{error}");
+        assert_eq!(finder.asked(), Vec::<String>::new());
+        assert_eq!(child.call::<i64>("start:f", ("mark",)).wait().unwrap(), 2);
+        assert_eq!(child.call::<i64>("start:f", ("lazy",)).wait().unwrap(), 3);
+    });
+    // Nothing of it is sent.
+    let dir = tree(&files);
+    let finder = PathFinder::new().root(dir.path()).unwrap();
+    let names =
+        |start| finder.foresee(start).modules.iter().map(|m| m.module.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(Start::Function("start", "num")), ["start", "num"]);
+    assert_eq!(names(Start::Module("num.core.multi")), ["num"]);
+}
+
+#[test]
 fn circular_imports_and_modules_that_replace_themselves_work() {
     let files = [
         ("start.py", "import a, replaced\ndef f():\n    import lazy\n    return a.g(), replaced.N, lazy.x\n"),

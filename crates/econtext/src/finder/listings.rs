@@ -44,6 +44,10 @@ impl Listing {
         self.compiled.contains(module)
     }
 
+    pub(super) fn has_compiled(&self) -> bool {
+        !self.compiled.is_empty()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const MAX_SOURCE: u64 = 32 << 20;
 /// Bytes of a file in one answer.
 const CHUNK: u64 = 1 << 20;
+/// Directories of a package that are searched for compiled modules.
+const MAX_DIRECTORIES: usize = 2000;
 /// How far down a directory is searched for a module that makes it a namespace.
 const NAMESPACE_DEPTH: usize = 3;
 
@@ -197,6 +199,31 @@ impl Roots {
         found.into_iter().collect()
     }
 
+    /// Whether there is a compiled module in a top-level package, at any depth.
+    pub(super) fn has_compiled(&self, package: &str) -> bool {
+        let mut directories: Vec<PathBuf> =
+            self.roots.iter().map(|root| root.path.join(package)).filter(|path| path.is_dir()).collect();
+        let mut left = MAX_DIRECTORIES;
+        while let Some(directory) = directories.pop() {
+            let listing = self.listings.of(&directory);
+            if listing.has_compiled() {
+                return true;
+            }
+            left -= 1;
+            if left == 0 {
+                return false;
+            }
+            directories.extend(
+                listing
+                    .names()
+                    .filter(|name| is_part(name))
+                    .map(|name| directory.join(name))
+                    .filter(|p| p.is_dir()),
+            );
+        }
+        false
+    }
+
     /// What is at a path below the roots, as if they were one.
     pub(super) fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
         let places = self.places(path);
@@ -244,7 +271,8 @@ impl Roots {
     }
 }
 
-const COMPILED: &str = "a compiled module, which cannot be sent to another machine";
+/// What `core.py` puts behind the name of the package.
+pub(super) const COMPILED: &str = "has compiled modules";
 const BYTECODE: &str =
     "only its bytecode (.pyc) is here, which one version of Python could read; its source is needed";
 
