@@ -25,6 +25,9 @@ pub(crate) fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder
     for directory in &common.path {
         finder = finder.root(directory).map_err(|e| bad(directory, e))?;
     }
+    if common.spool.iter().any(|package| package == "none") {
+        finder = finder.without_files();
+    }
     Ok(common.no_serve.iter().fold(finder, |finder, name| finder.block(name)))
 }
 

@@ -338,8 +338,9 @@ impl<'a> Children<'a> {
         };
         let context = connection.context.clone();
         // Nobody waits for it: it runs before what follows.
-        let spool = (!common.spool.is_empty())
-            .then(|| context.call::<Value>("econtext.spool:start", (&common.spool, &common.spool_dir)));
+        let spooled: Vec<&String> = common.spool.iter().filter(|package| *package != "none").collect();
+        let spool = (!spooled.is_empty())
+            .then(|| context.call::<Value>("econtext.spool:start", (&spooled, &common.spool_dir)));
         let host = Host { context: context.clone(), started, index, job: self.job };
         let outcome = match self.surroundings.set_up(&context, host.time_left()) {
             Ok(()) => work(&host),

@@ -200,16 +200,28 @@ fn spooled_packages_are_files_in_memory_and_gone_afterwards() {
     let path = directory.path().display().to_string();
     for python in pythons::all().into_iter().filter(|p| !p.chroot) {
         let args = ["--python", &python.to_arg(), "--path", &path, "--jsonl", "local:", "beside:f"];
-        let ran = run(["call"].iter().chain(&args));
-        assert!(ran.event("result")["error"]["message"].as_str().unwrap().contains("--spool"), "{ran:?}");
-        let ran = run(["call", "--spool", "beside"].iter().chain(&args));
-        let value = &ran.event("result")["value"];
-        assert_eq!(value[0], "text", "Python {} {ran:?}", python.minor);
-        let here = std::path::PathBuf::from(value[1].as_str().unwrap());
-        processes::wait_until(Duration::from_secs(5), "the files are gone", || {
-            !here.parent().unwrap().exists()
-        });
+        let ran = run(["call", "--spool", "none"].iter().chain(&args));
+        assert!(
+            ran.event("result")["error"]["message"].as_str().unwrap().contains("--spool beside"),
+            "{ran:?}"
+        );
+        // By itself, by its name, by that of a module in it, and with all others.
+        for spool in [&[][..], &["--spool", "beside"], &["--spool", "beside.part"], &["--spool", "all"]] {
+            let ran = run(["call"].iter().chain(spool).chain(&args));
+            let value = &ran.event("result")["value"];
+            assert_eq!(value[0], "text", "Python {} {spool:?} {ran:?}", python.minor);
+            let here = std::path::PathBuf::from(value[1].as_str().unwrap());
+            processes::wait_until(Duration::from_secs(5), "the files are gone", || {
+                !here.parent().unwrap().exists()
+            });
+        }
     }
+    // It is said once, for any number of hosts.
+    let ran = run(["call", "-v", "--path", &path, "local:,local:2", "beside:f"]);
+    assert_eq!(ran.stderr.matches("looks for files beside its modules").count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains("beside"), "{ran:?}");
+    let ran = run(["call", "--path", &path, "local:", "beside:f"]);
+    assert!(!ran.stderr.contains("looks for files"), "{ran:?}");
 }
 
 #[test]

@@ -126,8 +126,9 @@ fn every_smoke_of_the_corpus_returns_its_reference_value_in_a_bare_child() {
         median(&mut sent, 50)
     );
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(from_memory.len() * 100 >= total * 85, "{} of {total}", from_memory.len());
-    assert!(typical.0 == 0 && typical.1 <= 2, "{questions:?}");
+    assert!(from_memory.len() * 100 >= total * 98, "{} of {total}", from_memory.len());
+    // Those that look for files, which come by further questions, are among them.
+    assert!(typical.0 == 0 && typical.1 <= 3, "{questions:?}");
     // What Mitogen sends for those of the same corpus that it passes.
     assert!(median(&mut sent, 50) <= 122_000, "{sent:?}");
 }

@@ -37,7 +37,7 @@ pub fn imports(source: &[u8]) -> Vec<Import> {
 }
 
 /// Calls `take` with the code of each logical line.
-fn each_line(source: &[u8], mut take: impl FnMut(&[Token])) {
+pub(crate) fn each_line(source: &[u8], mut take: impl FnMut(&[Token])) {
     let mut line: Vec<Token> = Vec::new();
     for token in Lexer::new(source) {
         match token.kind {

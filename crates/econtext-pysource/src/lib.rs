@@ -8,13 +8,16 @@
 //! assert_eq!(small, b"def f(x):\n\n return x*2\n");
 //! ```
 //!
-//! [`imports`] says what a module will want, so that it can be sent along before anyone asks.
+//! [`imports`] says what a module will want, so that it can be sent along before it is asked for, and [`looks_beside`] whether
+//! it wants files.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod imports;
 mod lexer;
 mod minimize;
 
+pub use beside::looks_beside;
 pub use imports::{Import, imports, reachable};
 pub use lexer::{Lexer, Token, TokenKind};
 pub use minimize::minimize;

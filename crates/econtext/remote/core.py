@@ -36,6 +36,7 @@ if PY3:
     from _frozen_importlib import ModuleSpec
     from _operator import _compare_digest as same
     long, text = int, str
+    NotFound = ModuleNotFoundError
 else:
     import cPickle as pickle
     import imp
@@ -43,6 +44,7 @@ else:
     import thread
     from operator import _compare_digest as same
     long, text = long, unicode
+    NotFound = ImportError
 
 __name__ = 'econtext.core'  # for the classes below; main() makes it true
 
@@ -110,8 +112,13 @@ def describe(exc, tb, depth=0):
             message = bytes(exc).decode('utf-8', 'replace')
         except BaseException:
             message = '<%s whose str() raised>' % kind.__name__
-    if str(getattr(exc, 'filename', None)).startswith(ROOT):
-        message += ' (served from memory; econtext --spool PACKAGE makes files of a package)'
+    advice = ''
+    if not isinstance(exc, (ImportError, SyntaxError)):  # whose text may have the path of a module
+        where = (message + str(getattr(exc, 'filename', ''))).partition(ROOT)
+        package = where[2].partition('/')
+        if where[1]:
+            advice = ' (in memory only; econtext --spool %s makes files of a package)' % (package[1] and package[0] or 'PACKAGE')
+            message += advice
     try:
         # Only there an OSError has its file names.
         arguments = EnvironmentError.__reduce__(exc)[1] if isinstance(exc, EnvironmentError) else exc.args
@@ -140,6 +147,8 @@ def describe(exc, tb, depth=0):
         import traceback
         if not depth:
             lines = ''.join(traceback.format_exception(kind, exc, tb))
+            if advice:
+                lines = lines.rstrip('\n') + advice + '\n'
         while tb and len(frames) < 200:
             code = tb.tb_frame.f_code
             source = linecache.getline(code.co_filename, tb.tb_lineno, tb.tb_frame.f_globals)
@@ -708,9 +717,16 @@ class ImportHook(object):
 
     def __init__(self, hooks):
         self.hooks = hooks
+        self.done = set()
+
+    def hook(self, name):
+        """The function for a module, or for a copy of it that another package has among its own; each is called once."""
+        if name not in self.done:
+            self.done.add(name)
+            return self.hooks.get(name.rpartition('._vendor.')[2])
 
     def find_spec(self, name, path=None, target=None):
-        hook = self.hooks.pop(name, None)
+        hook = self.hook(name)
         for finder in hook and sys.meta_path or ():
             spec = finder.find_spec(name, path, target)
             if spec:
@@ -725,7 +741,7 @@ class ImportHook(object):
                 return spec
 
     def find_module(self, name, path=None):
-        hook = self.hooks.pop(name, None)
+        hook = self.hook(name)
         if hook:
             __import__(name)
             hook(sys.modules[name])
@@ -739,7 +755,7 @@ class ImportHook(object):
 
 def is_served(module):
     """Whether a module is not from a file of the target."""
-    return (getattr(module, '__file__', None) or ROOT).startswith(ROOT)
+    return (getattr(module, '__file__', None) or ROOT).startswith((ROOT, core.importer.place))
 
 
 class Importer(object):
@@ -748,6 +764,8 @@ class Importer(object):
     `records` maps a name to (kind, path below ROOT, source in zlib or None, children), or to None if the controller
     has no such module. Children map the last part of a name to its kind: what is not there costs no round trip.
     A package may be imported under another name than its own: `names` has the controller's name for those below it.
+    A slash among the children is the mark of a package that looks for files beside its modules: those are below `place`
+    then, by what spool.py does, and not below ROOT; `spooled` has the paths of these packages.
     """
 
     def __init__(self, context):
@@ -755,6 +773,7 @@ class Importer(object):
         self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'target', 'transfer', 'values'))}
         self.names = {}
         self.pushed = []
+        self.place, self.spooled = ROOT, ()
 
     def on_push(self, push):
         for name, kind, path, source, children in push[0]:
@@ -796,9 +815,11 @@ class Importer(object):
     def servable(self, name):
         record = self.record(name)
         if record and record[0] >= COMPILED:
-            error = ImportError('%s: %s' % (name, record[1]) if record[0] > COMPILED else
-                                '%s %s and is not on %s (Python %d.%d); install it there, or --no-serve' % (
-                                    (name.partition('.')[0], record[1], self.context.name) + sys.version_info[:2]))
+            message = '%s: %s' % (name, record[1])
+            if record[0] == COMPILED:
+                message = '%s %s and is not on %s (Python %d.%d); install it there, or --no-serve' % (
+                    (name.partition('.')[0], record[1], self.context.name) + sys.version_info[:2])
+            error = NotFound(message)
             error.name = name
             raise error
         return record
@@ -808,7 +829,8 @@ class Importer(object):
         if record is None:
             return None
         kind, path = record[:2]
-        spec = ModuleSpec(name, self, origin=ROOT + path, is_package=kind != MODULE)
+        self.spool(record)
+        spec = ModuleSpec(name, self, origin=self.home(path), is_package=kind != MODULE)
         if kind != MODULE:
             spec.submodule_search_locations = [self.directory(name)]
         if kind == NAMESPACE:
@@ -817,8 +839,18 @@ class Importer(object):
             spec.has_location = True
         return spec
 
+    def spool(self, record):
+        if '/' in (record[3] or ()):
+            from econtext import spool
+            spool.later(record[1].rpartition('/')[0] + '/')
+
+    def home(self, path):
+        """The full path of what is at a path below ROOT."""
+        spooled = [package for package in self.spooled if (path + '/').startswith(package)]
+        return (self.place if spooled else ROOT) + path
+
     def directory(self, name):
-        return ROOT + self.names.get(name, name).replace('.', '/')
+        return self.home(self.names.get(name, name).replace('.', '/'))
 
     def create_module(self, spec):
         return None
@@ -835,7 +867,7 @@ class Importer(object):
         """Python 2: asked before the local finders, which therefore are tried here. An ImportError would be lost."""
         parent, _, tail = name.rpartition('.')
         if parent:
-            return self if parent in self.records and self.record(name) else None
+            return self if parent in self.records and not os.path.isdir(self.directory(parent)) and self.record(name) else None
         try:
             found = imp.find_module(tail, path)[0]
             if found:
@@ -844,7 +876,9 @@ class Importer(object):
             return self if self.record(name) else None
 
     def load_module(self, name):
-        kind, path = self.servable(name)[:2]
+        record = self.servable(name)
+        kind, path = record[:2]
+        self.spool(record)
         module = sys.modules.get(name)
         fresh = module is None
         if fresh:
@@ -855,7 +889,7 @@ class Importer(object):
             module.__path__ = [self.directory(name)]
         try:
             if kind != NAMESPACE:
-                module.__file__ = ROOT + path
+                module.__file__ = self.home(path)
                 if name == '__main__':
                     module.__name__ = '__mp_main__'
                     sys.modules['__mp_main__'] = module
@@ -886,7 +920,7 @@ class Importer(object):
         return self.record(name)[0] in (PACKAGE, NAMESPACE)
 
     def get_filename(self, name):
-        return ROOT + self.record(name)[1]
+        return self.home(self.record(name)[1])
 
     def invalidate_caches(self):
         for name in [n for n, r in self.records.items() if r is None]:
@@ -900,7 +934,7 @@ class Importer(object):
 
     def get_resource_reader(self, name):
         from econtext import files
-        return files.Reader(self.directory(name)[len(ROOT):])
+        return files.Reader(self.names.get(name, name).replace('.', '/'))
 
     def find_distributions(self, context=None):
         from econtext import files
@@ -914,13 +948,19 @@ class Entry(object):
     """
 
     def __init__(self, path):
-        if (path + '/')[:len(ROOT)] != ROOT:
-            raise ImportError(path)
-        self.path = path
+        for root in ROOT, core.importer.place:
+            if (path + '/').startswith(root) and (root == ROOT or not self.is_made(path)):
+                self.path = (path + '/')[len(root):]
+                return
+        raise ImportError(path)
+
+    def is_made(self, path):
+        """Whether there is a real directory, or a wheel or the like, which Python's own finders look into."""
+        return os.path.lexists(path) or '.' in path.rpartition('/')[2] and os.path.isfile(path)
 
     def served(self, name):
         """Makes the importer know which module of the controller's `name` is, seen from this directory."""
-        served = (self.path + '/')[len(ROOT):].replace('/', '.') + name.rpartition('.')[2]
+        served = self.path.replace('/', '.') + name.rpartition('.')[2]
         if served != name:
             core.importer.names[name] = served
         return core.importer
@@ -975,7 +1015,7 @@ class ExternalContext(object):
         self.broker = Broker()
         self.importer = package.__loader__ = Importer(self.context)
         hooks = {'multiprocessing.popen_fork' if PY3 else 'multiprocessing.forking': adapt_by('spawn')}
-        hooks['pkg_resources'] = hooks['importlib._common'] = adapt_by('files')
+        hooks['pkg_resources'] = hooks['distlib.resources'] = hooks['importlib._common'] = adapt_by('files')
         if level is not None:  # a script that is run as a script has `logging` for itself
             hooks['logging'] = lambda module: set_up_logging(module, level)
         sys.meta_path.insert(0, ImportHook(hooks))

@@ -106,11 +106,10 @@ def tree(path, limit=0):
 
 
 def below(path):
-    if path.startswith(core.ROOT):
-        path = path[len(core.ROOT):]
-    elif path == core.ROOT[:-1]:
-        path = ''
-    elif path.startswith('/'):
+    for root in core.ROOT, core.core.importer.place:
+        if (path + '/').startswith(root):
+            path = path[len(root):]
+    if path.startswith('/'):
         raise missing(path)
     parts = []
     for part in path.split('/'):
@@ -187,7 +186,7 @@ class Path(object):
         return hash(self.path)
 
     def __str__(self):
-        return core.ROOT + self.path
+        return core.core.importer.home(self.path)
 
     def __fspath__(self):
         return str(self)
@@ -202,6 +201,7 @@ def modules(directory, prefix):
     if package:
         children = dict((core.core.importer.record(package) or [None] * 4)[3] or {})
         children.pop('*', None)
+        children.pop('/', None)
         return sorted((prefix + name, kind in (core.PACKAGE, core.NAMESPACE)) for name, kind in children.items())
     found = []
     for path in Path('').iterdir():
@@ -225,7 +225,10 @@ class Reader(object):
         return self.path.joinpath(resource).open('rb')
 
     def resource_path(self, resource):
-        raise missing(self.path.joinpath(resource).path)  # it is no file of a file system
+        path = self.path.joinpath(resource)
+        if not os.path.exists(str(path)):
+            raise missing(path.path)  # it is no file of a file system
+        return str(path)
 
     def is_resource(self, name):
         return self.path.joinpath(name).is_file()
@@ -280,8 +283,10 @@ def fetch_entry_points():
 # -- libraries that ask no loader
 
 def adapt(module):
-    if module.__name__ == 'pkg_resources':
+    if hasattr(module, 'register_loader_type'):
         adapt_pkg_resources(module)
+    elif hasattr(module, 'register_finder'):
+        adapt_distlib(module)
     elif hasattr(module, 'fallback_resources'):
         adapt_importlib(module)
 
@@ -311,8 +316,10 @@ def adapt_pkg_resources(pkg_resources):
             return sorted(listing(below(path)) or ())
 
         def get_resource_filename(self, manager, name):
-            raise NotImplementedError(
-                '%s is served from memory; econtext --spool PACKAGE makes files of a package' % name)
+            path = self._fn(self.module_path, name)
+            if not os.path.exists(path):
+                raise NotImplementedError('%s is in memory only; econtext --spool PACKAGE makes files of a package' % path)
+            return path
 
     class Metadata(Provider):
         def __init__(self, directory):
@@ -334,3 +341,28 @@ def adapt_pkg_resources(pkg_resources):
     pkg_resources.register_loader_type(core.Importer, Provider)
     pkg_resources.register_finder(core.Entry, find)
     pkg_resources.working_set.add_entry(core.ROOT[:-1])
+
+
+def adapt_distlib(resources):
+    """Resources of served packages; it knows the types of the loaders that it can ask."""
+    class Finder(resources.ResourceFinder):
+        def _find(self, path):
+            return entry(below(path)) is not None
+
+        def get_stream(self, resource):
+            return Path(below(resource.path)).open('rb')
+
+        def get_bytes(self, resource):
+            return read(resource.path)
+
+        def get_size(self, resource):
+            return entry(below(resource.path))[1]
+
+        def get_resources(self, resource):
+            return set(listing(below(resource.path)) or ())
+
+        @staticmethod
+        def _is_directory(path):
+            return Path(below(path)).is_dir()
+
+    resources.register_finder(core.core.importer, Finder)

@@ -236,6 +236,7 @@ def set_up(ask):
     sys.path.append(core.ROOT[:-1])
     sys.meta_path.insert(0, core.ImportHook({
         'pkg_resources': core.adapt_by('files'),
+        'distlib.resources': core.adapt_by('files'),
         'importlib._common': core.adapt_by('files'),
         'multiprocessing.popen_fork': core.adapt_by('spawn'),
         'multiprocessing.spawn': adapt_spawn,

@@ -1,22 +1,31 @@
-"""Served packages as real files in memory-backed storage, for code that opens what lies beside it. Sent on request.
+"""Served packages as real files in memory-backed storage, for code that opens what lies beside it.
 
 The files are in a private directory of a tmpfs. A process of its own removes it when this one is gone, however it went.
+`start` makes files of packages on request, before they are imported. `later` is for packages that the controller saw to look
+for files: their modules come from memory as others do, with a `__file__` below the directory, and what is there is made
+once something looks at it.
 """
 from __future__ import absolute_import
 
+import binascii
 import os
 import shutil
 import sys
 import tempfile
+import threading
 
-from econtext import core
+from econtext import core, files
 
 if core.PY3:
     from importlib import machinery  # now: to import it while it is looked for would make it twice
 
 
+LIMIT = 256 << 20  # bytes of all files that are made because something looks at them
+
+
 def start(packages, where=None):
     """Puts these top-level packages, or with 'all' every served one, into files before they are first imported."""
+    packages = [package.partition('.')[0] for package in packages]
     base = where or memory()
     if base is None:
         raise EnvironmentError('no tmpfs to put files into here; --spool-dir names another place')
@@ -52,6 +61,7 @@ def guard(directory):
     try:
         os.setsid()
         if not os.fork():
+            core.core.importer.spooled = Nothing()
             null = os.open(os.devnull, os.O_RDWR)
             r = os.dup2(r, 3) or 3  # Python 2 returns None
             for fd in 0, 1, 2:
@@ -100,11 +110,168 @@ class Spooler(object):
         return True
 
     def fetch(self, path):
-        from econtext import files
-        for name, data in files.tree(path):
-            target = os.path.join(self.directory, name)
-            if not os.path.isdir(os.path.dirname(target)):
-                os.makedirs(os.path.dirname(target))
-            with open(target, 'wb') as out:
-                out.write(data)
+        write(path, self.directory)
         sys.path_importer_cache.pop(self.directory, None)
+
+
+def write(path, directory, limit=float('inf')):
+    """Writes all files below a path of the controller's; the number of bytes."""
+    size = 0
+    for name, data in files.tree(path):
+        target = os.path.join(directory, name)
+        if not os.path.isdir(os.path.dirname(target)):
+            os.makedirs(os.path.dirname(target))
+        size += len(data)
+        if size > limit:
+            raise EnvironmentError('they are more than %d MiB' % (LIMIT >> 20))
+        with open(target, 'wb') as out:
+            out.write(data)
+    return size
+
+
+# -- files that are made once something looks at them
+
+def later(package):
+    """Has the files below a path of a package made once something looks there. The path ends with a slash.
+
+    Before Python 3.8 they are made now: nothing tells there of files that are opened.
+    """
+    importer = core.core.importer
+    if package in importer.spooled:
+        return
+    if importer.place == core.ROOT:
+        try:
+            base = memory()
+        except EnvironmentError:
+            base = None
+        if base is None:
+            importer.spooled = Nothing()
+            return
+        importer.place = os.path.join(base, 'econtext-%s/' % binascii.hexlify(os.urandom(12)).decode())
+        importer.spooled = Packages()
+        sys.path_hooks.insert(0, core.Entry)
+        if hasattr(sys, 'addaudithook'):
+            watch(importer.spooled)
+    importer.spooled.add(package)
+    if not hasattr(sys, 'addaudithook'):
+        importer.spooled.make(package)
+
+
+class Nothing(object):
+    """There is no place for files here."""
+
+    def __contains__(self, package):
+        return True
+
+    def __iter__(self):
+        return iter(())
+
+
+class Packages(set):
+    """The paths of packages whose modules have their `__file__` below the directory."""
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.waiting = set()  # those without files
+        self.making = None
+        self.left = LIMIT
+        self.directory = core.core.importer.place
+
+    def add(self, package):
+        set.add(self, package)
+        self.waiting.add(package)
+
+    def look(self, path):
+        """Makes the files of the packages that a path is of, or leads to."""
+        if isinstance(path, int) or not self.waiting:
+            return
+        try:
+            path = os.fspath(path)
+        except TypeError:
+            return
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        if path.startswith(self.directory[:-1]):
+            path = os.path.normpath(path) + '/'
+            for package in list(self.waiting):
+                full = self.directory + package
+                if path.startswith(full) or full.startswith(path):
+                    self.make(package)
+
+    def make(self, package):
+        pid = getattr(core.core, 'pid', None)
+        if pid not in (None, os.getpid()) and isinstance(core.core.context, core.Context):
+            return  # a fork, which cannot ask
+        with self.lock:
+            if self.making or package not in self.waiting:
+                return  # it is this thread that looks, while it makes them
+            self.making = package
+            try:
+                if not os.path.isdir(self.directory):
+                    os.mkdir(self.directory, 0o700)
+                    guard(self.directory)
+                self.left -= write(package[:-1], self.directory, self.left)
+                self.waiting.discard(package)
+                # From now on modules are imported from the files.
+                for path in list(sys.path_importer_cache):
+                    if (path + '/').startswith(self.directory + package):
+                        sys.path_importer_cache.pop(path, None)
+            except BaseException as error:
+                shutil.rmtree(self.directory + package, True)
+                if isinstance(error, EnvironmentError):
+                    name = package[:-1].replace('/', '.')
+                    raise EnvironmentError('cannot put the files of %s into %s: %s; econtext --spool-dir names another place for '
+                                           '--spool %s' % (name, self.directory, error.strerror or error, name))
+                raise
+            finally:
+                self.making = None
+
+
+# Audit events whose arguments have paths. `stat` and `access` have none.
+EVENTS = frozenset(['open', 'os.listdir', 'os.scandir', 'os.chdir', 'os.link', 'os.symlink', 'os.rename', 'os.putenv', 'subprocess.Popen',
+                    'os.exec', 'os.posix_spawn', 'os.system', 'sqlite3.connect', 'ctypes.dlopen'])
+
+
+def watch(packages):
+    """Has `packages` told of each look at the file system."""
+    def hook(event, arguments):
+        if event in EVENTS and packages.waiting:
+            for argument in arguments:
+                if isinstance(argument, (list, tuple)):
+                    for word in argument:
+                        told(word)
+                else:
+                    told(argument)
+
+    def told(word):
+        if isinstance(word, (str, bytes)):
+            # In a command or a variable the path is a part.
+            at = word.find(packages.directory if isinstance(word, str) else packages.directory.encode())
+            word = word[max(at, 0):]
+        packages.look(word)
+
+    for name in 'stat', 'access':
+        original = getattr(os, name)
+        watched = Watched(original, packages)
+        for features in os.supports_fd, os.supports_dir_fd, os.supports_follow_symlinks, os.supports_effective_ids:
+            if original in features:
+                features.add(watched)
+        setattr(os, name, watched)
+        accessor = getattr(sys.modules.get('pathlib'), '_NormalAccessor', None)
+        if hasattr(accessor, name):
+            setattr(accessor, name, watched)  # up to Python 3.10 it has its own references
+    sys.addaudithook(hook)
+
+
+class Watched(object):
+    """`os.stat` or `os.access`, of which no audit event tells. As a builtin, it becomes no method in a class."""
+
+    def __init__(self, original, packages):
+        self.original, self.packages = original, packages
+        self.__name__, self.__doc__ = original.__name__, original.__doc__
+
+    def __call__(self, path, *args, **kwargs):
+        # Tracebacks look for the source of each line, and have it from the importer.
+        if self.packages.waiting and sys._getframe(1).f_globals.get('__name__') != 'linecache':
+            self.packages.look(path)
+        return self.original(path, *args, **kwargs)

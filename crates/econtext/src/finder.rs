@@ -100,12 +100,20 @@ pub struct PathFinder {
     imports: Mutex<HashMap<String, Scanned>>,
     /// With when they were last seen to be true.
     foresights: Mutex<HashMap<String, (Instant, Arc<Foresight>)>>,
-    /// Packages that are there, with what stands for those that need a compiled module.
+    /// Packages that are there, with what is told of them.
     verdicts: Mutex<HashMap<String, Verdict>>,
+    /// Whether packages that look for files find none.
+    no_files: bool,
 }
 
-/// A package as it was found, and the record that says that it cannot be sent, if so.
-type Verdict = (Arc<ModuleRecord>, Option<Arc<ModuleRecord>>);
+/// A package as it was found, and what a child is told of it.
+type Verdict = (Arc<ModuleRecord>, Arc<ModuleRecord>);
+
+/// The child of a package that stands for its files: it looks for them. `core.py` has the same constant.
+pub(crate) const LOOKS_BESIDE: &str = "/";
+
+/// Bytes of a package that is put into the memory of a host without being asked for.
+const MAX_SPOOLED: u64 = 64 << 20;
 
 /// A module, and what it imports.
 type Scanned = (Arc<ModuleRecord>, Arc<[Import]>);
@@ -197,6 +205,17 @@ impl PathFinder {
         self.blocked.iter().any(|blocked| is_in(name, blocked))
     }
 
+    /// Leaves the files of all packages here. Otherwise a package that looks for files beside its modules finds them there: in
+    /// memory, from when it looks on, and up to 64 MiB.
+    ///
+    /// ```
+    /// let finder = econtext::PathFinder::new().without_files();
+    /// ```
+    pub fn without_files(mut self) -> Self {
+        self.no_files = true;
+        self
+    }
+
     /// Makes `import __main__` in the child give this script.
     pub fn main_script(mut self, path: impl Into<PathBuf>) -> Self {
         self.main = Some(path.into());
@@ -256,25 +275,64 @@ impl PathFinder {
             && foresight.absent.iter().all(|name| self.find(name).is_none())
     }
 
-    /// What is told of a package: that it cannot be sent, if it cannot be imported without a compiled module of its own.
+    /// What is told of a package that is in no other: that it cannot be sent, if it cannot be imported without a compiled
+    /// module of its own; with a mark, if it looks for files beside its modules.
     fn judged(&self, record: Arc<ModuleRecord>) -> Arc<ModuleRecord> {
-        if record.kind != ModuleKind::Package || record.name.contains('.') {
+        let name = &record.name;
+        let is_in_namespace =
+            |above: &str| self.lookup(above).is_some_and(|above| above.kind == ModuleKind::Namespace);
+        let above = name.rsplit_once('.').map(|(above, _)| above);
+        if record.kind != ModuleKind::Package || self.sources.contains_key(name) {
             return record;
         }
-        if let Some((known, verdict)) = lock(&self.verdicts).get(&record.name)
+        if let Some((known, verdict)) = lock(&self.verdicts).get(name)
             && Arc::ptr_eq(known, &record)
         {
-            return verdict.clone().unwrap_or(record);
+            return verdict.clone();
         }
-        let name = &record.name;
-        let is_compiled = !self.sources.contains_key(name)
+        let is_compiled = above.is_none()
             && self.roots.has_compiled(name)
             && foresight::needs_compiled(&AsTheyAre(self), &|name| self.imports_of(name), name);
-        let verdict = is_compiled.then(|| {
+        let verdict = if is_compiled {
             Arc::new(self::record(name, ModuleKind::Compiled, roots::COMPILED.to_owned(), None, Vec::new()))
-        });
+        } else if above.is_none_or(is_in_namespace) && self.looks_beside(&record) {
+            let mut marked = ModuleRecord::clone(&record);
+            marked.children.push((LOOKS_BESIDE.to_owned(), ModuleKind::Namespace));
+            Arc::new(marked)
+        } else {
+            record.clone()
+        };
         lock(&self.verdicts).insert(name.clone(), (record.clone(), verdict.clone()));
-        verdict.unwrap_or(record)
+        verdict
+    }
+
+    /// Whether a package has files that are no modules, and looks for them; a package in a namespace, whether one of those
+    /// does. It is said once what that leads to.
+    fn looks_beside(&self, record: &ModuleRecord) -> bool {
+        let path = record.name.replace('.', "/");
+        let Some((size, sources)) = self.roots.data(&path, MAX_SPOOLED).filter(|_| !self.no_files) else {
+            return false;
+        };
+        let looks = |sources: Vec<PathBuf>| {
+            sources
+                .iter()
+                .filter_map(|path| read_source(path))
+                .any(|text| econtext_pysource::looks_beside(&text))
+        };
+        let others = || {
+            let (above, _) = path.split_once('/')?;
+            self.roots.data(above, u64::MAX).map(|(_, sources)| sources)
+        };
+        let found = looks(sources) || others().is_some_and(looks);
+        if found {
+            tracing::info!(
+                target: "econtext",
+                package = record.name,
+                bytes = size,
+                "looks for files beside its modules: they are put into memory there when it does; --spool none leaves them here"
+            );
+        }
+        found
     }
 
     /// The imports of a module, read once.

@@ -9,6 +9,9 @@ pub(crate) const RUNNER: &str = "econtext.runner";
 /// Reads files beside served modules.
 pub(crate) const FILES: &str = "econtext.files";
 
+/// Makes files of packages that look for them.
+pub(crate) const SPOOL: &str = "econtext.spool";
+
 /// Processes beside the child, with handlers of their own.
 pub(crate) const PROCESS: &str = "econtext.process";
 
@@ -37,7 +40,7 @@ const MODULES: [(&str, &str, &[u8]); 13] = [
     ("econtext.values", "econtext/values.py", include_bytes!(concat!(env!("OUT_DIR"), "/values.z"))),
     (STREAM, "econtext/stream.py", include_bytes!(concat!(env!("OUT_DIR"), "/stream.z"))),
     (FILES, "econtext/files.py", include_bytes!(concat!(env!("OUT_DIR"), "/files.z"))),
-    ("econtext.spool", "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),
+    (SPOOL, "econtext/spool.py", include_bytes!(concat!(env!("OUT_DIR"), "/spool.z"))),
 ];
 
 /// Our own module called `name`.

@@ -163,3 +163,35 @@ fn what_the_target_has_itself_is_not_sent_twice() {
         assert_eq!(pushed, ["both", "both.part"], "more of it was not sent");
     }
 }
+
+const DISTLIB: &str = r#"
+def ask():
+    from distlib import resources
+    finder = resources.finder('pkg')
+    found, top = finder.find('data/x.txt'), finder.find('')
+    nothing = finder.find('data/y.txt')
+    return (found.size, found.bytes.decode('ascii'), found.as_stream().read().decode('ascii'), found.is_container,
+            top.is_container, sorted(top.resources), nothing is None)
+"#;
+
+#[test]
+fn distlib_finds_resources_of_served_packages() {
+    let site = repository("target/site");
+    if !site.join("distlib").exists() {
+        return skip("distlib");
+    }
+    let served = tree(&[("start.py", DISTLIB), ("pkg/__init__.py", ""), ("pkg/data/x.txt", "text")]);
+    let broker = Broker::new().unwrap();
+    for python in pythons::all() {
+        let child = connect(&broker, &python, &[served.path(), &site]);
+        type Answer = (i64, String, String, bool, bool, Vec<String>, bool);
+        let found: Answer = child.call("start:ask", ()).wait().unwrap();
+        let names = vec!["__init__.py".to_owned(), "data".to_owned()];
+        assert_eq!(
+            found,
+            (4, "text".into(), "text".into(), false, true, names, true),
+            "Python {}",
+            python.minor
+        );
+    }
+}

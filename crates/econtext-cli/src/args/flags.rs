@@ -145,8 +145,9 @@ pub(crate) struct Common {
     /// Never send this module, or what is in it (repeatable)
     #[arg(long, value_name = "MODULE", help_heading = "Python", hide_short_help = true)]
     pub(crate) no_serve: Vec<String>,
-    /// Make files of this served package there, or of all: in memory, removed at the end (repeatable)
-    #[arg(long, value_name = "PACKAGE|all", help_heading = "Python", hide_short_help = true)]
+    /// Make files of this served package there, of all, or of none, not even of those that look for them: in memory, removed at
+    /// the end (repeatable)
+    #[arg(long, value_name = "PACKAGE|all|none", help_heading = "Python", hide_short_help = true)]
     pub(crate) spool: Vec<String>,
     /// Where to make those files, if not in memory
     #[arg(long, value_name = "DIR", requires = "spool", help_heading = "Python", hide_short_help = true)]

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 const MAX_SOURCE: u64 = 32 << 20;
 /// Bytes of a file in one answer.
 const CHUNK: u64 = 1 << 20;
-/// Directories of a package that are searched for compiled modules.
-const MAX_DIRECTORIES: usize = 2000;
+/// Directories of a package that are searched for compiled modules, or for files.
+const MAX_DIRECTORIES: usize = 20_000;
 /// How far down a directory is searched for a module that makes it a namespace.
 const NAMESPACE_DEPTH: usize = 3;
 
@@ -222,6 +222,35 @@ impl Roots {
             );
         }
         false
+    }
+
+    /// The bytes of all files of a package, given by its path, if some are no modules; and the sources among them.
+    ///
+    /// `None` if there are only modules, or more than `limit` bytes.
+    pub(super) fn data(&self, package: &str, limit: u64) -> Option<(u64, Vec<PathBuf>)> {
+        let mut directories = vec![self.places(package).into_iter().find(|place| place.is_dir())?];
+        let (mut size, mut has_data, mut sources) = (0, false, Vec::new());
+        let mut left = MAX_DIRECTORIES;
+        while let Some(directory) = directories.pop() {
+            left = left.checked_sub(1)?;
+            for (name, is_directory, bytes) in read_directory(&directory)? {
+                let path = directory.join(&name);
+                if is_directory {
+                    directories.push(path);
+                    continue;
+                }
+                size += bytes;
+                if size > limit {
+                    return None;
+                }
+                match path.extension().and_then(std::ffi::OsStr::to_str) {
+                    Some("py") => sources.push(path),
+                    Some("pyc" | "pyo" | "pyi" | "pyx" | "pxd" | "so" | "c" | "h") => {}
+                    _ => has_data |= name != "py.typed",
+                }
+            }
+        }
+        has_data.then_some((size, sources))
     }
 
     /// What is at a path below the roots, as if they were one.

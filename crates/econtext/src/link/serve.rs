@@ -3,7 +3,7 @@
 use super::{Link, State};
 use crate::broker::Shared;
 use crate::distribution::{distributions, normal_name};
-use crate::finder::{FileAnswer, deflate, record as module_record};
+use crate::finder::{FileAnswer, LOOKS_BESIDE, deflate, record as module_record};
 use crate::foresight::{Foreseen, Foresight, OwnedStart, Start};
 use crate::remote;
 use econtext_proto::message::LOAD;
@@ -211,9 +211,15 @@ impl Link {
         if records.is_empty() && absent.is_empty() {
             return all;
         }
-        let wants_files = foresight.files && !state.served.sent.contains(remote::FILES);
-        let files = if wants_files { remote::find(remote::FILES) } else { None };
-        records.extend(files.as_ref());
+        let spools =
+            records.iter().any(|record| record.children.iter().any(|(name, _)| name == LOOKS_BESIDE));
+        let wanted = [(remote::FILES, foresight.files || spools), (remote::SPOOL, spools)];
+        let own: Vec<ModuleRecord> = wanted
+            .iter()
+            .filter(|(name, wanted)| *wanted && !state.served.sent.contains(*name))
+            .filter_map(|(name, _)| remote::find(name))
+            .collect();
+        records.extend(&own);
         // What does not fit will be asked for.
         if state.session.push_modules(records.iter().copied(), &absent).is_err() {
             return false;
