@@ -1,0 +1,178 @@
+//! What the documentation and the manifests say is so.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use econtext_testkit::repository;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// All files of the repository below a directory that are no product of a build.
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+        let is_made = ["target", "corpus", "artifacts", "node_modules", "__pycache__"].contains(&name.as_str());
+        if is_made || name.starts_with('.') && name != ".ci" {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+fn all() -> (PathBuf, Vec<PathBuf>) {
+    let root = repository("").canonicalize().unwrap();
+    let mut found = Vec::new();
+    files(&root, &mut found);
+    (root, found)
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(repository("").join(path)).unwrap()
+}
+
+/// The text behind `const NAME: TYPE =` in a source file.
+fn constant(path: &str, name: &str) -> String {
+    let text = read(path);
+    let line = text.lines().find(|line| line.contains(&format!("const {name}:"))).unwrap();
+    line.split_once(" = ").unwrap().1.trim_end_matches(';').to_owned()
+}
+
+#[test]
+fn the_limits_of_the_security_page_are_those_of_the_code() {
+    let page = read("docs/security.md");
+    let limits = econtext_proto::session::Limits::default();
+    let limit = format!(
+        "frames of {} MiB, {} million values, nesting of {}, a thousand open questions",
+        limits.frame >> 20,
+        limits.pickle.nodes >> 20,
+        limits.pickle.depth
+    );
+    assert!(page.contains(&limit), "{limit}");
+    assert_eq!(constant("crates/econtext/src/link/serve.rs", "MAX_OPEN"), "1000");
+    let back = "crates/econtext/src/back.rs";
+    assert_eq!(constant(back, "PATIENCE"), "Duration::from_secs(5)");
+    assert!(page.contains("Whoever connects has five seconds"));
+    assert!(page.contains(&format!("no more than {} may be in that state", constant(back, "STRANGERS"))));
+    assert!(page.contains(&format!("a token of {} random bytes", constant(back, "TOKEN"))));
+}
+
+#[test]
+fn the_limit_of_files_that_are_made_unasked_is_that_of_the_documentation() {
+    assert_eq!(constant("crates/econtext/src/finder.rs", "MAX_SPOOLED"), "64 << 20");
+    assert!(read("docs/how-it-works.md").contains("64 MiB of\nall at most"));
+}
+
+#[test]
+fn unsafe_code_is_only_where_the_security_page_says() {
+    let (root, files) = all();
+    let mut found = BTreeSet::new();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let marks = ["unsafe {", "unsafe fn", "unsafe extern", "unsafe(", "unsafe impl"];
+        // The names are put together here, so that this file is not found.
+        if code.any(|line| marks.iter().any(|mark| line.contains(mark) && !line.contains('"'))) {
+            found.insert(path.strip_prefix(&root).unwrap().display().to_string());
+        }
+    }
+    let expected = ["crates/econtext-cli/src/stdout.rs", "crates/econtext/src/process.rs"];
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+    let page = read("docs/security.md");
+    assert!(page.contains("`process.rs`") && page.contains("`stdout.rs`"));
+}
+
+#[test]
+fn every_dependency_is_used() {
+    for manifest in std::fs::read_dir(repository("crates")).unwrap().flatten() {
+        let directory = manifest.path();
+        let text = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        for (table, places) in [
+            ("dependencies", &["src"][..]),
+            ("dev-dependencies", &["tests", "src", "benches", "examples", "../../examples", "../../bench"]),
+            ("build-dependencies", &["build.rs"]),
+        ] {
+            let mut sources = String::new();
+            for place in places {
+                let (path, mut found) = (directory.join(place), Vec::new());
+                if path.is_dir() {
+                    files(&path, &mut found);
+                } else if path.is_file() {
+                    found.push(path);
+                }
+                for path in found.iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+                    sources += &std::fs::read_to_string(path).unwrap();
+                }
+            }
+            for name in manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(|t| t.keys()) {
+                let name = name.replace('-', "_");
+                let used =
+                    [format!("{name}::"), format!("use {name}"), format!("{name}!"), format!("{name} as")];
+                assert!(
+                    used.iter().any(|used| sources.contains(used)),
+                    "{}: [{table}] {name} is not used",
+                    directory.display()
+                );
+            }
+        }
+    }
+}
+
+/// What looks like the path of a source file or a page in a text.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let ends = [".rs", ".py", ".md", ".toml"];
+    let is_part = |c: char| c.is_alphanumeric() || "_-./$".contains(c);
+    text.split(move |c| !is_part(c))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(move |word| ends.iter().any(|end| word.len() > end.len() && word.ends_with(end)))
+}
+
+#[test]
+fn every_file_that_is_named_in_comments_and_pages_exists() {
+    // Files of Python, of a user, and of examples in a text.
+    let others = [
+        "$XDG_CONFIG_HOME/econtext/config.toml",
+        "XDG_CONFIG_HOME/econtext/config.toml",
+        "Lib/pickletools.py",
+        "__main__.py",
+        "__init__.py",
+        "zlib.py",
+    ];
+    let (root, files) = all();
+    let names: Vec<String> =
+        files.iter().map(|path| format!("/{}", path.strip_prefix(&root).unwrap().display())).collect();
+    let exists = |name: &str| {
+        let name = name.trim_start_matches("../").trim_start_matches("./");
+        names.iter().any(|path| path.ends_with(&format!("/{name}")))
+    };
+    let mut missing = Vec::new();
+    for (path, shown) in files.iter().zip(&names) {
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        let mut look = |part: &str| {
+            missing.extend(
+                named(part)
+                    .filter(|name| !others.contains(name) && !exists(name))
+                    .map(|n| format!("{shown}: {n}")),
+            );
+        };
+        match path.extension().and_then(std::ffi::OsStr::to_str) {
+            Some("rs") => text
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix("//"))
+                // Examples in documentation make files as they need them.
+                .filter(|comment| comment.contains('`') && !comment.contains('"'))
+                .for_each(look),
+            // Between backticks.
+            Some("md") => {
+                text.split("```")
+                    .step_by(2)
+                    .flat_map(|part| part.split('`').skip(1).step_by(2))
+                    .filter(|span| !span.contains(' '))
+                    .for_each(look);
+            }
+            Some("py") if shown.contains("/remote/") || shown.contains("/python/") => {
+                text.lines().filter_map(|line| line.split_once('#')).for_each(|(_, comment)| look(comment));
+            }
+            _ => {}
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
