@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
-        let is_made = ["target", "corpus", "artifacts", "node_modules", "__pycache__"].contains(&name.as_str());
+        let is_made =
+            ["target", "corpus", "artifacts", "node_modules", "__pycache__"].contains(&name.as_str());
         if is_made || name.starts_with('.') && name != ".ci" {
             continue;
         }
@@ -102,7 +103,8 @@ fn every_dependency_is_used() {
                     sources += &std::fs::read_to_string(path).unwrap();
                 }
             }
-            for name in manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(|t| t.keys()) {
+            for name in manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(|t| t.keys())
+            {
                 let name = name.replace('-', "_");
                 let used =
                     [format!("{name}::"), format!("use {name}"), format!("{name}!"), format!("{name} as")];

@@ -388,3 +388,29 @@ fn sets_of_hosts_are_expanded_folded_and_counted() {
     let uid = rustix::process::getuid().as_raw();
     assert_eq!(lines, [format!("local:n1: {uid}"), format!("local:n3: {uid}")], "{ran:?}");
 }
+
+#[test]
+fn the_main_module_of_a_call_is_empty_and_that_of_a_program_is_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = "def f():\n    import __main__\n    return sorted(n for n in vars(__main__) if not n.startswith('__'))\n";
+    std::fs::write(directory.path().join("looks.py"), library).unwrap();
+    let marker = directory.path().join("ran");
+    let script = format!(
+        "import looks\nopen({:?}, 'a').write('x')\nX = 1\nif __name__ == '__main__':\n    print(looks.f())\n",
+        marker.display().to_string()
+    );
+    std::fs::write(directory.path().join("script.py"), &script).unwrap();
+    let path = directory.path().display().to_string();
+    for python in pythons::all().into_iter().filter(|p| !p.chroot) {
+        let with = ["--python", &python.to_arg(), "--path", &path, "local:"].map(str::to_owned);
+        let words = |verb: &str, rest: &str| {
+            run([verb.to_owned()].into_iter().chain(with.clone()).chain([rest.to_owned()]))
+        };
+        let called = words("call", "looks:f");
+        assert_eq!(called.stdout, "[]\n", "Python {} {called:?}", python.minor);
+        let ran = words("run", &format!("{path}/script.py"));
+        assert_eq!(ran.stdout, "['X', 'looks']\n", "Python {} {ran:?}", python.minor);
+        assert_eq!(std::fs::read_to_string(&marker).unwrap(), "x", "the program ran once");
+        std::fs::remove_file(&marker).unwrap();
+    }
+}

@@ -1,7 +1,8 @@
 //! Messages both ways, beside calls.
 
-use crate::errors::{raise, usage};
+use crate::errors::raise;
 use crate::owned::Owned;
+use crate::request::Request;
 use crate::values::{from_value, to_value};
 use crate::wait::{Waiting, Wakers, deadline, wait};
 use econtext::{Handle, Value};
@@ -75,11 +76,23 @@ impl Channel {
         Ok(self.0.get()?.child.context.id())
     }
 
-    /// Sends a plain value.
-    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Sends a plain value; false, and nothing is sent, if it is another one.
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let ends = self.0.get()?;
-        let value = to_value(value)?.ok_or_else(|| usage("channels take plain values".to_owned()))?;
-        py.detach(|| ends.child.context.send(ends.handle, &value)).map_err(|error| raise(py, &error))
+        let Some(value) = to_value(value)? else { return Ok(false) };
+        py.detach(|| ends.child.context.send(ends.handle, &value)).map_err(|error| raise(py, &error))?;
+        Ok(true)
+    }
+
+    /// Sends the value that a call would return, which is made there.
+    fn send_made(&self, py: Python<'_>, request: &Request) -> PyResult<()> {
+        let ends = self.0.get()?;
+        let context = &ends.child.context;
+        let send = || {
+            request.spec.check(context)?;
+            request.spec.send(context, &ends.child.sent, ends.handle)
+        };
+        py.detach(send).map_err(|error| raise(py, &error))
     }
 
     /// The next value as a tuple of one; `None` after so many seconds; `StopIteration` if the other side has closed.

@@ -3,7 +3,7 @@
 use crate::child::lock;
 use crate::values::{to_entries, to_value, to_values};
 use crate::wait::duration;
-use econtext::{Call, CallBuilder, Context, DEFINE, Error, Items, Start, Value};
+use econtext::{Call, CallBuilder, Context, DEFINE, Error, Handle, Items, Start, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::{HashMap, HashSet};
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// What is called when the function or its arguments go as a pickle.
 const WRAPPER: &str = "econtext.values:call";
+
+/// What a message begins with that is to be called; rich.py has the same constant.
+const MADE: &str = "\0econtext made";
 
 /// What a child was sent: the digest of each definition by its key, and functions of which the imports went ahead.
 #[derive(Default)]
@@ -192,6 +195,12 @@ impl Spec {
                 None => builder.start(),
             }
         })
+    }
+
+    /// Sends what the call is made of as a message, for rich.py to call it.
+    pub(crate) fn send(&self, context: &Context, sent: &Mutex<Sent>, handle: Handle) -> Result<(), Error> {
+        let message = Value::Tuple(vec![MADE.into(), Value::Tuple(self.args.clone())]);
+        self.make(context, sent, |_| context.send(handle, &message))
     }
 
     /// Makes the call of a generator.

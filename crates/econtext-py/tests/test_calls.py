@@ -492,6 +492,99 @@ def test_many_may_wait_for_one_thing():
         assert sorted(got) == [0, 1, 2]
 
 
+def test_channels_take_what_they_give(own):
+    def give(channel):
+        import datetime
+        import decimal
+        import os
+        import pathlib
+        import uuid
+        for value in [2**100, 'caf\udce9', b'x', {1}, datetime.datetime(2020, 1, 1, fold=1), datetime.timedelta(1), decimal.Decimal('1.5'),
+                      pathlib.PurePosixPath('/x'), uuid.UUID(int=5), [(1, {'a': None})], os.stat('/')]:
+            channel.send(value)
+
+    def echo(channel):
+        for value in channel:
+            channel.send((value, type(value).__name__))
+
+    channel = own.channel()
+    own.call(give, channel)
+    given = list(channel)
+    assert len(given) == 11
+    channel = own.channel()
+    done = own.submit(echo, channel)
+    for value in given:
+        channel.send(value)
+        back, kind = channel.receive(30)
+        assert (back, kind) == (value, type(value).__name__)
+    # What may be an argument may be sent.
+    local = 3
+    channel.send(functools.partial(pow, local))
+    with pytest.raises(econtext.RemoteError):
+        done.result()
+    with pytest.raises(econtext.ChannelError):
+        channel.receive(0.1)
+
+    def used(channel):
+        function, kept = channel.receive()
+        return function(2), kept.price
+
+    channel = own.channel()
+    done = own.submit(used, channel)
+    channel.send((lambda n: n + local, Kept(4)))
+    assert done.result() == (5, 4)
+    with pytest.raises(econtext.UsageError):
+        own.channel().send(open(os.devnull))
+
+
+class Kept:
+    def __init__(self, price):
+        self.price = price
+
+
+def test_words_and_paths_are_bytes_or_text(own, tmp_path):
+    out = own.run(['printf', r'caf\351']).stdout
+    assert out == 'caf\udce9'
+    for word in (out, b'caf\xe9', os.fsencode(out)):
+        assert own.run([b'printf', '%s', word], env={'LC_ALL': 'C', b'X': b'\xff'}, cwd=os.fsencode(tmp_path)).stdout == out
+    here = os.fsencode(tmp_path)
+    with open(here + b'/caf\xe9', 'wb') as file:
+        file.write(b'text')
+    own.put(here + b'/caf\xe9', here + b'/there\xe9')
+    own.get([os.fsdecode(here + b'/there\xe9')], here + b'/back')
+    assert os.listdir(here + b'/back') == [b'there\xe9']
+
+
+def test_what_an_older_python_cannot_read_says_which_python_it_is(any_python, tmp_path, monkeypatch):
+    source = 'def f(x):\n    return x !!\n'
+    (tmp_path / 'badly_spelled.py').write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with econtext.local(python=any_python) as host:
+        with pytest.raises(SyntaxError) as caught:
+            host.call('badly_spelled:f', 1)
+        assert 'sent by the controller, for the Python %s of local' % '.'.join(host.python.split('.')[:2]) in str(caught.value)
+    assert 'badly_spelled.py' in str(caught.value)
+
+
+def test_functions_are_neither_hashed_nor_compared(own):
+    class Odd:
+        __hash__ = None
+
+        def __eq__(self, other):
+            raise RuntimeError
+
+        def __bool__(self):
+            raise RuntimeError
+
+        def __len__(self):
+            raise RuntimeError
+
+        def __call__(self, n):
+            return n + 1
+
+    assert own.call(Odd(), 1) == 2
+
+
 def test_channels_go_to_their_own_host_only(own):
     channel = own.channel()
     own.call(lambda: channel.send(5))
@@ -545,11 +638,12 @@ def test_what_has_no_source_goes_as_bytecode_to_the_same_python_only(own):
 
 
 def test_a_host_shows_what_it_is(own):
-    assert repr(own) == "<econtext.Host 'own', open>"
+    assert repr(own) == "<econtext.Host 'own', not up yet>" or own.python in repr(own)
     assert own.connect() is own
     assert own.python.startswith('%d.%d' % sys.version_info[:2])
-    assert 'Python' in repr(own) and '&lt;' in own._repr_html_()
     assert own.pid == own.call(os.getpid)
+    assert repr(own) == "<econtext.Host 'own', Python %s, pid %d, user %s>" % (own.python, own.pid, own.user)
+    assert '&lt;' in own._repr_html_()
     own.close()
     with pytest.raises(econtext.ClosedError):
         for _ in range(1000):

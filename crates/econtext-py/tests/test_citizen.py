@@ -321,3 +321,26 @@ def test_passwords_show_nowhere(tmp_path):
     text = '%r %s %s' % (caught.value, caught.value, caught.value.stderr)
     assert 's3cret!' not in text and 'web01' in text
     assert subprocess.run(['grep', '-c', 's3cret!', '/proc/self/environ'], stdout=subprocess.PIPE, text=True).stdout == '0\n'
+
+
+@pytest.mark.parametrize('how', ['ignored', 'reaped'])
+def test_a_program_may_ignore_sigchld_or_reap_all_children_by_itself(how):
+    code = '''
+import os, signal, sys
+def reap(number, frame):
+    while True:
+        try:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                return
+        except ChildProcessError:
+            return
+handler = signal.SIG_IGN if sys.argv[1] == 'ignored' else reap
+signal.signal(signal.SIGCHLD, handler)
+import econtext
+host, other = econtext.local(), econtext.local()
+print(host.call(os.path.basename, '/a/b'), host.run(['sh', '-c', 'exit 7']).returncode, other.call(pow, 2, 3))
+other.close()
+assert signal.getsignal(signal.SIGCHLD) == handler
+'''
+    ran = run_python(['-c', code, how])
+    assert (ran.stdout, ran.stderr, ran.returncode) == ('b 7 8\n', '', 0)

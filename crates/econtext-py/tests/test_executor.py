@@ -188,3 +188,17 @@ for n in range(3):
     ran = run_python(['-c', code, str(tmp_path / 'done')])
     assert (ran.returncode, ran.stderr) == (0, '')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['done0', 'done1', 'done2']
+
+
+def test_map_says_which_item_an_error_is_of(host):
+    with econtext.Executor(host) as executor:
+        assert list(executor.map(int, ['1', '2'], buffersize=1)) == [1, 2]
+        with pytest.raises(econtext.UsageError, match='item 2 of map\\(\\): argument 1 '):
+            list(executor.map(str, [1, 2, open('/dev/null'), 3]))
+        with pytest.raises(ValueError) as caught:
+            list(executor.map(int, ['1', 'x']))
+        if sys.version_info >= (3, 11):
+            assert caught.value.__notes__ == ['item 1 of map()']
+        with pytest.raises(TimeoutError):
+            list(executor.map(time.sleep, [60], timeout=0.1))
+    assert list(econtext.Executor(host).map(pow, [2, 3], [5])) == [32]

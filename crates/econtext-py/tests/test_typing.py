@@ -35,6 +35,19 @@ def test_pyright_finds_nothing(tmp_path):
     check(checker('pyright') + ['--pythonpath', sys.executable, str(HERE / 'typed.py')], cwd=str(tmp_path))
 
 
+def test_signatures_and_hints_name_real_types():
+    import inspect
+    import typing
+
+    import econtext
+    for module in econtext, econtext.aio:
+        for name in 'ssh', 'local', 'sudo', 'podman':
+            assert inspect.signature(getattr(module, name)).return_annotation is module.Host
+            assert typing.get_type_hints(getattr(module, name))['name'] in (str, typing.Optional[str])
+        assert inspect.signature(module.hosts).return_annotation is module.Group
+        assert 'A child' in module.local.__doc__
+
+
 def test_the_stubs_are_those_of_the_module(tmp_path):
     checker('mypy')
     check([sys.executable, '-m', 'mypy.stubtest', 'econtext._econtext'], cwd=str(tmp_path))

@@ -758,6 +758,16 @@ def is_served(module):
     return (getattr(module, '__file__', None) or ROOT).startswith((ROOT, core.importer.place))
 
 
+def compile_for_here(source, path, flags=0):
+    """The code of a module or program of the controller. One that this Python cannot read says which Python this is."""
+    try:
+        return compile(source, path, 'exec', flags, True)
+    except SyntaxError as error:
+        error.msg = '%s (sent by the controller, for the Python %d.%d of %s)' % (
+            (error.msg,) + sys.version_info[:2] + (core.context.name,))
+        raise
+
+
 class Importer(object):
     """Finds and loads what only the controller has. Local finders come first; see docs/how-it-works.md.
 
@@ -869,6 +879,8 @@ class Importer(object):
         if parent:
             return self if parent in self.records and not os.path.isdir(self.directory(parent)) and self.record(name) else None
         try:
+            if name == '__main__':
+                raise ImportError  # a builtin module, which is never made twice
             found = imp.find_module(tail, path)[0]
             if found:
                 found.close()
@@ -907,7 +919,7 @@ class Importer(object):
         return zlib.decompress(record[2])
 
     def get_code(self, name):
-        return compile(self.get_bytes(name), ROOT + self.record(name)[1], 'exec', 0, True)
+        return compile_for_here(self.get_bytes(name), ROOT + self.record(name)[1])
 
     def get_source(self, name):
         source = self.get_bytes(name)

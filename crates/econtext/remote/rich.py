@@ -44,6 +44,17 @@ def register(kind=None, **options):
     return (lambda kind: kind) if kind is None else kind
 
 
+def receive(self):
+    """The next value of a channel, which may be more than a plain one."""
+    value = receive_plain(self)
+    if type(value) is tuple and len(value) == 2 and value[0] == MADE:
+        from econtext import values
+        return values.call(*value[1])
+    return value
+
+
+MADE = '\0econtext made'  # with the arguments of values.call
+receive_plain, Channel.receive = Channel.receive, receive
 core.rich = rich
 main = sys.modules['__main__'] = type(sys)('__main__')  # what is sent is in it, and never what runs there
 main.__builtins__ = sys.modules['builtins' if PY3 else '__builtin__']
@@ -51,10 +62,10 @@ core.bodies = {}  # by key: (digest, content) of definitions, for values.py, in 
 core.stream.handlers[DEFINE] = define
 package = sys.modules['econtext']
 package.register = register
-for name in ('CallFuture Executor Group Host Options Output Record RemoteFrame Result Results Transferred aio chroot command doas docker '
+for name in ('CallFuture Channel Executor Group Host Options Output Record RemoteFrame Result Results Transferred aio chroot command doas docker '
              'hosts incus jail kubectl local lxc nsenter nspawn podman ssh su sudo').split():
     setattr(package, name, ControllersOwn('econtext.' + name))
-for name in 'Auth Become Bootstrap Cancelled Closed Command Connect HostKey Local NoPython Protocol Remote Timeout Unpermitted Unreachable Usage'.split():
+for name in 'Auth Become Bootstrap Cancelled Channel Closed Command Connect HostKey Local NoPython Protocol Remote Timeout Unpermitted Unreachable Usage'.split():
     setattr(package, name + 'Error', type(name + 'Error', (Exception,), {'__module__': 'econtext'}))
 package.Error = package.FailedHosts = package.RemoteTraceback = Exception
 package.__version__ = ''

@@ -84,10 +84,10 @@ def execute(kind, name, source):
     path = '<string>'
     if kind == 'file':
         main.__file__ = path = core.ROOT + name
-        exec(compile(source, path, 'exec', 0, True), main.__dict__)
+        exec(core.compile_for_here(source, path), main.__dict__)
         return
     import ast
-    tree = compile(source, path, 'exec', ast.PyCF_ONLY_AST, True)
+    tree = core.compile_for_here(source, path, ast.PyCF_ONLY_AST)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, path, 'exec', 0, True), main.__dict__)
     if last:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _connect
+from ._channel import Channel, ChannelError
 from ._econtext import __version__
 from ._errors import (
     AuthError, BecomeError, BootstrapError, CancelledError, ClosedError, CommandError, ConnectError, Error, HostKeyError, LocalError,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ._executor import Executor
 
 __all__ = [
-    'AuthError', 'BecomeError', 'BootstrapError', 'CallFuture', 'CancelledError', 'ClosedError', 'CommandError', 'ConnectError',
+    'AuthError', 'BecomeError', 'BootstrapError', 'CallFuture', 'CancelledError', 'Channel', 'ChannelError', 'ClosedError', 'CommandError', 'ConnectError',
     'Error', 'Executor', 'FailedHosts', 'Group', 'Host', 'HostKeyError', 'LocalError', 'NoPythonError', 'Options', 'Output', 'ProtocolError',
     'Record', 'RemoteError', 'RemoteFrame', 'RemoteTraceback', 'Result', 'Results', 'TimeoutError', 'Transferred',
     'UnpermittedError', 'UnreachableError', 'UsageError', '__version__', 'aio', 'chroot', 'command', 'doas', 'docker', 'hosts',

@@ -40,10 +40,12 @@ class Channel:
         self._channel, self._host = channel, host
 
     def send(self, value: Any) -> None:
-        """Sends a plain value."""
+        """Sends a value: whatever may be an argument of a call."""
         if value is _DEAD:
             return self.close()
-        self._channel.send(value)
+        if not self._channel.send(value):
+            from ._capture import request
+            self._channel.send_made(request('econtext.values:same', (value,), {}, None, False, None))
 
     def receive(self, timeout: Optional[float] = None) -> Any:
         """The next value. `ChannelError` if the other side has closed, or nothing came within `timeout` seconds."""

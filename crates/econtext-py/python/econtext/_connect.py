@@ -1,8 +1,10 @@
 """The ways to a host: one function for each, and `hosts` for many."""
 from __future__ import annotations
 
+import functools
 import os
 import sys
+import types
 from typing import Any, Generic, Iterable, Optional, Sequence, TypeVar, Union
 
 from . import _group, _host
@@ -19,6 +21,15 @@ class Ways(Generic[H, G]):
 
     def __init__(self, host: type[H], group: type[G]) -> None:
         self._host, self._group = host, group
+        # For help() and inspect, each says what it returns.
+        for name, function in vars(Ways).items():
+            if not name.startswith('_'):
+                own = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
+                functools.update_wrapper(own, function)
+                del own.__wrapped__  # type: ignore[attr-defined]
+                own.__kwdefaults__ = function.__kwdefaults__
+                own.__annotations__ = dict(function.__annotations__, **{'return': group if name == 'hosts' else host})
+                setattr(self, name, types.MethodType(own, self))
 
     def _start(self, word: Optional[str], name: Optional[str], via: Optional[_host.HostBase], python: StrPath,
                connect_timeout: float, output: Optional[OutputCallback], argv: Optional[list[str]] = None,

@@ -171,7 +171,14 @@ class HostBase:
         return self._child.closed
 
     def __repr__(self) -> str:
-        state = 'closed' if self.closed else 'Python %s, user %s' % (self._hello[0], self._hello[2]) if self._hello else 'open'
+        state = 'closed' if self.closed else 'not up yet'
+        if not self.closed:
+            try:
+                self._hello = self._hello or self._child.wait_ready(0)
+            except Exception:
+                state = 'did not come up'
+            if self._hello:
+                state = 'Python %s, pid %d, user %s' % self._hello
         return '<%s.%s %r, %s>' % (type(self).__module__.replace('._host', ''), type(self).__name__, self.name, state)
 
     def _repr_html_(self) -> str:

@@ -18,6 +18,7 @@ import enum
 import fractions
 import ipaddress
 import pathlib
+import types
 import typing
 import uuid
 import weakref
@@ -74,10 +75,12 @@ def _note(classes: Classes, kind: type) -> None:
 
 def declared(function: Any) -> Optional[Classes]:
     """The classes that a function's annotations say it returns, and those that these are made of."""
-    try:
+    if type(function) is types.MethodType:
+        function = function.__func__
+    # What else can be called may have a hash and an equality of its own.
+    is_plain = type(function) is types.FunctionType
+    if is_plain and function in _declared:
         return _declared[function]
-    except (KeyError, TypeError):
-        pass
     found: Classes = {}
     try:
         hint = typing.get_type_hints(function).get('return')
@@ -85,10 +88,8 @@ def declared(function: Any) -> Optional[Classes]:
         hint = None  # of what cannot be had, nothing is known
     if hint is not None:
         _walk(hint, found, set())
-    try:
+    if is_plain:
         _declared[function] = found or None
-    except TypeError:
-        pass
     return found or None
 
 
@@ -99,13 +100,10 @@ def classes(hint: Any) -> Optional[Classes]:
     return found or None
 
 
-def _walk(hint: Any, found: Classes, seen: set[Any]) -> None:
-    try:
-        if hint in seen:
-            return
-        seen.add(hint)
-    except TypeError:
+def _walk(hint: Any, found: Classes, seen: set[int]) -> None:
+    if id(hint) in seen:
         return
+    seen.add(id(hint))
     for part in typing.get_args(hint):
         _walk(part, found, seen)
     if _is_rebuilt(hint):
