@@ -7,6 +7,7 @@ use econtext::{Command, Error, ErrorKind, ProcessEvent, Status};
 use econtext_fleet::{Identity, Target};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -129,12 +130,12 @@ pub(crate) fn raw(
         Ok(words) => words,
         Err(error) => return Outcome::Failed(Error::Usage(error.0)),
     };
-    let argv = target.raw(&words);
+    let argv: Vec<OsString> = target.raw(&words).iter().map(|word| to_bytes(word)).collect();
     let failed = |e: io::Error| {
         Outcome::Failed(Error::Connect {
             kind: ErrorKind::Unreachable,
             host: target.name.clone(),
-            message: format!("cannot start {}: {e}", argv[0]),
+            message: format!("cannot start {}: {e}", argv[0].display()),
             stderr: String::new(),
         })
     };
@@ -205,10 +206,37 @@ pub(crate) fn raw(
 
 /// The words of a command that the transport runs, which are a part of its own command line.
 fn raw_words(words: &[OsString], identity: &Identity) -> Result<Vec<String>, Usage> {
-    let text = |word: OsString| {
-        word.into_string().map_err(|word| Usage(format!("--raw: {} is not UTF-8", word.display())))
+    words.iter().map(|word| Ok(to_text(identity.expand(word)?.as_bytes()))).collect()
+}
+
+/// The last 256 characters, which stand for bytes on the way through a transport. They have no meaning of their own.
+const BYTES: u32 = 0x10_ff00;
+
+/// A word that may be no UTF-8 as text that no transport changes, but for quotes around it.
+fn to_text(word: &[u8]) -> String {
+    let mut text = String::new();
+    let push_bytes = |text: &mut String, bytes: &[u8]| {
+        text.extend(bytes.iter().filter_map(|byte| char::from_u32(BYTES + u32::from(*byte))));
     };
-    words.iter().map(|word| text(identity.expand(word)?)).collect()
+    for chunk in word.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if u32::from(c) < BYTES { text.push(c) } else { push_bytes(&mut text, c.to_string().as_bytes()) }
+        }
+        push_bytes(&mut text, chunk.invalid());
+    }
+    text
+}
+
+/// The word that [`to_text`] was given.
+fn to_bytes(text: &str) -> OsString {
+    let mut word = Vec::new();
+    for c in text.chars() {
+        match u32::from(c).checked_sub(BYTES).and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) => word.push(byte),
+            None => word.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    OsString::from_vec(word)
 }
 
 /// Something that a program reads its input from.
@@ -235,5 +263,24 @@ impl Sink for std::process::ChildStdin {
     fn copy(mut self, reader: &mut dyn Read) {
         let _ = io::copy(reader, &mut self);
         let _ = self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_any_bytes_go_through_a_transport_that_takes_text() {
+        for word in [
+            &b"plain"[..],
+            b"",
+            b"caf\xe9",
+            "caf\u{e9} \u{10fffd}\u{10ff41}".as_bytes(),
+            b"\xff\xfe\xf4\x8f",
+            b"'\\",
+        ] {
+            assert_eq!(to_bytes(&to_text(word)).as_bytes(), word, "{word:?}");
+        }
     }
 }

@@ -294,6 +294,8 @@ fn words_and_names_that_are_no_text_go_through() {
     let file = here.path().join(odd);
     fs::write(&file, "odd").unwrap();
     let with = |words: &[&OsStr]| run(words.iter().copied());
+    let raw = ["exec", "--raw", "local:", "--", "cat"].map(OsStr::new);
+    assert_eq!(with(&[&raw[..], &[file.as_os_str()]].concat()).stdout, "odd");
     for python in pythons::some() {
         let python: OsString = python.path.into();
         let start =

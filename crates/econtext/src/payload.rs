@@ -154,6 +154,15 @@ mod tests {
         );
         assert!(line.len() <= MAX_COMMAND_LINE, "{} bytes: {line}", line.len());
         assert!(payload.len() <= MAX_PAYLOAD, "{} bytes", payload.len());
+        // The documentation has these numbers; the key is random bytes there as here, and costs a few either way.
+        let page = std::fs::read_to_string(econtext_testkit::repository("docs/how-it-works.md")).unwrap();
+        let number = |row: &str| -> usize {
+            let line = page.lines().find(|line| line.starts_with(row)).unwrap();
+            line[row.len()..].split('|').next().unwrap().trim().replace(',', "").parse().unwrap()
+        };
+        assert_eq!(number("| command line (`--python python3`) |"), line.len());
+        assert_eq!(number("| command line (`--python auto`) |"), auto.len());
+        assert!(number("| payload |").abs_diff(payload.len()) < 100, "{} bytes", payload.len());
     }
 
     #[test]
