@@ -170,7 +170,7 @@ fn every_file_that_is_named_in_comments_and_pages_exists() {
                     .filter(|span| !span.contains(' '))
                     .for_each(look);
             }
-            Some("py") if shown.contains("/remote/") || shown.contains("/python/") => {
+            Some("py") if shown.contains("/agent/") || shown.contains("/python/") => {
                 text.lines().filter_map(|line| line.split_once('#')).for_each(|(_, comment)| look(comment));
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! The controller's handle on one child.
 
+use crate::agent;
 use crate::back::Listener;
 use crate::broker::{Broker, Shared, is_broker_thread};
 use crate::carrier::{Carrier, Relay};
@@ -11,7 +12,6 @@ use crate::foresight::Start;
 use crate::link::{CallSlot, Event, EventCallback, Link};
 use crate::payload::{Python, command_line, core_range, payload};
 use crate::process::Process;
-use crate::remote;
 use crate::transport::{Launch, Local, Transport};
 use econtext_proto::{
     Bootstrap, CallSpec, Handle, Hello, Limits, Secret, Session, Value, from_value, to_value,
@@ -119,7 +119,7 @@ impl ContextBuilder {
 
     /// For controllers that are Python programs: dates, paths, dataclasses and the like come as [`Object`](crate::Object)s
     /// called `econtext.values.Rich`, of (kind, module, class, parts), and `econtext.values:call` takes what Python's pickle
-    /// makes of functions and arguments. `remote/values.py` says how.
+    /// makes of functions and arguments. `agent/imported/values.py` says how.
     pub fn python_values(mut self, wanted: bool) -> Self {
         self.python_values = wanted;
         self
@@ -167,7 +167,7 @@ impl ContextBuilder {
         let payload = payload(log_level, &name, &secret, limits.frame);
         let bootstrap = Bootstrap::new(&secret, limits.frame);
         let mut session = Session::new(&secret, limits, payload.to_vec(), core_range());
-        if let Some(bulk) = remote::find(remote::BULK) {
+        if let Some(bulk) = agent::find(agent::BULK) {
             session.load_before_long_frames(bulk);
         }
         let command = command_line(&python, &name);

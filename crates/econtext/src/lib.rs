@@ -15,6 +15,7 @@
 //!
 //! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` says how it all works.
 
+mod agent;
 mod archive;
 mod back;
 mod broker;
@@ -32,7 +33,6 @@ mod log;
 mod payload;
 mod process;
 mod program;
-mod remote;
 mod slot;
 mod stream;
 mod sync;

@@ -3,6 +3,7 @@
 mod kept;
 mod serve;
 
+use crate::agent;
 use crate::back::Listener;
 use crate::broker::Shared;
 use crate::carrier::Carrier;
@@ -12,7 +13,6 @@ use crate::error::{Error, ErrorKind};
 use crate::finder::ModuleFinder;
 use crate::foresight::Start;
 use crate::process::Process;
-use crate::remote;
 use crate::slot::Slot;
 use crate::sync::lock;
 use crate::transport::{Failure, Note, Transport};
@@ -341,7 +341,7 @@ impl Link {
     pub(crate) fn use_python_values(&self) -> Result<(), PickleError> {
         let mut state = self.lock();
         state.session.allow_class("econtext.values", "Rich");
-        self.load(&mut state, remote::RICH)
+        self.load(&mut state, agent::RICH)
     }
 
     /// Starts a process beside the child, whose messages come on `handle`.
@@ -350,7 +350,7 @@ impl Link {
         if let Phase::Closed(error) = &state.phase {
             return Err(error.clone());
         }
-        self.load(&mut state, remote::PROCESS).map_err(|e| self.unsendable(&e))?;
+        self.load(&mut state, agent::PROCESS).map_err(|e| self.unsendable(&e))?;
         let message = Value::Tuple(vec![Value::Int(handle.0), options.clone()]);
         state.session.send(START_PROCESS, &message).map_err(|e| self.unsendable(&e))?;
         state.flush();
@@ -371,7 +371,7 @@ impl Link {
         let mut state = self.lock();
         let Some(offer) = listener.offer(self, shared) else { return };
         // What cannot be sent is not taken; the stream is what it was.
-        if self.load(&mut state, remote::BACK).and_then(|()| state.session.send(BACK, &offer)).is_ok() {
+        if self.load(&mut state, agent::BACK).and_then(|()| state.session.send(BACK, &offer)).is_ok() {
             state.flush();
         }
     }

@@ -4,7 +4,7 @@
 //! PYTHON -SEc DECODER FIRST_STAGE NAME        on the command line
 //! 07204<zlib of core.py>ExternalContext().main(30,"web01",b"…",134217728,      on stdin
 //! ```
-//! The first stage takes the rest from stdin and adds two arguments that it alone knows; see `remote/`.
+//! The first stage takes the rest from stdin and adds two arguments that it alone knows; see `agent/`.
 
 use econtext_proto::Secret;
 use zeroize::Zeroizing;
@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 /// The working directory is not to be imported from.
 const DECODER: &str = "import sys;del sys.path[0];from zlib import*;from binascii import*;\
                        exec(decompress(a2b_base64(sys.argv[1])))";
-/// `remote/first_stage.py`, minimised, in zlib, in base64.
+/// `agent/first_stage.py`, minimised, in zlib, in base64.
 const FIRST_STAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/first_stage.b64"));
-/// `remote/core.py`, minimised, in zlib.
+/// `agent/core.py`, minimised, in zlib.
 const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/core.z"));
 
 /// Runs the first Python there is. `exec` keeps this from leaving a shell behind.

@@ -1,11 +1,11 @@
 //! Modules and files for one child: what goes ahead of its calls, and the answers to what it asks for.
 
 use super::{Link, State};
+use crate::agent;
 use crate::broker::Shared;
 use crate::distribution::{distributions, normal_name};
 use crate::finder::{FileAnswer, LOOKS_BESIDE, deflate, record as module_record};
 use crate::foresight::{Foreseen, Foresight, OwnedStart, Start};
-use crate::remote;
 use econtext_proto::message::LOAD;
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Gate;
@@ -140,7 +140,7 @@ impl Link {
         if key.as_ref().is_some_and(|key| state.served.done.contains(key)) {
             return;
         }
-        if let Some(record) = remote::find(&spec.module) {
+        if let Some(record) = agent::find(&spec.module) {
             let own = Foreseen { module: Arc::new(record), importer: String::new() };
             self.push(state, &Foresight { modules: vec![own], ..Foresight::default() });
         }
@@ -180,7 +180,7 @@ impl Link {
         if state.served.loaded.contains(name) {
             return Ok(());
         }
-        state.session.push_modules(remote::find(name).as_ref(), &[])?;
+        state.session.push_modules(agent::find(name).as_ref(), &[])?;
         state.session.send(LOAD, &Value::from(name))?;
         state.served.loaded.insert(name.to_owned());
         Ok(())
@@ -213,11 +213,11 @@ impl Link {
         }
         let spools =
             records.iter().any(|record| record.children.iter().any(|(name, _)| name == LOOKS_BESIDE));
-        let wanted = [(remote::FILES, foresight.files || spools), (remote::SPOOL, spools)];
+        let wanted = [(agent::FILES, foresight.files || spools), (agent::SPOOL, spools)];
         let own: Vec<ModuleRecord> = wanted
             .iter()
             .filter(|(name, wanted)| *wanted && !state.served.sent.contains(*name))
-            .filter_map(|(name, _)| remote::find(name))
+            .filter_map(|(name, _)| agent::find(name))
             .collect();
         records.extend(&own);
         // What does not fit will be asked for.
@@ -277,7 +277,7 @@ impl Link {
     }
 
     fn answer_module(&self, reply_to: Handle, name: &str) {
-        let own = remote::find(name).or_else(|| (name == TARGET).then(|| self.target_module())).map(Arc::new);
+        let own = agent::find(name).or_else(|| (name == TARGET).then(|| self.target_module())).map(Arc::new);
         let mut found = own.or_else(|| self.finder.as_ref()?.find(name));
         if name == "__main__" && found.is_none() {
             // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.

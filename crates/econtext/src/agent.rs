@@ -1,0 +1,129 @@
+//! The modules of the agent, the Python that runs in children, that are sent on first use.
+
+use econtext_proto::{ModuleKind, ModuleRecord};
+use std::sync::Arc;
+
+/// Reads files beside served modules.
+pub(crate) const FILES: &str = "econtext.files";
+
+/// Makes files of packages that look for them.
+pub(crate) const SPOOL: &str = "econtext.spool";
+
+/// Processes beside the child, with handlers of their own.
+pub(crate) const PROCESS: &str = "econtext.process";
+
+/// Connects back.
+pub(crate) const BACK: &str = "econtext.back";
+
+/// Reads frames of megabytes.
+pub(crate) const BULK: &str = "econtext.bulk";
+
+/// Results for controllers that are Python programs.
+pub(crate) const RICH: &str = "econtext.rich";
+
+/// Sends what generators yield.
+pub(crate) const STREAM: &str = "econtext.stream";
+
+/// Name, path and content in zlib of each module; the build makes the list from the files of `agent/`.
+const MODULES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/agent_modules.rs"));
+
+/// Our own module called `name`.
+pub(crate) fn find(name: &str) -> Option<ModuleRecord> {
+    MODULES.iter().find(|(known, ..)| *known == name).map(|(name, path, source)| ModuleRecord {
+        name: (*name).to_owned(),
+        kind: ModuleKind::Module,
+        path: (*path).to_owned(),
+        source: Some(Arc::from(*source)),
+        children: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn agent(file: &str) -> String {
+        std::fs::read_to_string(econtext_testkit::repository("crates/econtext/agent").join(file)).unwrap()
+    }
+
+    /// The names that a line of Python gives numbers: `A, B = 1, 2`.
+    fn numbers(line: &str) -> BTreeMap<String, i64> {
+        let (names, values) = line.split_once(" = ").unwrap();
+        let values: Vec<i64> = values
+            .split('#')
+            .next()
+            .unwrap()
+            .split(',')
+            .map(|value| match value.trim().split_once(" << ") {
+                Some((one, by)) => one.parse::<i64>().unwrap() << by.parse::<u32>().unwrap(),
+                None => value.trim().parse().unwrap(),
+            })
+            .collect();
+        names.split(',').map(|name| name.trim().to_owned()).zip(values).collect()
+    }
+
+    #[test]
+    fn the_agent_knows_the_same_modules() {
+        let core = agent("core.py");
+        let line = core.lines().find(|line| line.contains("'econtext/__init__.py', None,")).unwrap();
+        let inside = line.rsplit_once('(').unwrap().1.trim_end_matches(")}");
+        let mut known: Vec<&str> =
+            inside.split(',').map(|name| name.trim().trim_matches(['\'', ')'])).collect();
+        known.sort_unstable();
+        let in_core = ["back", "bulk", "process", "rich"];
+        let mut ours: Vec<&str> = MODULES
+            .iter()
+            .map(|(name, ..)| name.trim_start_matches("econtext."))
+            // What runs in the core is never imported; `process` may be.
+            .filter(|name| !in_core.contains(name) || *name == "process")
+            .chain(["target"])
+            .collect();
+        ours.sort_unstable();
+        assert_eq!(known, ours);
+    }
+
+    #[test]
+    fn the_agent_knows_the_same_handles_and_kinds() {
+        use econtext_proto::ModuleKind;
+        use econtext_proto::message as m;
+        let core = agent("core.py");
+        let mut found = BTreeMap::new();
+        for start in ["FORWARD_LOG, ", "CALL_FUNCTION, ", "FIRST_HANDLE ="] {
+            found.extend(numbers(core.lines().find(|line| line.starts_with(start)).unwrap()));
+        }
+        found.extend(numbers(agent("in_core/rich.py").lines().find(|l| l.starts_with("DEFINE =")).unwrap()));
+        for (name, handle) in [
+            ("FORWARD_LOG", m::FORWARD_LOG),
+            ("GET_MODULE", m::GET_MODULE),
+            ("STDIO", m::STDIO),
+            ("HELLO", m::HELLO),
+            ("GET_FILE", m::GET_FILE),
+            ("GET_TREE", m::GET_TREE),
+            ("HAVE", m::HAVE),
+            ("CALL_FUNCTION", m::CALL_FUNCTION),
+            ("PUSH_MODULE", m::PUSH_MODULE),
+            ("CANCEL", m::CANCEL),
+            ("LOAD", m::LOAD),
+            ("START_PROCESS", m::START_PROCESS),
+            ("KEEP", m::KEEP),
+            ("DEFINE", m::DEFINE),
+        ] {
+            assert_eq!(found.remove(name), Some(handle.0), "{name}");
+        }
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), ["FIRST_HANDLE"]);
+        let kinds = core.lines().find(|line| line.starts_with("MODULE, ")).unwrap();
+        assert_eq!(kinds, "MODULE, PACKAGE, NAMESPACE, COMPILED, REFUSED = range(5)");
+        assert_eq!(
+            [
+                ModuleKind::Module,
+                ModuleKind::Package,
+                ModuleKind::Namespace,
+                ModuleKind::Compiled,
+                ModuleKind::Refused
+            ]
+            .map(|kind| kind as i64),
+            [0, 1, 2, 3, 4]
+        );
+    }
+}
