@@ -15,7 +15,6 @@ No value is compared, hashed, iterated or asked whether it is true: values may a
 """
 from __future__ import annotations
 
-import __future__
 import abc
 import builtins
 import contextlib

@@ -1,1 +1,1 @@
-../../../econtext/remote/core.py
+../../../econtext/agent/core.py

@@ -1,7 +1,6 @@
 """A module that only the controller has."""
 from __future__ import annotations
 
-import collections
 import dataclasses
 import datetime
 import decimal

@@ -309,7 +309,6 @@ def decorated(module, name, data):
 
 
 def type_parameter(kind, data, module):
-    import typing
     args, options = loads(data)
     known = imported('typing', kind)(*args, **options)
     try:
