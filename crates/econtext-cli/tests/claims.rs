@@ -57,7 +57,7 @@ fn the_limits_of_the_security_page_are_those_of_the_code() {
 
 #[test]
 fn the_limit_of_files_that_are_made_unasked_is_that_of_the_documentation() {
-    assert_eq!(constant("crates/econtext/src/finder.rs", "MAX_SPOOLED"), "64 << 20");
+    assert_eq!(constant("crates/econtext/src/modules/path_finder.rs", "MAX_SPOOLED"), "64 << 20");
     assert!(read("docs/how-it-works.md").contains("64 MiB of\nall at most"));
 }
 

@@ -1,15 +1,15 @@
 //! The controller's handle on one child.
 
-use crate::agent;
 use crate::back::Listener;
 use crate::broker::{Broker, Shared, is_broker_thread};
 use crate::carrier::{Carrier, Relay};
 use crate::channel::Channel;
 use crate::command::{Command, ProcessEvent, RemoteProcess};
 use crate::error::{Error, ErrorKind};
-use crate::finder::ModuleFinder;
-use crate::foresight::Start;
 use crate::link::{CallSlot, Event, EventCallback, Link};
+use crate::modules::agent;
+use crate::modules::finder::ModuleFinder;
+use crate::modules::finder::Start;
 use crate::payload::{Python, command_line, core_range, payload};
 use crate::process::Process;
 use crate::transport::{Launch, Local, Transport};

@@ -15,8 +15,6 @@
 //!
 //! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` says how it all works.
 
-mod agent;
-mod archive;
 mod back;
 mod broker;
 mod carrier;
@@ -24,12 +22,10 @@ mod channel;
 mod command;
 mod context;
 mod dialog;
-mod distribution;
 mod error;
-mod finder;
-mod foresight;
 mod link;
 mod log;
+mod modules;
 mod payload;
 mod process;
 mod program;
@@ -45,16 +41,16 @@ pub use channel::Channel;
 pub use command::{Command, Output, OutputStream, ProcessEvent, RemoteProcess, Running, Status, Streams};
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
-pub use distribution::{Distribution, distributions, normal_name};
 pub use econtext_proto::message::DEFINE;
 pub use econtext_proto::{
     CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
     Value, from_value, is_identifier, is_module_name, to_value,
 };
 pub use error::{Error, ErrorKind};
-pub use finder::{FileAnswer, ModuleFinder, PathFinder, record as module_record};
-pub use foresight::{Foreseen, Foresight, Start};
 pub use link::Event;
+pub use modules::distribution::{Distribution, distributions, normal_name};
+pub use modules::finder::{FileAnswer, Foreseen, Foresight, ModuleFinder, Start, record as module_record};
+pub use modules::path_finder::PathFinder;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
 pub use stream::Items;

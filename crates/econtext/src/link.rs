@@ -3,15 +3,15 @@
 mod kept;
 mod serve;
 
-use crate::agent;
 use crate::back::Listener;
 use crate::broker::Shared;
 use crate::carrier::Carrier;
 use crate::command::{ProcessEvent, Status};
 use crate::dialog::{Dialog, Step};
 use crate::error::{Error, ErrorKind};
-use crate::finder::ModuleFinder;
-use crate::foresight::Start;
+use crate::modules::agent;
+use crate::modules::finder::ModuleFinder;
+use crate::modules::finder::Start;
 use crate::process::Process;
 use crate::slot::Slot;
 use crate::sync::lock;

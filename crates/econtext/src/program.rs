@@ -3,7 +3,7 @@
 use crate::channel::Channel;
 use crate::context::{Call, Context};
 use crate::error::Error;
-use crate::foresight::Start;
+use crate::modules::finder::Start;
 use crate::stream::items_argument;
 use econtext_proto::Value;
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
 //! Generators there, as iterators here.
 
-use crate::agent::STREAM;
 use crate::context::{Call, CallBuilder, Context, check_thread};
 use crate::error::Error;
+use crate::modules::agent::STREAM;
 use crate::sync::{Wakers, lock};
 use econtext_proto::{CallSpec, Handle, Value, from_value};
 use serde::de::DeserializeOwned;

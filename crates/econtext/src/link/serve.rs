@@ -1,11 +1,11 @@
 //! Modules and files for one child: what goes ahead of its calls, and the answers to what it asks for.
 
 use super::{Link, State};
-use crate::agent;
 use crate::broker::Shared;
-use crate::distribution::{distributions, normal_name};
-use crate::finder::{FileAnswer, LOOKS_BESIDE, deflate, record as module_record};
-use crate::foresight::{Foreseen, Foresight, OwnedStart, Start};
+use crate::modules::agent;
+use crate::modules::distribution::{distributions, normal_name};
+use crate::modules::finder::{FileAnswer, LOOKS_BESIDE, deflate, record as module_record};
+use crate::modules::finder::{Foreseen, Foresight, OwnedStart, Start};
 use econtext_proto::message::LOAD;
 use econtext_proto::pickle::PickleError;
 use econtext_proto::session::Gate;

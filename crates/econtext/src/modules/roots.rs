@@ -1,7 +1,7 @@
 //! Modules and files below a list of directories, by the rules of `sys.path`.
 
+use super::finder::{FileAnswer, record};
 use super::listings::{Listings, Stamp, stamp};
-use super::{FileAnswer, record};
 use econtext_proto::{ModuleKind, ModuleRecord};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,85 +1,10 @@
 //! What a call will import, read from source before anyone asks, so that it can go ahead of the call.
 
-use crate::finder::ModuleFinder;
-use econtext_proto::{ModuleKind, ModuleRecord};
+use super::finder::{Foreseen, Foresight, ModuleFinder, Start};
+use econtext_proto::ModuleKind;
 use econtext_pysource::Import;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
-
-/// Where the imports begin.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Start<'a> {
-    /// A function, `f` or `Class.f`, of a module.
-    Function(&'a str, &'a str),
-    /// A module that is imported.
-    Module(&'a str),
-    /// A module that is imported, with what functions of its top-level package import.
-    Deep(&'a str),
-    /// A module that is imported, with all of its top-level package that is not too much.
-    Package(&'a str),
-    /// A module or package that is run, as `python -m`.
-    Main(&'a str),
-    /// A program's text.
-    Program(&'a [u8]),
-}
-
-/// A [`Start`] that outlives the call that it is of.
-#[derive(Debug)]
-pub(crate) enum OwnedStart {
-    Function(String, String),
-    Module(String),
-    Deep(String),
-    Package(String),
-    Main(String),
-    Program(Vec<u8>),
-}
-
-impl From<Start<'_>> for OwnedStart {
-    fn from(start: Start<'_>) -> Self {
-        match start {
-            Start::Function(module, function) => OwnedStart::Function(module.to_owned(), function.to_owned()),
-            Start::Module(name) => OwnedStart::Module(name.to_owned()),
-            Start::Deep(name) => OwnedStart::Deep(name.to_owned()),
-            Start::Package(name) => OwnedStart::Package(name.to_owned()),
-            Start::Main(name) => OwnedStart::Main(name.to_owned()),
-            Start::Program(source) => OwnedStart::Program(source.to_owned()),
-        }
-    }
-}
-
-impl OwnedStart {
-    pub(crate) fn borrow(&self) -> Start<'_> {
-        match self {
-            OwnedStart::Function(module, function) => Start::Function(module, function),
-            OwnedStart::Module(name) => Start::Module(name),
-            OwnedStart::Deep(name) => Start::Deep(name),
-            OwnedStart::Package(name) => Start::Package(name),
-            OwnedStart::Main(name) => Start::Main(name),
-            OwnedStart::Program(source) => Start::Program(source),
-        }
-    }
-}
-
-/// What will be imported.
-#[derive(Clone, Debug, Default)]
-pub struct Foresight {
-    /// Modules, the most certain first, each after its package.
-    pub modules: Vec<Foreseen>,
-    /// Top-level names that the finder does not have.
-    pub absent: Vec<String>,
-    /// Whether something will ask for files beside modules, or for metadata of distributions.
-    pub files: bool,
-}
-
-/// One module that will be imported.
-#[derive(Clone, Debug)]
-pub struct Foreseen {
-    /// The module.
-    pub module: Arc<ModuleRecord>,
-    /// The one whose import of it was found first; empty for what the start itself names.
-    pub importer: String,
-}
 
 /// What the standard library itself tries to import and, on the systems that children run on, does not find.
 const OPTIONAL: [&str; 17] = [

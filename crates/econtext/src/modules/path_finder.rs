@@ -1,83 +1,21 @@
-//! Finds modules on the controller, without a Python.
+//! Finds modules in directories on the controller, without a Python.
 
-mod listings;
-mod roots;
-mod site;
-
-use crate::archive;
-use crate::foresight::{self, Foresight, Start};
+use super::archive;
+use super::finder::{FileAnswer, Foresight, LOOKS_BESIDE, ModuleFinder, Start, record};
+use super::foresight;
+use super::listings::stamp;
+use super::roots::{self, Root, Roots, Stamps, confined, is_in, note, read_source};
+use super::site;
 use crate::sync::lock;
-use econtext_proto::{ModuleKind, ModuleRecord, Value, is_module_name};
+use econtext_proto::{ModuleKind, ModuleRecord, is_module_name};
 use econtext_pysource::Import;
-use flate2::{Compression, write::ZlibEncoder};
-use listings::stamp;
-use roots::{Root, Roots, Stamps, confined, is_in, note, read_source};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-/// Where children get modules from that they do not have.
-///
-/// Implementations are asked by a thread of the broker, one module at a time.
-pub trait ModuleFinder: Send + Sync {
-    /// The module called `name`, if there is one.
-    fn find(&self, name: &str) -> Option<Arc<ModuleRecord>>;
-
-    /// What is at `path`, below the roots as if they were one: a directory, or a piece of a file from `offset` on.
-    fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
-        let _ = (path, offset);
-        None
-    }
-
-    /// What will be imported from `start` on. It is sent ahead of a call; nothing by default.
-    fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
-        let _ = start;
-        Arc::default()
-    }
-
-    /// As [`foresee`](ModuleFinder::foresee), if that is known without waiting for a disk: this one is called by whichever
-    /// thread makes a call. `None`, the default, if it is not.
-    fn foreseen(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
-        let _ = start;
-        None
-    }
-}
-
-/// What a child is told about a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileAnswer {
-    /// Names in a directory, with whether each is a directory, and its size in bytes.
-    Directory(Vec<(String, bool, u64)>),
-    /// A file of `size` bytes, and the bytes from the offset asked for; no more than a chunk.
-    File {
-        /// Bytes in all of the file.
-        size: u64,
-        /// Bytes from the offset on.
-        chunk: Vec<u8>,
-    },
-}
-
-impl FileAnswer {
-    /// As `files.py` reads it.
-    pub(crate) fn to_value(&self) -> Value {
-        let int = |n: u64| Value::int(n.into());
-        match self {
-            FileAnswer::Directory(entries) => {
-                let entry = |(name, directory, size): &(String, bool, u64)| {
-                    Value::Tuple(vec![Value::Str(name.clone()), Value::Bool(*directory), int(*size)])
-                };
-                Value::Tuple(vec![Value::Int(0), Value::List(entries.iter().map(entry).collect())])
-            }
-            FileAnswer::File { size, chunk } => {
-                Value::Tuple(vec![Value::Int(1), int(*size), Value::Bytes(deflate(chunk))])
-            }
-        }
-    }
-}
 
 /// Modules in directories, in the order of `sys.path`, and sources that are part of the program.
 ///
@@ -108,9 +46,6 @@ pub struct PathFinder {
 
 /// A package as it was found, and what a child is told of it.
 type Verdict = (Arc<ModuleRecord>, Arc<ModuleRecord>);
-
-/// The child of a package that stands for its files: it looks for them. `core.py` has the same constant.
-pub(crate) const LOOKS_BESIDE: &str = "/";
 
 /// Bytes of a package that is put into the memory of a host without being asked for.
 const MAX_SPOOLED: u64 = 64 << 20;
@@ -294,7 +229,7 @@ impl PathFinder {
             && self.roots.has_compiled(name)
             && foresight::needs_compiled(&AsTheyAre(self), &|name| self.imports_of(name), name);
         let verdict = if is_compiled {
-            Arc::new(self::record(name, ModuleKind::Compiled, roots::COMPILED.to_owned(), None, Vec::new()))
+            Arc::new(super::finder::record(name, ModuleKind::Compiled, roots::COMPILED.to_owned(), None, Vec::new()))
         } else if above.is_none_or(is_in_namespace) && self.looks_beside(&record) {
             let mut marked = ModuleRecord::clone(&record);
             marked.children.push((LOOKS_BESIDE.to_owned(), ModuleKind::Namespace));
@@ -434,27 +369,6 @@ fn key(start: Start<'_>) -> String {
             format!("program {}", hasher.finish())
         }
     }
-}
-
-/// What a [`ModuleFinder`] of one's own answers with: `path` is that below a root, with `/`; for kinds that cannot be sent,
-/// the reason. The source is given as it is.
-pub fn record(
-    name: &str,
-    kind: ModuleKind,
-    path: String,
-    source: Option<&[u8]>,
-    children: Vec<(String, ModuleKind)>,
-) -> ModuleRecord {
-    let source = source.map(|source| Arc::from(deflate(source)));
-    ModuleRecord { name: name.to_owned(), kind, path, source, children }
-}
-
-/// `data` as a zlib stream, at a level that suits a LAN as well as a WAN.
-pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::with_capacity(data.len() / 3), Compression::new(6));
-    // Writing to a Vec does not fail.
-    let _ = encoder.write_all(data);
-    encoder.finish().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Distributions: what `pip` installed beside the modules, known by their metadata directories.
 
-use crate::finder::{FileAnswer, ModuleFinder};
+use super::finder::{FileAnswer, ModuleFinder};
 
 /// A metadata directory at the top of a finder's roots.
 #[derive(Clone, Debug, PartialEq, Eq)]

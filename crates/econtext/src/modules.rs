@@ -1,0 +1,11 @@
+//! Modules for children: where they are found, what goes ahead of a call, and the agent's own.
+
+pub(crate) mod agent;
+mod archive;
+pub(crate) mod distribution;
+pub(crate) mod finder;
+mod foresight;
+mod listings;
+pub(crate) mod path_finder;
+mod roots;
+mod site;
