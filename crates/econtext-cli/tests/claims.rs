@@ -56,6 +56,65 @@ fn the_limits_of_the_security_page_are_those_of_the_code() {
 }
 
 #[test]
+fn the_numbers_of_the_protocol_page_are_those_of_the_code() {
+    use econtext_proto::message as m;
+    let page = read("docs/protocol.md");
+    let mut found: Vec<(&str, i64)> = Vec::new();
+    for line in page.lines() {
+        // `NAME` NUMBER, ...
+        let mut parts = line.split('`').skip(1);
+        if let (Some(name), Some(rest)) = (parts.next(), parts.next())
+            && let Some(number) = rest.trim_start().split(',').next().and_then(|n| n.parse().ok())
+            && line.starts_with("5.")
+        {
+            found.push((name, number));
+        }
+    }
+    let handles = [
+        ("FORWARD_LOG", m::FORWARD_LOG),
+        ("GET_MODULE", m::GET_MODULE),
+        ("CALL_FUNCTION", m::CALL_FUNCTION),
+        ("STDIO", m::STDIO),
+        ("HELLO", m::HELLO),
+        ("PUSH_MODULE", m::PUSH_MODULE),
+        ("CANCEL", m::CANCEL),
+        ("GET_FILE", m::GET_FILE),
+        ("GET_TREE", m::GET_TREE),
+        ("HAVE", m::HAVE),
+        ("LOAD", m::LOAD),
+        ("START_PROCESS", m::START_PROCESS),
+        ("KEEP", m::KEEP),
+        ("BACK", m::BACK),
+        ("DEFINE", m::DEFINE),
+    ];
+    assert_eq!(found, handles.map(|(name, handle)| (name, handle.0)));
+    let limits = econtext_proto::session::Limits::default().pickle;
+    for number in [limits.nodes, limits.digits] {
+        let digits = number.to_string();
+        let groups: Vec<&str> =
+            digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap()).collect();
+        assert!(page.contains(&groups.join(",")), "{number}");
+    }
+    assert!(page.contains(&format!("nesting of {}, {} MiB expanded", limits.depth, limits.expanded >> 20)));
+}
+
+#[test]
+fn the_threads_of_the_architecture_page_are_those_of_the_code() {
+    let page = read("docs/architecture.md");
+    let (_, files) = all();
+    for path in files.iter().filter(|path| path.to_string_lossy().contains("/src/")) {
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        for start in [".name(\"", ".thread_name(\""] {
+            for name in text.split(start).skip(1).filter_map(|rest| rest.split('"').next()) {
+                if name.starts_with("econtext-") {
+                    assert!(page.contains(&format!("`{name}`")), "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_limit_of_files_that_are_made_unasked_is_that_of_the_documentation() {
     assert_eq!(constant("crates/econtext/src/modules/path_finder.rs", "MAX_SPOOLED"), "64 << 20");
     assert!(read("docs/how-it-works.md").contains("64 MiB of\nall at most"));

@@ -229,7 +229,13 @@ impl PathFinder {
             && self.roots.has_compiled(name)
             && foresight::needs_compiled(&AsTheyAre(self), &|name| self.imports_of(name), name);
         let verdict = if is_compiled {
-            Arc::new(super::finder::record(name, ModuleKind::Compiled, roots::COMPILED.to_owned(), None, Vec::new()))
+            Arc::new(super::finder::record(
+                name,
+                ModuleKind::Compiled,
+                roots::COMPILED.to_owned(),
+                None,
+                Vec::new(),
+            ))
         } else if above.is_none_or(is_in_namespace) && self.looks_beside(&record) {
             let mut marked = ModuleRecord::clone(&record);
             marked.children.push((LOOKS_BESIDE.to_owned(), ModuleKind::Namespace));
