@@ -1,8 +1,9 @@
 //! What carries a child's stream: a process here, or one beside another child.
 
-use crate::command::{RemoteProcess, Status};
+use crate::command::RemoteProcess;
 use crate::error::Error;
 use crate::process::Process;
+use crate::status::Status;
 use econtext_proto::Session;
 use rustix::io::retry_on_intr;
 use rustix::net::{SendFlags, send};

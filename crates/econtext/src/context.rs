@@ -4,7 +4,7 @@ use crate::back::Listener;
 use crate::broker::{Broker, Shared, is_broker_thread};
 use crate::carrier::{Carrier, Relay};
 use crate::channel::Channel;
-use crate::command::{Command, ProcessEvent, RemoteProcess};
+use crate::command::{Command, RemoteProcess};
 use crate::error::{Error, ErrorKind};
 use crate::link::{CallSlot, Event, EventCallback, Link};
 use crate::modules::agent;
@@ -12,6 +12,7 @@ use crate::modules::finder::ModuleFinder;
 use crate::modules::finder::Start;
 use crate::payload::{Python, command_line, core_range, payload};
 use crate::process::Process;
+use crate::status::ProcessEvent;
 use crate::transport::{Launch, Local, Transport};
 use econtext_proto::{
     Bootstrap, CallSpec, Handle, Hello, Limits, Secret, Session, Value, from_value, to_value,

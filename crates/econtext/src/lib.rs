@@ -30,6 +30,7 @@ mod payload;
 mod process;
 mod program;
 mod slot;
+mod status;
 mod stream;
 mod sync;
 mod transfer;
@@ -38,7 +39,7 @@ mod transport;
 pub use back::Listener;
 pub use broker::Broker;
 pub use channel::Channel;
-pub use command::{Command, Output, OutputStream, ProcessEvent, RemoteProcess, Running, Status, Streams};
+pub use command::{Command, Output, OutputStream, RemoteProcess, Running, Streams};
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
 pub use econtext_proto::message::DEFINE;
@@ -53,6 +54,7 @@ pub use modules::finder::{FileAnswer, Foreseen, Foresight, ModuleFinder, Start, 
 pub use modules::path_finder::PathFinder;
 pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
+pub use status::{ProcessEvent, Status};
 pub use stream::Items;
 pub use transfer::{Comparison, FileThere, Listed, Progress, TransferOptions, Transferred};
 #[cfg(feature = "native-ssh")]

@@ -1,6 +1,6 @@
 //! Local processes: one socket for stdin and stdout, a pipe for stderr, and a terminal if a dialog needs one.
 
-use crate::command::Status;
+use crate::status::Status;
 use crate::transport::{Done, InProcess, Launch, Running};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};

@@ -12,9 +12,9 @@ pub use native::NativeSsh;
 pub use privilege::{Doas, Su, Sudo};
 pub use ssh::Ssh;
 
-use crate::command::Status;
 use crate::dialog::Dialog;
 use crate::error::ErrorKind;
+use crate::status::Status;
 use std::fmt;
 
 /// A local process to start.

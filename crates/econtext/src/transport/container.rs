@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn a_container_that_is_not_there_is_unreachable() {
         let says = |stderr| {
-            let status = Some(crate::command::Status { code: Some(1), signal: None });
+            let status = Some(crate::status::Status { code: Some(1), signal: None });
             Docker::new("x").classify(&Failure { status, stderr, stdout: "" })
         };
         assert_eq!(says("Error response from daemon: No such container: x"), ErrorKind::Unreachable);

@@ -1,0 +1,222 @@
+//! Files name only what stands below them: there is no circle of files, but for the knots that are listed here.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use econtext_testkit::repository;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Circles that are still to be untied. None may be added, and none may grow.
+const KNOTS: [(&str, &[&str]); 8] = [
+    ("econtext", &["back", "broker", "carrier", "channel", "command", "context", "link"]),
+    ("econtext-cli", &["args", "config"]),
+    ("econtext-cli", &["calls", "manual", "program", "repl", "verbs"]),
+    ("econtext-cli", &["console", "job", "progress", "report"]),
+    ("econtext-cli", &["exec", "input"]),
+    ("econtext-proto", &["message", "value"]),
+    (
+        "econtext-py",
+        &[
+            "channel", "child", "errors", "events", "finder", "owned", "process", "request", "settings",
+            "stream", "teller", "transfer", "values", "wait",
+        ],
+    ),
+    ("econtext-py", &["fleet/results", "fleet/work"]),
+];
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The files below a directory with an ending, by their paths without it.
+fn sources(root: &Path, ending: &str) -> BTreeMap<String, String> {
+    fn walk(root: &Path, directory: &Path, ending: &str, found: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(root, &path, ending, found);
+            } else if let Some(name) = path.strip_prefix(root).unwrap().to_str().unwrap().strip_suffix(ending)
+            {
+                found.insert(name.to_owned(), std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(root, root, ending, &mut found);
+    found
+}
+
+/// The code without comments and unit tests.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The paths that a tree of `use` stands for.
+fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
+    let tree = tree.trim();
+    let Some((head, inside)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap().trim();
+        return found.push(format!("{prefix}{path}"));
+    };
+    let (prefix, inside) = (format!("{prefix}{}", head.trim()), inside.trim_end().trim_end_matches('}'));
+    // An inner brace that was trimmed with the outer one is put back by counting.
+    let (mut depth, mut item) = (0, String::new());
+    for c in inside.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&prefix, &item, found);
+                item.clear();
+                continue;
+            }
+            _ => {}
+        }
+        item.push(c);
+    }
+    if !item.trim().is_empty() {
+        expand(&prefix, &item, found);
+    }
+}
+
+/// The paths of this crate that a file names.
+fn paths(text: &str) -> Vec<String> {
+    let text = code(text);
+    let mut found = Vec::new();
+    let mut rest = String::new();
+    for (i, statement) in text.split("use ").enumerate() {
+        let Some((tree, behind)) = statement.split_once(';').filter(|_| i > 0) else {
+            rest += statement;
+            continue;
+        };
+        if ["crate", "super", "self"].iter().any(|start| tree.starts_with(start)) {
+            expand("", tree, &mut found);
+        }
+        rest += behind;
+    }
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    found.extend(
+        rest.split(|c| !is_path(c))
+            .filter(|word| word.starts_with("crate::") || word.starts_with("super::"))
+            .map(str::to_owned),
+    );
+    found
+}
+
+fn rust_graph(root: &Path) -> Graph {
+    let sources = sources(root, ".rs");
+    let resolve = |file: &str, path: &str| {
+        let mut parts: Vec<&str> = path.split("::").collect();
+        let mut base: Vec<&str> = file.split('/').filter(|part| !["lib", "main"].contains(part)).collect();
+        if parts[0] == "crate" {
+            base.clear();
+            parts.remove(0);
+        }
+        while parts.first() == Some(&"super") {
+            base.pop();
+            parts.remove(0);
+        }
+        parts.retain(|part| *part != "self");
+        base.extend(parts);
+        (1..=base.len()).rev().map(|n| base[..n].join("/")).find(|name| sources.contains_key(name))
+    };
+    sources
+        .iter()
+        .map(|(file, text)| {
+            let named =
+                paths(text).iter().filter_map(|path| resolve(file, path)).filter(|f| f != file).collect();
+            (file.clone(), named)
+        })
+        .collect()
+}
+
+/// The modules that a package's files import when they are imported; what functions import later makes no circle.
+fn python_graph(root: &Path) -> Graph {
+    let sources = sources(root, ".py");
+    let named = |text: &str| -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for line in text.lines() {
+            let Some(rest) = line.strip_prefix("from .") else { continue };
+            let (module, names) = rest.split_once(" import ").unwrap();
+            if module.is_empty() {
+                found.extend(names.split(',').map(|name| name.trim().to_owned()));
+            } else {
+                found.insert(module.to_owned());
+            }
+        }
+        found.into_iter().filter(|name| sources.contains_key(name)).collect()
+    };
+    sources.iter().map(|(file, text)| (file.clone(), named(text))).collect()
+}
+
+/// All that can be reached from a file.
+fn below(graph: &Graph, file: &str) -> BTreeSet<String> {
+    let (mut found, mut queue) = (BTreeSet::new(), vec![file.to_owned()]);
+    while let Some(file) = queue.pop() {
+        for next in &graph[&file] {
+            if found.insert(next.clone()) {
+                queue.push(next.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The circles of a graph, and the floor of each file: how many stand below it at most, one on the other.
+fn floors(graph: &Graph) -> (Vec<Vec<String>>, BTreeMap<String, usize>) {
+    let reach: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|f| (f, below(graph, f))).collect();
+    let circle = |file: &String| -> Vec<String> {
+        reach[file].iter().filter(|other| reach[other].contains(file)).cloned().collect()
+    };
+    let circles: BTreeSet<Vec<String>> =
+        graph.keys().map(circle).filter(|circle| !circle.is_empty()).collect();
+    let mut floor: BTreeMap<String, usize> = BTreeMap::new();
+    let mut left: Vec<&String> = graph.keys().collect();
+    // Those with the least below them first: all that a file names is done before it, but for its own circle.
+    left.sort_by_key(|file| reach[file].len());
+    for file in left {
+        let own = circle(file);
+        let under = reach[file].iter().filter(|other| !own.contains(other) && *other != file);
+        let height = under.filter_map(|other| floor.get(other)).max().map_or(0, |below| below + 1);
+        floor.insert(file.clone(), height);
+    }
+    (circles.into_iter().collect(), floor)
+}
+
+#[test]
+fn no_file_names_what_stands_above_it() {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(repository("crates")).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let (circles, floor) = floors(&rust_graph(&entry.path().join("src")));
+        println!("{name}");
+        for height in 0..=floor.values().copied().max().unwrap_or(0) {
+            let files: Vec<&str> =
+                floor.iter().filter(|(_, h)| **h == height).map(|(f, _)| f.as_str()).collect();
+            println!("  {height}: {}", files.join(" "));
+        }
+        found.extend(circles.into_iter().map(|circle| (name.clone(), circle)));
+    }
+    let package = python_graph(&repository("crates/econtext-py/python/econtext"));
+    found.extend(floors(&package).0.into_iter().map(|circle| ("the Python package".to_owned(), circle)));
+    found.sort();
+    let known: Vec<(String, Vec<String>)> = KNOTS
+        .iter()
+        .map(|(name, files)| ((*name).to_owned(), files.iter().map(|file| (*file).to_owned()).collect()))
+        .collect();
+    assert_eq!(found, known, "files name each other in circles, or a circle is gone and KNOTS still has it");
+}
+
+#[test]
+fn an_upward_use_is_found() {
+    let root = econtext_testkit::files::tree(&[
+        ("lib.rs", "mod low;\nmod high;\n"),
+        ("low.rs", "pub fn f() {}\n"),
+        ("high.rs", "use crate::{low::{self, f}, other};\n"),
+        ("other.rs", "// use crate::high;\n#[cfg(test)]\nmod tests { use crate::high; }\n"),
+    ]);
+    let (circles, floor) = floors(&rust_graph(root.path()));
+    assert!(circles.is_empty());
+    assert!(floor["low"] < floor["high"] && floor["other"] < floor["high"]);
+    std::fs::write(root.path().join("low.rs"), "pub fn f() { crate::high::g() }\n").unwrap();
+    let (circles, _) = floors(&rust_graph(root.path()));
+    assert_eq!(circles, [["high", "low"]]);
+}
