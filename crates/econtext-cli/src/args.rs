@@ -6,11 +6,10 @@ mod words;
 pub(crate) use flags::{Choice, Color, Common, Mode, RerunKind};
 pub(crate) use words::{end_of_ours, same_command};
 
-use crate::config::Config;
+pub(crate) use crate::usage::Usage;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
-use std::fmt;
 use std::process::ExitCode;
 
 /// Run local Python on remote machines that have nothing but Python.
@@ -201,20 +200,17 @@ fn mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "permissions in octal are wanted, as 0644".to_owned())
 }
 
-/// A request that makes no sense; nothing was contacted.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
+/// Settings of the user's own, which stand behind the command line.
+pub(crate) trait Settings {
+    /// Adds what is set to a command line that does not say it itself.
+    fn insert(&self, argv: &mut Vec<OsString>, command: &clap::Command);
 
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+    /// Where the settings come from, for messages.
+    fn origin(&self) -> String;
 }
 
-impl std::error::Error for Usage {}
-
-/// Reads the command line, behind what the configuration says.
-pub(crate) fn parse(argv: &[OsString], config: &Config) -> Result<Cli, clap::Error> {
+/// Reads the command line, behind what the settings say.
+pub(crate) fn parse(argv: &[OsString], settings: &impl Settings) -> Result<Cli, clap::Error> {
     let mut argv = argv.to_vec();
     let asks_for_help =
         argv.get(2).is_none_or(|word| ["-h", "--help", "--help-all"].iter().any(|h| word == h));
@@ -225,7 +221,7 @@ pub(crate) fn parse(argv: &[OsString], config: &Config) -> Result<Cli, clap::Err
     let command = command(argv.iter().any(|word| word == "--help-all"));
     words::gather_flags_of_call(&mut argv, &command);
     let mut with = argv.clone();
-    config.insert(&mut with, &command);
+    settings.insert(&mut with, &command);
     let read = |mut argv: Vec<OsString>| {
         if let Some(at) = end_of_ours(&argv, &command) {
             argv.insert(at, "--".into());
@@ -239,7 +235,7 @@ pub(crate) fn parse(argv: &[OsString], config: &Config) -> Result<Cli, clap::Err
         Err(error) if with != argv && read(argv).is_ok() => {
             let shown = error.to_string();
             let shown = shown.strip_prefix("error: ").unwrap_or(&shown);
-            Err(clap::Error::raw(error.kind(), format!("the configuration ({}): {shown}", config.origin())))
+            Err(clap::Error::raw(error.kind(), format!("the configuration ({}): {shown}", settings.origin())))
         }
         Err(error) => Err(hint(error)),
     }
@@ -289,9 +285,20 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
 
+    /// No settings.
+    struct Nothing;
+
+    impl Settings for Nothing {
+        fn insert(&self, _: &mut Vec<OsString>, _: &clap::Command) {}
+
+        fn origin(&self) -> String {
+            String::new()
+        }
+    }
+
     fn parsed(line: &[&str]) -> (Option<String>, Vec<String>, u8) {
         let argv: Vec<OsString> = ["econtext"].iter().chain(line).map(OsString::from).collect();
-        let cli = parse(&argv, &Config::default()).unwrap_or_else(|e| panic!("{e}"));
+        let cli = parse(&argv, &Nothing).unwrap_or_else(|e| panic!("{e}"));
         let common = cli.verb.common().expect("a verb with targets");
         let rest = common.rest.iter().map(|word| word.to_str().unwrap().to_owned()).collect();
         (common.targets.clone(), rest, common.verbose)

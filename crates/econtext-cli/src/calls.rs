@@ -2,11 +2,11 @@
 
 use crate::args::{Common, Usage};
 use crate::console::complain;
+use crate::explain::explain;
 use crate::job::Host;
 use crate::json::argument;
 use crate::plan::Plan;
 use crate::run::{Manner, everywhere, or_long, takes_no_words};
-use crate::verbs::explain;
 use econtext::{Error, ModuleFinder as _, PathFinder, Start, Value, is_identifier, shell_join};
 use std::ffi::OsString;
 use std::fs;

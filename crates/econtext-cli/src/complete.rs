@@ -1,7 +1,7 @@
 //! What a word of a command line may become: verbs and flags, hosts and groups of the inventory and of ssh's configuration,
 //! modules and functions here, files there.
 
-use crate::args::{Cli, end_of_ours};
+use crate::args::{Cli, Settings as _, end_of_ours};
 use crate::config::Config;
 use clap::builder::StyledStr;
 use clap::{CommandFactory as _, ValueHint};

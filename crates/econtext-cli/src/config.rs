@@ -2,7 +2,8 @@
 //!
 //! Each is a flag by its long name. The environment beats the file, and the command line both.
 
-use crate::args::Usage;
+use crate::args::Settings;
+use crate::usage::Usage;
 use clap::ArgAction;
 use clap::parser::ValueSource;
 use std::collections::BTreeMap;
@@ -135,51 +136,9 @@ impl Config {
         Ok(())
     }
 
-    /// Adds what is set to a command line that does not say it itself.
-    pub(crate) fn insert(&self, argv: &mut Vec<OsString>, command: &clap::Command) {
-        if self.entries.is_empty() {
-            return;
-        }
-        let mut separated = argv.clone();
-        if let Some(at) = crate::args::end_of_ours(argv, command) {
-            separated.insert(at, "--".into());
-        }
-        // A line that makes no sense is to be shown as it is.
-        let Ok(matches) = command.clone().try_get_matches_from(separated) else { return };
-        let Some((verb, given)) = matches.subcommand() else { return };
-        let Some(verb) = command.find_subcommand(verb) else { return };
-        let on_line = |flag: &str| {
-            verb.get_arguments()
-                .find(|a| a.get_long() == Some(flag))
-                .is_some_and(|a| given.value_source(a.get_id().as_str()) == Some(ValueSource::CommandLine))
-        };
-        let mode_given = MODES.iter().any(|flag| on_line(flag));
-        for (flag, entry) in &self.entries {
-            let takes = verb.get_arguments().any(|a| a.get_long() == Some(flag));
-            let beside_the_point = match flag.as_str() {
-                "password-cmd" => on_line("ask-pass"),
-                "ask-pass" => on_line("password-cmd"),
-                "spool-dir" => !on_line("spool") && !self.entries.contains_key("spool"),
-                mode => mode_given && MODES.contains(&mode),
-            };
-            if takes && !on_line(flag) && !beside_the_point {
-                let at = 2.min(argv.len());
-                argv.splice(at..at, entry.values.iter().map(OsString::from));
-            }
-        }
-    }
-
     /// What is to be said about variables of the environment that set nothing.
     pub(crate) fn unknown(&self) -> &[String] {
         &self.unknown
-    }
-
-    /// Where things are set, for an error.
-    pub(crate) fn origin(&self) -> String {
-        let mut origins: Vec<&str> = self.entries.values().map(|entry| entry.origin.as_str()).collect();
-        origins.sort_unstable();
-        origins.dedup();
-        origins.join(", ")
     }
 
     /// All settings and where each comes from.
@@ -215,6 +174,48 @@ impl Config {
             let _ = writeln!(out, "{flag:<16} {value:<24} {origin}");
         }
         out
+    }
+}
+
+impl Settings for Config {
+    fn insert(&self, argv: &mut Vec<OsString>, command: &clap::Command) {
+        if self.entries.is_empty() {
+            return;
+        }
+        let mut separated = argv.clone();
+        if let Some(at) = crate::args::end_of_ours(argv, command) {
+            separated.insert(at, "--".into());
+        }
+        // A line that makes no sense is to be shown as it is.
+        let Ok(matches) = command.clone().try_get_matches_from(separated) else { return };
+        let Some((verb, given)) = matches.subcommand() else { return };
+        let Some(verb) = command.find_subcommand(verb) else { return };
+        let on_line = |flag: &str| {
+            verb.get_arguments()
+                .find(|a| a.get_long() == Some(flag))
+                .is_some_and(|a| given.value_source(a.get_id().as_str()) == Some(ValueSource::CommandLine))
+        };
+        let mode_given = MODES.iter().any(|flag| on_line(flag));
+        for (flag, entry) in &self.entries {
+            let takes = verb.get_arguments().any(|a| a.get_long() == Some(flag));
+            let beside_the_point = match flag.as_str() {
+                "password-cmd" => on_line("ask-pass"),
+                "ask-pass" => on_line("password-cmd"),
+                "spool-dir" => !on_line("spool") && !self.entries.contains_key("spool"),
+                mode => mode_given && MODES.contains(&mode),
+            };
+            if takes && !on_line(flag) && !beside_the_point {
+                let at = 2.min(argv.len());
+                argv.splice(at..at, entry.values.iter().map(OsString::from));
+            }
+        }
+    }
+
+    fn origin(&self) -> String {
+        let mut origins: Vec<&str> = self.entries.values().map(|entry| entry.origin.as_str()).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        origins.join(", ")
     }
 }
 

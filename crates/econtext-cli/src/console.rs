@@ -216,6 +216,22 @@ fn make_harmless(data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Prints; the exit status. A reader that has seen enough is no error.
+pub(crate) fn print(text: &[u8]) -> u8 {
+    if crate::stdout::was_closed() {
+        complain("stdout: it is closed");
+        return 1;
+    }
+    let mut stdout = io::stdout();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("stdout: {error}"));
+            1
+        }
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

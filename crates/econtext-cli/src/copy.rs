@@ -1,7 +1,8 @@
 //! Files there and back, and what copying them would change.
 
 use crate::args::{Copy, Mode, Usage};
-use crate::job::{Host, Outcome};
+use crate::job::Host;
+use crate::outcome::Outcome;
 use econtext::{Comparison, Error, Listed, Progress, TransferOptions, Transferred, Value};
 use econtext_fleet::{Identity, below};
 use std::ffi::{OsStr, OsString};

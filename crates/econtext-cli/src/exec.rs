@@ -2,11 +2,12 @@
 
 use crate::args::{Common, Exec, Usage};
 use crate::input::Inputs;
-use crate::job::{Host, Job, Outcome};
+use crate::job::{Host, Job};
+use crate::outcome::Outcome;
 use econtext::{Command, Error, ErrorKind, ProcessEvent, Status};
 use econtext_fleet::{Identity, Target};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
@@ -237,33 +238,6 @@ fn to_bytes(text: &str) -> OsString {
         }
     }
     OsString::from_vec(word)
-}
-
-/// Something that a program reads its input from.
-pub(crate) trait Sink: Send + 'static {
-    /// Copies all of the input, then its end.
-    fn copy(self, reader: &mut dyn Read);
-}
-
-impl Sink for econtext::Input {
-    fn copy(self, mut reader: &mut dyn Read) {
-        // What is not read any more needs no more.
-        let _ = self.copy_from(&mut reader);
-    }
-}
-
-impl Sink for econtext::RemoteProcess {
-    fn copy(mut self, reader: &mut dyn Read) {
-        let _ = io::copy(reader, &mut self);
-        self.end_input();
-    }
-}
-
-impl Sink for std::process::ChildStdin {
-    fn copy(mut self, reader: &mut dyn Read) {
-        let _ = io::copy(reader, &mut self);
-        let _ = self.flush();
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,35 @@
 //! What would happen, without doing it.
 
+use crate::console::print;
 use crate::plan::Plan;
-use econtext::{Error, Foreseen, Foresight, ModuleKind};
+use econtext::{Error, Foreseen, Foresight, ModuleKind, shell_join};
+use econtext_fleet::Identity;
 use std::fmt::Write as _;
+
+/// Shows what would happen.
+pub(crate) fn explain(
+    plan: &Plan<'_>,
+    what: &dyn Fn(usize) -> Result<String, Error>,
+    foresight: Option<&Foresight>,
+) -> anyhow::Result<u8> {
+    Ok(print(text(plan, what, foresight)?.as_bytes()))
+}
+
+/// Shows the words of a verb as each host would have them, and how it would be reached.
+pub(crate) fn explain_words(plan: &Plan<'_>, verb: &str) -> anyhow::Result<u8> {
+    let identities = Identity::all(&plan.inventory, &plan.targets);
+    let words = |index: usize| {
+        let words = plan.rest.iter().map(|word| identities[index].expand(word));
+        let words = words.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Usage(error.0))?;
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        Ok(format!("{verb} {}", shell_join(&words)))
+    };
+    explain(plan, &words, None)
+}
 
 /// What each host would do, by which commands its child would be started, and the modules that would go ahead: bytes as sent,
 /// and which module imports them. At `-v` the commands are whole.
-pub(crate) fn text(
+fn text(
     plan: &Plan<'_>,
     what: &dyn Fn(usize) -> Result<String, Error>,
     foresight: Option<&Foresight>,

@@ -1,10 +1,36 @@
 //! This process's stdin, for the programs that run.
 
-use crate::exec::Sink;
-use crate::job::lock;
+use crate::sync::lock;
 use econtext::Context;
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Something that a program reads its input from.
+pub(crate) trait Sink: Send + 'static {
+    /// Copies all of the input, then its end.
+    fn copy(self, reader: &mut dyn Read);
+}
+
+impl Sink for econtext::Input {
+    fn copy(self, mut reader: &mut dyn Read) {
+        // What is not read any more needs no more.
+        let _ = self.copy_from(&mut reader);
+    }
+}
+
+impl Sink for econtext::RemoteProcess {
+    fn copy(mut self, reader: &mut dyn Read) {
+        let _ = io::copy(reader, &mut self);
+        self.end_input();
+    }
+}
+
+impl Sink for std::process::ChildStdin {
+    fn copy(mut self, reader: &mut dyn Read) {
+        let _ = io::copy(reader, &mut self);
+        let _ = self.flush();
+    }
+}
 
 /// Hands stdin to every program: as it comes to a single one, from a copy of all of it to each of several, for these
 /// start when their turn is there.

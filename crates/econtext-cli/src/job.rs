@@ -1,89 +1,15 @@
-//! Work on many hosts at a time, what came of it, and the exit status that this makes.
+//! Work on many hosts at a time.
 
 use crate::args::Common;
+use crate::outcome::Outcome;
 use crate::report::Report;
 use crate::surroundings::Surroundings;
-use econtext::{Broker, Context, ContextBuilder, Error, ErrorKind, Event, Listener, ModuleFinder, Value};
+use econtext::{Broker, Context, ContextBuilder, Error, Event, Listener, ModuleFinder, Value};
 use econtext_fleet::{
     Connector, Gates, Handshake, Hops, Identity, Passwords, Reason, Rollout, Settings, Stop, Target, Tries,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The content of a mutex. Nothing here is left half changed by a thread that panics.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What came of one host.
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    /// A value.
-    Value(Value),
-    /// A program that ended with 0, and the value of code that ends in an expression.
-    Done(Value),
-    /// A program's exit status.
-    Exit(u8),
-    /// The signal that ended a program.
-    Signal(i32),
-    /// Neither.
-    Failed(Error),
-    /// It was not begun: the reason.
-    NotBegun(String),
-}
-
-impl From<Result<Value, Error>> for Outcome {
-    fn from(result: Result<Value, Error>) -> Self {
-        result.map_or_else(Outcome::Failed, Outcome::Value)
-    }
-}
-
-impl Outcome {
-    pub(crate) fn is_ok(&self) -> bool {
-        matches!(self, Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0))
-    }
-
-    /// The value, if there is one.
-    pub(crate) fn value(&self) -> Option<&Value> {
-        match self {
-            Outcome::Value(value) | Outcome::Done(value) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// What `--rerun` and the summary call it.
-    pub(crate) fn class(&self) -> &'static str {
-        match self {
-            outcome if outcome.is_ok() => "ok",
-            Outcome::Failed(error) if error.kind().is_connect() => "unreachable",
-            Outcome::Failed(error) if error.kind() == ErrorKind::Timeout => "timeout",
-            _ => "failed",
-        }
-    }
-
-    /// The exit status of a run with this host alone.
-    fn status(&self) -> u8 {
-        match self {
-            Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0) => 0,
-            // Others have failed, or the run was stopped, and that says it.
-            Outcome::Exit(_) | Outcome::NotBegun(_) => 5,
-            Outcome::Signal(_) => 3,
-            Outcome::Failed(error) => match error.kind() {
-                kind if kind.is_connect() => 4,
-                ErrorKind::Timeout | ErrorKind::Closed | ErrorKind::Cancelled => 3,
-                ErrorKind::Usage => 2,
-                ErrorKind::Local => 1,
-                _ => 5,
-            },
-        }
-    }
-}
-
-/// The highest class present wins: 4, then 3, then 5; then what went wrong here.
-pub(crate) fn exit_status(outcomes: &[Outcome]) -> u8 {
-    let present = |status| outcomes.iter().any(|o| o.status() == status);
-    [4, 3, 5, 1, 2].into_iter().find(|&status| present(status)).unwrap_or(0)
-}
 
 /// What all hosts of a run share, whatever the verb.
 pub(crate) struct Job<'a> {

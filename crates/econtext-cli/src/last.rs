@@ -5,7 +5,7 @@
 
 use crate::args::{RerunKind, Usage};
 use crate::config::base_directories;
-use crate::job::Outcome;
+use crate::outcome::Outcome;
 use serde_json::{Map, Value as Json};
 use sha1::{Digest as _, Sha1};
 use std::ffi::OsString;

@@ -16,6 +16,7 @@ mod job;
 mod json;
 mod last;
 mod manual;
+mod outcome;
 mod plan;
 mod program;
 mod progress;
@@ -26,6 +27,8 @@ mod script;
 mod signals;
 mod stdout;
 mod surroundings;
+mod sync;
+mod usage;
 mod verbs;
 
 use std::ffi::OsString;
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     };
     config.unknown().iter().for_each(|text| console::complain(text));
     if argv.get(1..) == Some(&["explain".into(), "config".into()]) {
-        return ExitCode::from(verbs::print(config.explain().as_bytes()));
+        return ExitCode::from(console::print(config.explain().as_bytes()));
     }
     let cli = match args::parse(&argv, &config) {
         Ok(cli) => cli,

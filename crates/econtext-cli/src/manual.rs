@@ -3,7 +3,7 @@
 use crate::args::{Cli, Completions, Usage, command};
 use crate::complete::candidates;
 use crate::config::Config;
-use crate::verbs::print;
+use crate::console::print;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_mangen::Man;

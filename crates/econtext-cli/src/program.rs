@@ -2,12 +2,12 @@
 
 use crate::args::{Common, Usage};
 use crate::calls::finder;
+use crate::explain::explain;
 use crate::input::Inputs;
-use crate::job::Outcome;
+use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::run::{Manner, everywhere};
 use crate::script;
-use crate::verbs::explain;
 use anyhow::Context as _;
 use econtext::{Error, ErrorKind, ModuleFinder as _, PathFinder, Program, shell_join};
 use std::ffi::{OsStr, OsString};

@@ -6,9 +6,10 @@ mod files;
 
 use crate::args::{Common, Mode};
 use crate::console::{BAD, Console, GOOD};
-use crate::job::{Outcome, lock};
 use crate::json::write_value;
+use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::sync::lock;
 use collected::Collected;
 use econtext::{Error, Hello, LogRecord, Value};
 use events::{Event, unfinished};

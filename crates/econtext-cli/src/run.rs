@@ -3,7 +3,8 @@
 use crate::args::{Common, Usage};
 use crate::console::complain;
 use crate::descriptors;
-use crate::job::{Children, Host, Job, Outcome, exit_status};
+use crate::job::{Children, Host, Job};
+use crate::outcome::{Outcome, exit_status};
 use crate::plan::Plan;
 use crate::report::{Counts, Report};
 use anyhow::Context as _;

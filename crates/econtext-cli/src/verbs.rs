@@ -2,16 +2,17 @@
 
 use crate::args::{Cli, Exec, Hosts, Usage, Verb};
 use crate::config::Config;
-use crate::console::complain;
+use crate::console::{complain, print};
 use crate::copy::Words;
+use crate::explain::{explain, explain_words};
 use crate::input::Inputs;
 use crate::plan::{Plan, inventory, selection};
 use crate::run::{Manner, Run, everywhere};
 use crate::{calls, copy, exec, manual, program, repl};
-use econtext::{Error, Foresight, PathFinder, shell_join};
+use econtext::PathFinder;
 use econtext_fleet::{Identity, fold};
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 /// Runs the command and says what the exit status is.
 pub(crate) fn run(cli: &Cli, argv: &[OsString], config: &Config) -> anyhow::Result<u8> {
@@ -94,44 +95,7 @@ fn show_hosts(wanted: &Hosts) -> anyhow::Result<u8> {
     Ok(if names.is_empty() { 2 } else { status })
 }
 
-/// Prints; the exit status. A reader that has seen enough is no error.
-pub(crate) fn print(text: &[u8]) -> u8 {
-    if crate::stdout::was_closed() {
-        complain("stdout: it is closed");
-        return 1;
-    }
-    let mut stdout = io::stdout();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("stdout: {error}"));
-            1
-        }
-        _ => 0,
-    }
-}
-
 const COPIES: Manner = Manner { forward_log: true, show_none: false, copies: true };
-
-/// Shows what would happen.
-pub(crate) fn explain(
-    plan: &Plan<'_>,
-    what: &dyn Fn(usize) -> Result<String, Error>,
-    foresight: Option<&Foresight>,
-) -> anyhow::Result<u8> {
-    Ok(print(crate::explain::text(plan, what, foresight)?.as_bytes()))
-}
-
-/// Shows the words of a verb as each host would have them, and how it would be reached.
-pub(crate) fn explain_words(plan: &Plan<'_>, verb: &str) -> anyhow::Result<u8> {
-    let identities = Identity::all(&plan.inventory, &plan.targets);
-    let words = |index: usize| {
-        let words = plan.rest.iter().map(|word| identities[index].expand(word));
-        let words = words.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Usage(error.0))?;
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        Ok(format!("{verb} {}", shell_join(&words)))
-    };
-    explain(plan, &words, None)
-}
 
 fn run_command(exec: &Exec, plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     let rest = plan.rest;

@@ -2,12 +2,9 @@
 //!
 //! Numbers and shapes are shared with `core.py` and may change with every version: both ends come from one build.
 
-use crate::value::Value;
+pub use crate::value::{CallError, Handle, MODULE_ROOT, SourceFrame};
+use crate::value::{Value, lossy};
 use std::time::{Duration, Instant};
-
-/// The address of a receiver on the other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Handle(pub i64);
 
 /// Controller: (logger, level, message, seconds since 1970), and the text of a traceback or `None`.
 pub const FORWARD_LOG: Handle = Handle(100);
@@ -251,143 +248,5 @@ impl LogRecord {
             }),
             _ => None,
         }
-    }
-}
-
-/// An exception that user code raised in the child.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CallError {
-    /// The module of its type, `builtins` or (Python 2) `exceptions` for the usual ones.
-    pub module: String,
-    /// The qualified name of its type.
-    pub type_name: String,
-    /// Its text.
-    pub message: String,
-    /// Its arguments, if they were plain values.
-    pub args: Vec<Value>,
-    /// The traceback as Python prints it, with those of its causes.
-    pub traceback: String,
-    /// The frames, outermost first.
-    pub frames: Vec<SourceFrame>,
-    /// The exception that it was raised from, or while handling.
-    pub cause: Option<Box<CallError>>,
-    /// Its attributes, as far as they were plain values.
-    pub state: Vec<(Value, Value)>,
-    /// The exceptions of a group.
-    pub exceptions: Vec<CallError>,
-}
-
-/// One frame of a traceback.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceFrame {
-    /// The file; for a module that was sent, its path below the root it was found in.
-    pub file: String,
-    /// The line number, from 1.
-    pub line: u32,
-    /// The function.
-    pub function: String,
-    /// The text of the line, or empty.
-    pub source: String,
-}
-
-/// Where sent modules live, as their `__file__` says. The same constant is in `core.py`.
-pub const MODULE_ROOT: &str = "/<econtext>/";
-
-impl CallError {
-    /// A `ValueError` about a result that only the controller could see was none.
-    pub fn value_error(message: String) -> Self {
-        CallError {
-            module: "builtins".to_owned(),
-            type_name: "ValueError".to_owned(),
-            message,
-            args: Vec::new(),
-            traceback: String::new(),
-            frames: Vec::new(),
-            cause: None,
-            state: Vec::new(),
-            exceptions: Vec::new(),
-        }
-    }
-
-    /// The qualified type name, without `builtins`.
-    pub fn qualified_type(&self) -> String {
-        match self.module.as_str() {
-            "builtins" | "exceptions" | "__builtin__" => self.type_name.clone(),
-            module => format!("{module}.{}", self.type_name),
-        }
-    }
-
-    pub(crate) fn from_args(args: Vec<Value>) -> Option<Self> {
-        let [module, type_name, message, args, traceback, frames, cause, state, exceptions] =
-            <[Value; 9]>::try_from(args).ok()?;
-        let frames = frames.as_seq()?.iter().map(SourceFrame::from_value).collect::<Option<_>>()?;
-        let cause = match cause {
-            Value::None => None,
-            Value::Tuple(args) => Some(Box::new(Self::from_args(args)?)),
-            _ => return None,
-        };
-        let (Value::Tuple(args), Value::Dict(state)) = (args, state) else { return None };
-        let member = |value| match value {
-            Value::Tuple(args) => Self::from_args(args),
-            _ => None,
-        };
-        let exceptions = match exceptions {
-            Value::List(items) | Value::Tuple(items) => {
-                items.into_iter().map(member).collect::<Option<Vec<_>>>()?
-            }
-            _ => return None,
-        };
-        Some(CallError {
-            module: lossy(&module)?,
-            type_name: lossy(&type_name)?,
-            message: lossy(&message)?,
-            args,
-            traceback: lossy(&traceback)?.replace(MODULE_ROOT, ""),
-            frames,
-            cause,
-            state,
-            exceptions,
-        })
-    }
-}
-
-impl std::fmt::Display for CallError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.message.as_str() {
-            "" => f.write_str(&self.qualified_type()),
-            message => write!(f, "{}: {message}", self.qualified_type()),
-        }
-    }
-}
-
-impl std::error::Error for CallError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause.as_deref().map(|c| c as _)
-    }
-}
-
-impl SourceFrame {
-    fn from_value(value: &Value) -> Option<Self> {
-        match value.as_seq()? {
-            [file, line, function, source] => {
-                let file = lossy(file)?;
-                Some(SourceFrame {
-                    file: file.strip_prefix(MODULE_ROOT).map(str::to_owned).unwrap_or(file),
-                    line: u32::try_from(line.as_i64()?).ok()?,
-                    function: lossy(function)?,
-                    source: lossy(source)?,
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Text of any kind, with what is no UTF-8 replaced.
-pub(crate) fn lossy(value: &Value) -> Option<String> {
-    match value {
-        Value::Str(s) => Some(s.clone()),
-        Value::WideStr(b) | Value::NativeStr(b) => Some(String::from_utf8_lossy(b).into_owned()),
-        _ => None,
     }
 }

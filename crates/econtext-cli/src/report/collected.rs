@@ -3,8 +3,8 @@
 use super::events::{Event, write_outcome};
 use super::plain;
 use crate::console::{Console, HOST};
-use crate::job::Outcome;
 use crate::json::{write_data, write_str, write_value};
+use crate::outcome::Outcome;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use econtext::{Hello, LogRecord, Value};

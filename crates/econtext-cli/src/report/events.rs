@@ -1,8 +1,8 @@
 //! Events as JSON objects; docs/output.schema.json describes each.
 
 use super::Counts;
-use crate::job::Outcome;
 use crate::json::{write_data, write_str, write_value};
+use crate::outcome::Outcome;
 use econtext::{CallError, Hello, LogRecord, Value};
 use std::fmt::Write as _;
 use std::time::Duration;
