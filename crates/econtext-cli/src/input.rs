@@ -1,7 +1,7 @@
 //! This process's stdin, for the programs that run.
 
-use crate::sync::lock;
 use econtext::Context;
+use econtext::internal::lock;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

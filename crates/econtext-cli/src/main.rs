@@ -27,7 +27,6 @@ mod script;
 mod signals;
 mod stdout;
 mod surroundings;
-mod sync;
 mod usage;
 mod verbs;
 

@@ -1,6 +1,6 @@
 //! How far a run is: a bar on a terminal, or a line now and then.
 
-use crate::sync::lock;
+use econtext::internal::lock;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

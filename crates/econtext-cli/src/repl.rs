@@ -10,7 +10,7 @@ use crate::outcome::{Outcome, exit_status};
 use crate::plan::Plan;
 use crate::report::Counts;
 use crate::run::{Run, log_level, takes_no_words};
-use crate::sync::lock;
+use econtext::internal::lock;
 use econtext::{Call, Context, Error, Value};
 use econtext_fleet::{Reason, Target, expand, fold};
 use editor::{Editor, Read};

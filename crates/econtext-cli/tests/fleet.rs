@@ -388,7 +388,7 @@ fn times_without_end_and_rates_of_nothing_are_no_trouble() {
     fs::write(&path, format!("a\n^{path}\n")).unwrap();
     let ran = run(["hosts", &format!("^{path}")]);
     assert!(ran.status == 2 && ran.stderr.contains("within itself"), "{ran:?}");
-    // Waiting for a turn is not a host's time.
-    let ran = run(["ping", "--connect-rate", "4", "--timeout", "2", "local:n[1-12]"]);
+    // Waiting for a turn is not a host's time: the last has its turn after eleven seconds.
+    let ran = run(["ping", "--connect-rate", "1", "--timeout", "10", "local:n[1-12]"]);
     assert_eq!(ran.status, 0, "{ran:?}");
 }

@@ -11,8 +11,8 @@ const KNOTS: [(&str, &[&str]); 3] = [
     (
         "econtext-py",
         &[
-            "channel", "child", "errors", "events", "finder", "owned", "process", "request", "settings",
-            "stream", "teller", "transfer", "values", "wait",
+            "channel", "child", "errors", "events", "owned", "process", "request", "settings", "stream",
+            "transfer", "values", "wait",
         ],
     ),
     ("econtext-py", &["fleet/results", "fleet/work"]),

@@ -1,6 +1,7 @@
 //! Children on targets: from their hops, as other users, and as often as it takes.
 
-use crate::{Gates, Handshake, Inventory, Retry, Settings, Stop, Target, is_refused_handshake, lock};
+use crate::{Gates, Handshake, Inventory, Retry, Settings, Stop, Target, is_refused_handshake};
+use econtext::internal::lock;
 use econtext::{Broker, Context, ContextBuilder, Error};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,8 @@
 //! An sshd refuses handshakes beyond its `MaxStartups`. It does not say what it would bear, so that is found out as TCP
 //! does: each refusal halves the number of handshakes that may be under way, each success adds to it.
 
-use crate::{Stop, lock};
+use crate::Stop;
+use econtext::internal::lock;
 use econtext::{Error, ErrorKind};
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

@@ -1,7 +1,8 @@
 //! In what order work is done on hosts: so many at a time, in batches, until too many have failed.
 
-use crate::{SpecError, lock};
+use crate::SpecError;
 use econtext::Context;
+use econtext::internal::lock;
 use std::collections::{HashMap, VecDeque};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,7 +4,8 @@ use crate::errors::raise;
 use crate::owned::Owned;
 use crate::request::Request;
 use crate::values::{from_value, to_value};
-use crate::wait::{Waiting, Wakers, deadline, wait};
+use crate::wait::{Waiting, deadline, wait};
+use econtext::internal::{Wakers, lock};
 use econtext::{Handle, Value};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -13,7 +14,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use crate::child::{Inner, lock};
+use crate::child::Inner;
 
 /// What has come and was not taken.
 #[derive(Default)]

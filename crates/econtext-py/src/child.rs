@@ -9,20 +9,16 @@ use crate::teller::Teller;
 use crate::values::from_value;
 use crate::wait::{CallBack, Waiting, deadline, duration, exit, settle, wait};
 use crate::{channel, events, process, stream, transfer};
+use econtext::internal::lock;
 use econtext::{Argv, Context, Error, Hello, Transport, Value};
 use econtext_fleet::Connection;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
-
-/// The content of a mutex. Nothing here is left half changed by a thread that panics.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The thread that owns all IO.
 #[pyclass(frozen, module = "econtext._econtext")]

@@ -1,6 +1,6 @@
 //! Modules for children: what is on `sys.path`, then whatever else the interpreter's own finders have.
 
-use crate::child::lock;
+use econtext::internal::lock;
 use econtext::{
     FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, is_module_name,
     module_record,

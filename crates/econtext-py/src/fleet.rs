@@ -3,7 +3,7 @@
 mod results;
 mod work;
 
-use crate::child::{Broker, Child, Inner, lock};
+use crate::child::{Broker, Child, Inner};
 use crate::errors::spec;
 use crate::events;
 use crate::finder::Finder;
@@ -14,6 +14,7 @@ use crate::settings::settings;
 use crate::teller::Teller;
 use crate::transfer::{self, Wishes};
 use crate::wait::duration;
+use econtext::internal::lock;
 use econtext::{Error, Event, ModuleFinder};
 use econtext_fleet::{Connector, Gates, Handshake, Hops, Inventory, Rollout, Selection, Stop, Target, Tries};
 use pyo3::prelude::*;

@@ -1,10 +1,10 @@
 //! Commands beside children.
 
-use crate::child::lock;
 use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
-use crate::wait::{CallBack, Waiting, Wakers, deadline, wait};
+use crate::wait::{CallBack, Waiting, deadline, wait};
+use econtext::internal::{Wakers, lock};
 use econtext::{Context, Error, ProcessEvent, RemoteProcess, Status};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

@@ -1,8 +1,8 @@
 //! One call, made ready once for any number of children.
 
-use crate::child::lock;
 use crate::values::{to_entries, to_value, to_values};
 use crate::wait::duration;
+use econtext::internal::lock;
 use econtext::{Call, CallBuilder, Context, DEFINE, Error, Handle, Items, Start, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};

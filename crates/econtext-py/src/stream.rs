@@ -1,11 +1,12 @@
 //! What generators there yield.
 
-use crate::child::{Inner, lock};
+use crate::child::Inner;
 use crate::errors::raise;
 use crate::owned::Owned;
 use crate::values::from_value;
 use crate::wait::{CallBack, Waiting, wait};
 use econtext::Value;
+use econtext::internal::lock;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use std::future::poll_fn;

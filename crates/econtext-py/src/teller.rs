@@ -3,7 +3,7 @@
 //! The broker's thread must not wait for the interpreter: whoever holds that would hold up the IO of all children. What
 //! came in the meantime is told in one go, in order, which also saves a hand-over of the interpreter for each of many results.
 
-use crate::child::lock;
+use econtext::internal::lock;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

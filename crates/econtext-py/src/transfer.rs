@@ -1,10 +1,11 @@
 //! Files to children and back.
 
-use crate::child::{Inner, lock};
+use crate::child::Inner;
 use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
-use crate::wait::{CallBack, Waiting, Wakers, duration, wait};
+use crate::wait::{CallBack, Waiting, duration, wait};
+use econtext::internal::{Wakers, lock};
 use econtext::{Error, Progress, TransferOptions, Transferred};
 use pyo3::prelude::*;
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! Waiting without the interpreter, until something is there or the user wants no more.
 
-use crate::child::lock;
 use crate::teller::Teller;
+use econtext::internal::lock;
 use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -177,27 +177,6 @@ fn sleep(fd: &OwnedFd, time: Duration) -> bool {
             true
         }
         _ => false,
-    }
-}
-
-/// Who is to be woken when something changes, each once.
-#[derive(Default)]
-pub(crate) struct Wakers(Vec<Waker>);
-
-impl Wakers {
-    pub(crate) fn add(&mut self, cx: &Context<'_>) {
-        if !self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.0.push(cx.waker().clone());
-        }
-    }
-
-    /// All of them, to be woken without the lock that they are behind.
-    pub(crate) fn take(&mut self) -> Wakers {
-        std::mem::take(self)
-    }
-
-    pub(crate) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -64,6 +64,12 @@ pub use transport::{
     Podman, Ssh, Su, Sudo, Transport,
 };
 
+/// What only the crates of this repository share. It may change with any version.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::sync::{Wakers, lock};
+}
+
 /// Checks that `target` has the form `module:function` or `module:Class.method`.
 ///
 /// # Errors

@@ -1,12 +1,13 @@
 //! Results as they come, and their way to Python.
 
 use super::work::Done;
-use crate::child::{Broker, lock, outcome};
+use crate::child::{Broker, outcome};
 use crate::errors::instance;
 use crate::owned::Owned;
 use crate::process::{Collected, finished};
 use crate::teller::Teller;
-use crate::wait::{CallBack, Waiting, Wakers, wait};
+use crate::wait::{CallBack, Waiting, wait};
+use econtext::internal::{Wakers, lock};
 use econtext::{Error, Value};
 use econtext_fleet::Stop;
 use pyo3::exceptions::PyStopIteration;

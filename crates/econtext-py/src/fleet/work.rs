@@ -2,10 +2,11 @@
 
 use super::Hosts;
 use super::results::Results;
-use crate::child::{Inner, SharedCall, lock, poll_call};
+use crate::child::{Inner, SharedCall, poll_call};
 use crate::process::{Command, Ended};
 use crate::request::Spec;
 use crate::wait::block_on;
+use econtext::internal::lock;
 use econtext::{Error, TransferOptions, Transferred, Value};
 use econtext_fleet::{Rollout, Target, Tries, below};
 use std::collections::VecDeque;
