@@ -5,6 +5,7 @@ use crate::job::with_passwords;
 use crate::last::Last;
 use anyhow::{Context as _, anyhow};
 use econtext_fleet::{Hops, Inventory, Passwords, Selection, Settings, SpecError, Target, expand};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -172,9 +173,33 @@ pub(crate) fn selection(choice: &Choice, specs: Vec<&String>) -> Selection {
     }
 }
 
+/// The time for which the controlling terminal does not show what is typed.
+struct Silence(std::fs::File, Termios);
+
+impl Silence {
+    /// Turns the echo off. `None` if there is no terminal.
+    fn begin() -> Option<Self> {
+        let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&terminal, OptionalActions::Now, &silent).ok()?;
+        Some(Silence(terminal, before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing.
+        let _ = tcsetattr(&self.0, OptionalActions::Now, &self.1);
+    }
+}
+
 /// The passwords, from the terminal or a command. What a command prints is for both; what is asked for, for one.
 fn passwords(common: &Common) -> anyhow::Result<Passwords> {
     let ask = |what: &str| -> anyhow::Result<Option<SecretString>> {
+        // A program that answers the prompt at once would be faster than the end of the echo.
+        let _silence = Silence::begin();
         let password = rpassword::prompt_password(format!("{what} password: "));
         Ok(Some(password.context("cannot ask for the password")?.into()))
     };
