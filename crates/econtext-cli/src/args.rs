@@ -231,7 +231,7 @@ pub(crate) fn parse(argv: &[OsString], settings: &impl Settings) -> Result<Cli, 
     };
     match read(with.clone()) {
         Ok(cli) => Ok(Cli { explain, ..cli }),
-        // Was it the configuration?
+        // The configuration may be the cause.
         Err(error) if with != argv && read(argv).is_ok() => {
             let shown = error.to_string();
             let shown = shown.strip_prefix("error: ").unwrap_or(&shown);
@@ -273,7 +273,7 @@ fn hint(error: clap::Error) -> clap::Error {
 
 /// Shows what is wrong with a command line, or the help that was asked for.
 pub(crate) fn report(error: &clap::Error) -> ExitCode {
-    // With stdout closed there is nobody to tell.
+    // A failure to print cannot be reported.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,

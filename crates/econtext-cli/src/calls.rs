@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// `--path` directories, behind `first` if there is one.
+/// The finder of the `--path` directories, after `first` if there is one.
 pub(crate) fn finder(common: &Common, first: Option<&Path>) -> Result<PathFinder, Usage> {
     let mut finder = PathFinder::new();
     let bad = |directory: &Path, e: io::Error| Usage(format!("{}: {e}", directory.display()));
@@ -42,7 +42,7 @@ pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     }
     let function = function.to_str().ok_or_else(|| Usage(format!("{}: not UTF-8", function.display())))?;
     econtext::check_target(function).map_err(|error| Usage(with_hint(function, error)))?;
-    // As Python's -c and -m do, the working directory comes first.
+    // The working directory comes first, as with Python's -c and -m.
     let finder = finder(plan.common, Some(Path::new(".")))?;
     if explained {
         let (module, name) = function.split_once(':').unwrap_or_default();
@@ -65,7 +65,7 @@ pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     })
 }
 
-/// Values are shown, whatever they are.
+/// Every value is shown, `None` too.
 const SHOWN: Manner = Manner { forward_log: true, show_none: true, copies: false };
 
 type Keywords = Vec<(String, Value)>;
@@ -81,7 +81,7 @@ fn arguments(words: &[OsString]) -> Result<(Vec<Value>, Keywords), Usage> {
             break;
         }
         let Some(word) = word.to_str() else {
-            // No JSON is like that: it is text, with surrogates for what is no UTF-8.
+            // JSON is UTF-8, so this is text, with surrogates for the bytes that are not.
             args.push(Value::from_os_text(word.as_bytes()));
             continue;
         };
@@ -99,7 +99,7 @@ fn arguments(words: &[OsString]) -> Result<(Vec<Value>, Keywords), Usage> {
     Ok((args, kwargs))
 }
 
-/// A hint at a module that is not served, and lies in a directory near this one.
+/// A hint for a module that is not served, and lies in a directory near this one.
 fn elsewhere(module: &str, finder: &PathFinder) -> Option<String> {
     let top = module.split('.').next()?;
     if finder.find(top).is_some() {
@@ -116,7 +116,8 @@ fn elsewhere(module: &str, finder: &PathFinder) -> Option<String> {
     Some(format!("hint: {top} is in {0}: --path {0}", found.display()))
 }
 
-/// The value of an argument that is a string because it is no JSON, and looks like another value as Python writes it.
+/// The value of an argument that is a string because it is not JSON, and looks like another value
+/// as Python writes it.
 fn python_literal(word: &str) -> Option<&str> {
     let value = word.split_once('=').filter(|(name, _)| is_identifier(name)).map_or(word, |(_, value)| value);
     let brackets = [('{', '}'), ('[', ']'), ('(', ')'), ('\'', '\'')];
@@ -128,7 +129,7 @@ fn python_literal(word: &str) -> Option<&str> {
     (!is_json && (constant || brackets.into_iter().any(enclosed))).then_some(value)
 }
 
-/// What was probably meant by something that is no function.
+/// Adds a hint at the probable meaning to the error of a word that is no function.
 fn with_hint(word: &str, error: String) -> String {
     let path = Path::new(word);
     let hint = match word.rsplit_once('.') {
@@ -142,7 +143,7 @@ fn with_hint(word: &str, error: String) -> String {
     format!("{error}\nhint: {hint}")
 }
 
-/// Shows who answers.
+/// Shows the hosts that answer.
 pub(crate) fn ping(plan: Plan<'_>) -> anyhow::Result<u8> {
     takes_no_words("ping", plan.rest)?;
     everywhere(plan, PathFinder::new(), SHOWN, |host| ping_one(host).into())

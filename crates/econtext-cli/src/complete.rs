@@ -1,5 +1,5 @@
-//! What a word of a command line may become: verbs and flags, hosts and groups of the inventory and of ssh's configuration,
-//! modules and functions here, files there.
+//! Completion of a word of a command line: verbs and flags, hosts and groups of the inventory and
+//! of ssh's configuration, modules and functions here, files on the hosts.
 
 use crate::args::{Cli, Settings as _, end_of_ours};
 use crate::config::Config;
@@ -14,12 +14,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Candidates that are shown.
+/// The number of candidates that are shown.
 const LIMIT: usize = 1000;
-/// How deep configuration files of ssh may include each other, as in ssh.
+/// The depth to which configuration files of ssh may include each other, as in ssh.
 const MAX_INCLUDES: usize = 16;
 
-/// The candidates for the last of the words, which begin with the program's own; each with what it is, if there is more to say.
+/// The candidates for the last of the words, which begin with the program's own; each with a
+/// description, if there is one.
 pub(crate) fn candidates(words: &[OsString], config: &Config) -> Vec<(OsString, Option<String>)> {
     let mut words = words.to_vec();
     if words.get(1).is_some_and(|word| word == "explain") && words.len() > 2 {
@@ -29,7 +30,7 @@ pub(crate) fn candidates(words: &[OsString], config: &Config) -> Vec<(OsString, 
     let mut command = command(&line);
     let at = words.len().saturating_sub(1);
     let mut at = at;
-    // Behind what is run nothing is ours: the words are as those behind a `--`.
+    // The words of the program to run are not ours: they are like those after a `--`.
     if let Some(end) = end_of_ours(&words, &command).filter(|end| *end <= at) {
         words.insert(end, "--".into());
         at += 1;
@@ -61,19 +62,19 @@ fn command(line: &Line) -> clap::Command {
     let mut command = Cli::command();
     command.build();
     let mut command = command.mut_subcommands(|verb| verb.mut_args(with));
-    // In front of a verb there may be another one.
+    // Another verb may stand after `explain`.
     let verbs: Vec<clap::Command> = command.get_subcommands().cloned().collect();
     command = command.mut_subcommand("explain", |explain| explain.subcommands(verbs));
     command
 }
 
-/// What the words so far say.
+/// The parts of the command line so far.
 #[derive(Clone, Debug, Default)]
 struct Line {
     verb: String,
-    /// The words between the verb and what is run: flags, and the hosts.
+    /// The words between the verb and the program to run: flags, and the hosts.
     ours: Vec<OsString>,
-    /// Words of what is run, without the one that is being completed.
+    /// The words from the program to run on, without the one that is being completed.
     rest: Vec<OsString>,
     inventories: Vec<PathBuf>,
     paths: Vec<PathBuf>,
@@ -117,14 +118,15 @@ impl Line {
     fn inventory(&self) -> Inventory {
         let mut inventory = Inventory::default();
         for path in &self.inventories {
-            // What cannot be read completes nothing; the command will say why.
+            // An inventory that cannot be read completes nothing; the command will report the
+            // error.
             let _ = inventory.load(path);
         }
         inventory
     }
 }
 
-/// Sets of hosts: the last name of what is joined by operators.
+/// The completer of sets of hosts: of the last name after the operators.
 #[derive(Clone)]
 struct Hosts(Line);
 
@@ -149,7 +151,7 @@ impl ValueCompleter for Hosts {
     }
 }
 
-/// A set of hosts up to its last name, and that. Brackets hold no names.
+/// Splits a set of hosts before its last name. Brackets hold no names.
 fn last_name(set: &str) -> (&str, &str) {
     let mut depth = 0;
     let mut start = 0;
@@ -176,7 +178,7 @@ impl ValueCompleter for Groups {
     }
 }
 
-/// What is run: a function, a script, files.
+/// The completer of the words that are run: a function, a script, files.
 #[derive(Clone)]
 struct Rest(Line);
 
@@ -199,7 +201,7 @@ impl ValueCompleter for Rest {
     }
 }
 
-/// Modules in the working directory and those of `--path`; behind a colon the functions of one.
+/// The modules in the working directory and those of `--path`; after a colon, the functions of one.
 fn functions(line: &Line, current: &str) -> Vec<CompletionCandidate> {
     let directories = || std::iter::once(Path::new(".")).chain(line.paths.iter().map(PathBuf::as_path));
     if let Some((module, function)) = current.split_once(':') {
@@ -230,7 +232,7 @@ fn functions(line: &Line, current: &str) -> Vec<CompletionCandidate> {
     found.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Prints the paths there that begin like the argument, one a line.
+/// A program that prints the paths that begin like its argument, one per line.
 const LIST: &str = "\
 import glob, os, sys
 start = sys.argv[1]
@@ -238,7 +240,7 @@ pattern = ''.join('[%s]' % c if c in '*?[' else c for c in os.path.expanduser(st
 for path in sorted(glob.glob(pattern))[:200]: print(path + '/' * os.path.isdir(path))
 ";
 
-/// Files on the first of the hosts, if it answers soon and without a password.
+/// The files on the first of the hosts, if it answers soon and without a password.
 fn files_there(line: &Line, current: &OsStr) -> Vec<CompletionCandidate> {
     let asks = ["-k", "-K", "--ask-pass", "--ask-become-pass", "--password-cmd"];
     if line.ours.iter().any(|word| asks.iter().any(|flag| word == flag)) {
@@ -254,7 +256,7 @@ fn files_there(line: &Line, current: &OsStr) -> Vec<CompletionCandidate> {
     text.lines().map(|path| CompletionCandidate::new(path.to_owned())).collect()
 }
 
-/// Names of hosts in ssh's configuration that stand there in full.
+/// The names of hosts in ssh's configuration, without patterns.
 fn ssh_hosts(file: Option<&Path>) -> Vec<String> {
     let home = etcetera::home_dir().unwrap_or_default();
     let mut found = Vec::new();
@@ -290,7 +292,8 @@ fn read_ssh_config(path: &Path, home: &Path, depth: usize, found: &mut Vec<Strin
     }
 }
 
-/// The files that an `Include` means: those of the user are relative to `~/.ssh`, with `*` for any part of a name.
+/// The files that an `Include` names: those of the user are relative to `~/.ssh`, with `*` for any
+/// part of a name.
 fn included(pattern: &str, file: &Path, home: &Path) -> Vec<PathBuf> {
     let base = match file.parent() {
         Some(directory) if directory.starts_with("/etc") => directory.to_owned(),

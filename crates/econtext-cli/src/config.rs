@@ -1,6 +1,8 @@
-//! Settings of the user's own: `$XDG_CONFIG_HOME/econtext/config.toml` and `ECONTEXT_*`. Nothing else is read.
+//! The user's settings: `$XDG_CONFIG_HOME/econtext/config.toml` and `ECONTEXT_*`. Nothing else is
+//! read.
 //!
-//! Each is a flag by its long name. The environment beats the file, and the command line both.
+//! Each setting is a flag by its long name. The environment overrides the file, and the command
+//! line overrides both.
 
 use crate::args::Settings;
 use crate::usage::Usage;
@@ -11,7 +13,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Flags that are about one run, and so are nothing to configure.
+/// Flags that concern one run, and so cannot be configured.
 const NOT_HERE: [&str; 13] = [
     "hosts",
     "exclude",
@@ -28,17 +30,19 @@ const NOT_HERE: [&str; 13] = [
     "status",
 ];
 
-/// Flags of which only one can hold.
+/// Flags of which only one can apply.
 const MODES: [&str; 5] = ["output", "fold", "diff", "json", "jsonl"];
 
-/// Flags with paths, which are relative to the file's directory; a list of them in the environment has colons.
+/// Flags with paths, which are relative to the file's directory; a list of them in the environment
+/// has colons.
 const PATHS: [&str; 5] = ["inventory", "path", "identity", "ssh-config", "outdir"];
 
-/// What is set, by flag.
+/// The settings, by flag.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     file: Option<PathBuf>,
-    /// Variables of the environment that look like settings and are none, with what was probably meant.
+    /// Messages about variables of the environment that look like settings and are none, with the
+    /// setting that was probably meant.
     unknown: Vec<String>,
     entries: BTreeMap<String, Entry>,
 }
@@ -55,7 +59,7 @@ impl Entry {
     }
 }
 
-/// `$XDG_CONFIG_HOME`, `$XDG_STATE_HOME`: where files of the user's own are.
+/// The directories of the user's own files: `$XDG_CONFIG_HOME`, `$XDG_STATE_HOME`.
 pub(crate) fn base_directories() -> Option<etcetera::base_strategy::Xdg> {
     etcetera::base_strategy::Xdg::new().ok()
 }
@@ -83,7 +87,7 @@ impl Config {
             let values =
                 values.into_iter().map(|v| words(&arg, v).map_err(|e| Usage(format!("{variable}: {e}"))));
             let values = values.collect::<Result<Vec<_>, _>>()?.concat();
-            // Of flags that exclude each other, those nearer to the command line are meant.
+            // A mode of the environment replaces one of the file: it is nearer to the command line.
             if MODES.contains(&flag.as_str()) {
                 config
                     .entries
@@ -136,7 +140,7 @@ impl Config {
         Ok(())
     }
 
-    /// What is to be said about variables of the environment that set nothing.
+    /// Messages about variables of the environment that set nothing.
     pub(crate) fn unknown(&self) -> &[String] {
         &self.unknown
     }
@@ -165,7 +169,7 @@ impl Config {
                 None => {
                     let default =
                         arg.get_default_values().iter().map(|v| v.to_string_lossy()).collect::<Vec<_>>();
-                    // The defaults of switches are words of the parser's.
+                    // The defaults of switches are the parser's own words.
                     let value =
                         if arg.get_action().takes_values() { default.join(", ") } else { String::new() };
                     (if value.is_empty() { "-".to_owned() } else { value }, "default")
@@ -186,7 +190,7 @@ impl Settings for Config {
         if let Some(at) = crate::args::end_of_ours(argv, command) {
             separated.insert(at, "--".into());
         }
-        // A line that makes no sense is to be shown as it is.
+        // An invalid line is reported as it was typed.
         let Ok(matches) = command.clone().try_get_matches_from(separated) else { return };
         let Some((verb, given)) = matches.subcommand() else { return };
         let Some(verb) = command.find_subcommand(verb) else { return };
@@ -229,10 +233,11 @@ fn flags() -> BTreeMap<String, clap::Arg> {
         .collect()
 }
 
-/// Variables that are no settings: those that programs there are given, and those of our own tests.
+/// Prefixes of variables that are no settings: those for programs on hosts, and those of our own
+/// tests.
 const OTHERS: [&str; 2] = ["ECONTEXT_TARGET", "ECONTEXT_TEST_"];
 
-/// Variables of the environment that look like settings and are none.
+/// Messages about variables of the environment that look like settings and are none.
 fn unknown(known: &BTreeMap<String, clap::Arg>) -> Vec<String> {
     let settings: Vec<String> = known.keys().map(|flag| variable(flag)).collect();
     let mut found: Vec<String> = std::env::vars_os()
@@ -252,7 +257,7 @@ fn variable(flag: &str) -> String {
     format!("ECONTEXT_{}", flag.to_uppercase().replace('-', "_"))
 }
 
-/// A path of the file: below the home directory, or the file's own.
+/// A path of the file, resolved against the home directory or the file's own.
 fn located(directory: &Path, text: &str) -> String {
     let path = match (text.strip_prefix("~/"), etcetera::home_dir()) {
         (Some(rest), Ok(home)) => home.join(rest),
@@ -261,7 +266,7 @@ fn located(directory: &Path, text: &str) -> String {
     path.display().to_string()
 }
 
-/// The words of a command line that say this.
+/// The words of a command line that set a flag to a value.
 fn words(arg: &clap::Arg, value: &str) -> Result<Vec<String>, String> {
     let flag = arg.get_long().unwrap_or_default();
     let truth = match value {

@@ -1,4 +1,5 @@
-//! Text on stdout and stderr: whole lines behind host names, or bytes as they come; colours; nothing that drives a terminal.
+//! Text on stdout and stderr: whole lines after host names, or bytes as they come; with colours;
+//! with nothing that controls a terminal.
 
 use crate::args::Color;
 use crate::progress::Progress;
@@ -9,39 +10,39 @@ use std::env;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-/// Host names in front of what they print, and over what they have in common.
+/// The style of host names before their output, and as headings of common output.
 pub(crate) const HOST: Style = AnsiColor::Cyan.on_default();
 /// The same for stderr.
 pub(crate) const HOST_ERROR: Style = AnsiColor::Red.on_default();
-/// What went well.
+/// The style of success.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What did not.
+/// The style of failure.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Writes what hosts print.
+/// Writes the output of hosts.
 #[derive(Debug)]
 pub(crate) struct Console {
     prefix: bool,
-    /// Whether lines are kept whole: there are several hosts.
+    /// Whether lines are kept whole, because there are several hosts.
     whole_lines: bool,
-    /// Whether what was last written ends in the first byte of a control character.
+    /// Whether the last write ended in the first byte of a control character.
     half_control: [bool; 2],
     /// Whether stdout and stderr are terminals, on which control characters would do something.
     terminal: [bool; 2],
     color: [bool; 2],
-    /// Lines whose end has not come, by host and file descriptor.
+    /// Lines without their end, by host and file descriptor.
     open: HashMap<(usize, u8), Vec<u8>>,
     progress: Arc<Progress>,
-    /// Why stdout did not take what it was given.
+    /// The error of a write to stdout, if one failed.
     pub(crate) broken: Option<io::Error>,
 }
 
-/// Says something on stderr. With stderr gone there is nobody to tell, and no reason to die.
+/// Prints a message on stderr. A closed stderr cannot show it, and is no reason to fail.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "econtext: {text}");
 }
 
-/// A line without an end is not waited for beyond this size.
+/// The size in bytes beyond which a line is written without waiting for its end.
 const MAX_LINE: usize = 1 << 20;
 
 impl Console {
@@ -68,7 +69,7 @@ impl Console {
     /// Writes output of a program.
     pub(crate) fn output(&mut self, index: usize, host: &str, fd: u8, data: &[u8]) {
         if !self.whole_lines {
-            // What is cut between two writes is not to pass.
+            // A control character that is split between two writes must not pass.
             let half = &mut self.half_control[usize::from(fd == 2)];
             let cut = std::mem::replace(half, data.last() == Some(&0xc2));
             let control = cut && data.first().is_some_and(|b| (0x80..0xa0).contains(b));
@@ -91,7 +92,7 @@ impl Console {
         }
     }
 
-    /// Writes a text of ours about a host, as whole lines.
+    /// Writes a message of econtext about a host, as whole lines.
     pub(crate) fn text(&mut self, index: usize, host: &str, fd: u8, text: &str) {
         self.end(index, host);
         let mut line = text.strip_suffix('\n').unwrap_or(text).as_bytes().to_vec();
@@ -111,7 +112,7 @@ impl Console {
         }
     }
 
-    /// Writes a heading, and lines below it, set in.
+    /// Writes a heading, and indented lines below it.
     pub(crate) fn block(&mut self, fd: u8, heading: &str, text: &[u8]) {
         let style = if fd == 2 { HOST_ERROR.bold() } else { HOST.bold() };
         let mut out = self.styled(fd, style, heading).into_bytes();
@@ -144,30 +145,30 @@ impl Console {
         out
     }
 
-    /// The text in a colour, if there are any on this file descriptor.
+    /// The text in a style, if this file descriptor has colours.
     pub(crate) fn styled(&self, fd: u8, style: Style, text: &str) -> String {
         if self.color[usize::from(fd == 2)] { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// What a host said, so that it cannot drive a terminal.
+    /// The output of a host, made harmless for a terminal.
     pub(crate) fn clean<'a>(&self, fd: u8, data: &'a [u8]) -> Cow<'a, [u8]> {
         if self.terminal[usize::from(fd == 2)] { make_harmless(data).into() } else { data.into() }
     }
 
-    /// Columns of the terminal that stdout is, if it is one.
+    /// The width of the terminal in columns, if stdout is one.
     pub(crate) fn width(&self) -> Option<u16> {
         let size = self.terminal[0].then(|| rustix::termios::tcgetwinsize(io::stdout()).ok())??;
         (size.ws_col > 0).then_some(size.ws_col)
     }
 
-    /// Writes what is clean.
+    /// Writes data that is clean already.
     pub(crate) fn write(&mut self, fd: u8, data: &[u8]) {
         if data.is_empty() {
             return;
         }
         let written = self.progress.aside(|| {
             if fd == 2 {
-                // With stderr gone there is nobody to tell.
+                // An error of stderr cannot be shown anywhere.
                 let _ = io::stderr().write_all(data);
                 return Ok(());
             }
@@ -195,8 +196,9 @@ pub(crate) fn wants_color(flag: Color, is_terminal: bool, env: impl Fn(&str) -> 
     }
 }
 
-/// Control characters as `^[`, so that a host cannot drive the terminal. Tab and line feed stay, and a carriage return in
-/// front of a line feed; alone it would write over what stands there.
+/// Replaces control characters by forms such as `^[`, so that a host cannot control the terminal. A
+/// tab, a line feed, and a carriage return before a line feed stay; a lone carriage return would
+/// overwrite the line.
 fn make_harmless(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len());
     for (at, &byte) in data.iter().enumerate() {
@@ -216,7 +218,7 @@ fn make_harmless(data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Prints; the exit status. A reader that has seen enough is no error.
+/// Prints a text and returns the exit status. A reader that has seen enough is no error.
 pub(crate) fn print(text: &[u8]) -> u8 {
     if crate::stdout::was_closed() {
         complain("stdout: it is closed");

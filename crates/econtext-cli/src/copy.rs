@@ -1,4 +1,4 @@
-//! Files there and back, and what copying them would change.
+//! Copies of files to hosts and back, and previews of their changes.
 
 use crate::args::{Copy, Mode, Usage};
 use crate::job::Host;
@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a file whose differences are shown.
+/// The largest file whose differences are shown, in bytes.
 const SHOWN: u64 = 1 << 20;
 
-/// What the words of a `put` or `get` say.
+/// The words of a `put` or `get`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Words<'a> {
     sources: &'a [OsString],
@@ -21,7 +21,7 @@ pub(crate) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Splits the words into sources and where they go.
+    /// Splits the words into sources and destination.
     pub(crate) fn split(verb: &str, words: &'a [OsString]) -> Result<Self, Usage> {
         match words.split_last() {
             Some((destination, sources)) if !sources.is_empty() => Ok(Words { sources, destination }),
@@ -71,7 +71,7 @@ fn options(copy: &Copy, host: &Host<'_>) -> TransferOptions {
     }
 }
 
-/// What is shown: nothing to people, as with `cp`, and numbers to programs.
+/// The outcome of a copy: nothing for people, as with `cp`, and numbers for programs.
 fn outcome(host: &Host<'_>, result: Result<Transferred, Error>) -> Outcome {
     let value = result.map(|done| {
         if host.job.report.for_people() {
@@ -91,7 +91,7 @@ fn usage(error: Usage) -> Outcome {
     Outcome::Failed(Error::Usage(error.0))
 }
 
-/// Copies files there.
+/// Copies files to a host.
 pub(crate) fn put(copy: &Copy, words: Words<'_>, host: &Host<'_>) -> Outcome {
     let (sources, destination) = match words.of_host(host.identity()) {
         Ok(words) => words,
@@ -109,7 +109,7 @@ pub(crate) fn put(copy: &Copy, words: Words<'_>, host: &Host<'_>) -> Outcome {
     outcome(host, host.context.put(&sources, destination, &options(copy, host), progress(host)))
 }
 
-/// Copies files here.
+/// Copies files from a host.
 pub(crate) fn get(copy: &Copy, words: Words<'_>, host: &Host<'_>) -> Outcome {
     let (sources, directory) = match words.of_host(host.identity()) {
         Ok(words) => words,
@@ -119,13 +119,13 @@ pub(crate) fn get(copy: &Copy, words: Words<'_>, host: &Host<'_>) -> Outcome {
     outcome(host, host.context.get(&sources, &directory, &options(copy, host), progress(host)))
 }
 
-/// Tells the display of progress how far a host's files are.
+/// Reports how far a host's files are to the display of progress.
 fn progress<'a>(host: &'a Host<'_>) -> impl Fn(Progress<'_>) + 'a {
     let progress = host.job.report.progress();
     move |told| progress.transferred(host.index, told.total_done, told.total)
 }
 
-/// What a `put` would change.
+/// The changes that a `put` would make.
 pub(crate) fn would_put(copy: &Copy, words: Words<'_>, host: &Host<'_>) -> Outcome {
     match words.of_host(host.identity()) {
         Ok((sources, destination)) => compare(copy, &sources, &destination, host),
@@ -163,7 +163,7 @@ fn compare(copy: &Copy, sources: &[OsString], destination: &OsStr, host: &Host<'
     Outcome::Value(text.into())
 }
 
-/// How a file there would change.
+/// The change that a file on a host would undergo.
 struct Change<'a> {
     file: &'a Comparison,
     what: Vec<String>,
@@ -223,7 +223,7 @@ impl<'a> Change<'a> {
         ])
     }
 
-    /// The difference between two texts; nothing, if one of them is none or too long.
+    /// The difference between two texts; empty if one of them is no text or too long.
     fn diff(&self) -> String {
         let old = match &self.file.there {
             None => Some(String::new()),
@@ -239,7 +239,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// What a `get` would copy.
+/// The files that a `get` would copy.
 pub(crate) fn would_get(copy: &Copy, words: Words<'_>, host: &Host<'_>) -> Outcome {
     let (sources, directory) = match words.of_host(host.identity()) {
         Ok(words) => words,

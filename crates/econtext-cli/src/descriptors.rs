@@ -1,16 +1,17 @@
-//! How many files this process may have open: for a connection to a host takes some.
+//! The limit of open files, of which a connection to a host needs some.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 
-/// Files of a connection: the stream both ways, stderr, and a terminal for passwords with its two ends while it starts.
+/// The files of a connection: the stream both ways, stderr, and a terminal for passwords with its
+/// two ends while it starts.
 const EACH: u64 = 5;
 
 /// Files of the process itself.
 const OWN: u64 = 64;
 
-/// Makes room for `wanted` connections at a time, by raising the soft limit no more than that takes: some programs look at
-/// every file that they may have. Returns for how many there is room.
+/// Makes room for `wanted` connections at a time, by raising the soft limit no further than needed:
+/// some programs look at every file that they may have. Returns the number of connections that fit.
 pub(crate) fn provide(wanted: usize) -> io::Result<usize> {
     let limit = getrlimit(Resource::Nofile);
     let soft = limit.current.unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Commands: beside a child, or with nothing but the transport.
+//! Commands, run beside a child or by the transport alone.
 
 use crate::args::{Common, Exec, Usage};
 use crate::input::Inputs;
@@ -20,7 +20,7 @@ impl From<Status> for Outcome {
         match (status.code, status.signal) {
             (Some(code), _) => Outcome::Exit(code),
             (None, Some(signal)) => Outcome::Signal(signal),
-            // Nobody knows how it ended; that is no success.
+            // The end of the program is unknown, which is no success.
             (None, None) => Outcome::Exit(255),
         }
     }
@@ -54,7 +54,7 @@ pub(crate) fn exec(exec: &Exec, words: &[OsString], inputs: &Inputs, host: &Host
     result.map_or_else(|error| Outcome::Failed(with_hint(exec, error)), Outcome::from)
 }
 
-/// An error of a command that was meant for a shell says how to give it to one.
+/// Adds a hint at `--shell` to the error of a command that was meant for a shell.
 fn with_hint(exec: &Exec, error: Error) -> Error {
     match error {
         Error::NotStarted { host, program, errno, message } if !exec.shell && is_for_a_shell(&program) => {
@@ -66,7 +66,8 @@ fn with_hint(exec: &Exec, error: Error) -> Error {
     }
 }
 
-/// Whether the name of a program is a line for a shell, or a part of one: no program is called so.
+/// Whether the name of a program is a line for a shell, or a part of one: no program has such a
+/// name.
 fn is_for_a_shell(program: &str) -> bool {
     let assignment = program.split_once('=').is_some_and(|(name, _)| econtext::is_identifier(name));
     assignment
@@ -74,7 +75,7 @@ fn is_for_a_shell(program: &str) -> bool {
         || SHELL_WORDS.contains(&program)
 }
 
-/// What a shell does by itself.
+/// The commands and keywords that a shell handles itself.
 const SHELL_WORDS: [&str; 14] = [
     "cd", "export", "source", ".", "alias", "ulimit", "umask", "unset", "if", "for", "while", "type", "exec",
     "set",
@@ -99,7 +100,7 @@ fn command(exec: &Exec, words: &[OsString], host: &Host<'_>) -> Command {
     }
 }
 
-/// Checks that nothing is asked for that needs a child.
+/// Checks that the flags ask for nothing that needs a child.
 pub(crate) fn check_raw(common: &Common, targets: &[Target]) -> Result<(), Usage> {
     let needs = [
         (targets.iter().any(|t| t.settings.becoming().is_some()), "--become"),
@@ -150,7 +151,7 @@ pub(crate) fn raw(
     if let Some(stdin) = child.stdin.take() {
         inputs.feed(None, stdin);
     }
-    // How much was read, and how many readers wait for somebody to take it.
+    // The number of reads, and of readers that wait until their output is taken.
     let (read, showing) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let copy = |fd: u8, mut from: Box<dyn Read + Send>| {
         let (report, name) = (job.report.clone(), target.name.clone());
@@ -190,7 +191,7 @@ pub(crate) fn raw(
             Err(e) => return failed(e),
         }
     };
-    // What it left behind may hold the pipes; what it wrote itself is there by now.
+    // Processes that the command left behind may hold the pipes; its own output has arrived by now.
     let (mut quiet, mut before) = (Instant::now(), 0);
     while outputs.iter().flatten().any(|output| !output.is_finished()) && !job.stop.is_stopped() {
         let now = read.load(Ordering::Acquire);
@@ -210,10 +211,12 @@ fn raw_words(words: &[OsString], identity: &Identity) -> Result<Vec<String>, Usa
     words.iter().map(|word| Ok(to_text(identity.expand(word)?.as_bytes()))).collect()
 }
 
-/// The last 256 characters, which stand for bytes on the way through a transport. They have no meaning of their own.
+/// The first of the last 256 characters, which stand for bytes on the way through a transport. They
+/// have no meaning of their own.
 const BYTES: u32 = 0x10_ff00;
 
-/// A word that may be no UTF-8 as text that no transport changes, but for quotes around it.
+/// Turns a word that may not be UTF-8 into text that no transport changes, except for quotes around
+/// it.
 fn to_text(word: &[u8]) -> String {
     let mut text = String::new();
     let push_bytes = |text: &mut String, bytes: &[u8]| {
@@ -228,7 +231,7 @@ fn to_text(word: &[u8]) -> String {
     text
 }
 
-/// The word that [`to_text`] was given.
+/// Restores the word that [`to_text`] was given.
 fn to_bytes(text: &str) -> OsString {
     let mut word = Vec::new();
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! What would happen, without doing it.
+//! A preview of a run, without running it.
 
 use crate::console::print;
 use crate::plan::Plan;
@@ -15,7 +15,7 @@ pub(crate) fn explain(
     Ok(print(text(plan, what, foresight)?.as_bytes()))
 }
 
-/// Shows the words of a verb as each host would have them, and how it would be reached.
+/// Shows the words of a verb as each host would have them, and how the host would be reached.
 pub(crate) fn explain_words(plan: &Plan<'_>, verb: &str) -> anyhow::Result<u8> {
     let identities = Identity::all(&plan.inventory, &plan.targets);
     let words = |index: usize| {
@@ -27,8 +27,9 @@ pub(crate) fn explain_words(plan: &Plan<'_>, verb: &str) -> anyhow::Result<u8> {
     explain(plan, &words, None)
 }
 
-/// What each host would do, by which commands its child would be started, and the modules that would go ahead: bytes as sent,
-/// and which module imports them. At `-v` the commands are whole.
+/// The work of each host, the commands that would start its child, and the modules that would be
+/// sent ahead: their bytes as sent, and the module that imports each. At `-v` the commands are
+/// whole.
 fn text(
     plan: &Plan<'_>,
     what: &dyn Fn(usize) -> Result<String, Error>,

@@ -5,7 +5,7 @@ use econtext::internal::lock;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Something that a program reads its input from.
+/// A destination of input, from which a program reads it.
 pub(crate) trait Sink: Send + 'static {
     /// Copies all of the input, then its end.
     fn copy(self, reader: &mut dyn Read);
@@ -13,7 +13,7 @@ pub(crate) trait Sink: Send + 'static {
 
 impl Sink for econtext::Input {
     fn copy(self, mut reader: &mut dyn Read) {
-        // What is not read any more needs no more.
+        // A program that reads no more needs no more input.
         let _ = self.copy_from(&mut reader);
     }
 }
@@ -32,11 +32,11 @@ impl Sink for std::process::ChildStdin {
     }
 }
 
-/// Hands stdin to every program: as it comes to a single one, from a copy of all of it to each of several, for these
-/// start when their turn is there.
+/// Passes stdin to every program: as it arrives to a single one, and from a complete copy to each
+/// of several, because these start when their turn comes.
 #[derive(Debug)]
 pub(crate) enum Inputs {
-    /// There is none, or nobody means it.
+    /// There is no stdin, or it is not meant for the programs.
     None,
     One,
     Many(Arc<Copy>),
@@ -44,7 +44,7 @@ pub(crate) enum Inputs {
 
 impl Inputs {
     pub(crate) fn start(targets: usize, used: bool) -> Self {
-        // Typing the same to many hosts at a time is nothing anyone means; they get the end of input.
+        // Typed input for many hosts at a time is hardly meant; they get the end of input.
         if used || targets > 1 && io::stdin().is_terminal() {
             Inputs::None
         } else if targets == 1 {
@@ -59,7 +59,8 @@ impl Inputs {
 
     /// Starts to feed a program, beside a child if there is one.
     pub(crate) fn feed(&self, child: Option<&Context>, input: impl Sink) {
-        // What is read of the only input there is must not be lost with a child that does not come up.
+        // Input that was read from the only stdin must not be lost with a child that does not come
+        // up.
         let child = child.filter(|_| matches!(self, Inputs::One)).cloned();
         let mut reader: Box<dyn Read + Send> = match self {
             Inputs::None => Box::new(io::empty()),
@@ -74,7 +75,7 @@ impl Inputs {
     }
 }
 
-/// What was read so far.
+/// The part of stdin that was read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Copy {
     state: Mutex<State>,
@@ -108,7 +109,7 @@ impl Copy {
     }
 }
 
-/// One program's way through the copy.
+/// One program's position in the copy.
 struct Reader {
     copy: Arc<Copy>,
     at: usize,

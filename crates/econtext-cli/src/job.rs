@@ -11,26 +11,26 @@ use econtext_fleet::{
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What all hosts of a run share, whatever the verb.
+/// The state that all hosts of a run share, for every verb.
 pub(crate) struct Job<'a> {
     pub(crate) common: &'a Common,
     pub(crate) report: Arc<Report>,
     pub(crate) stop: Arc<Stop>,
-    /// Hosts at a time.
+    /// The number of hosts at a time.
     pub(crate) forks: usize,
-    /// Whether a host that is connected is no result.
+    /// Whether a connected host is not reported as a result.
     pub(crate) connects_only: bool,
-    /// Which host each child is on.
+    /// The identities of the hosts, one for each child.
     pub(crate) identities: Vec<Identity>,
 }
 
-/// What children need beside that.
+/// A job with all that its children need.
 pub(crate) struct Children<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) finder: Arc<dyn ModuleFinder>,
     pub(crate) surroundings: Surroundings,
     pub(crate) log_level: Option<u8>,
-    /// Whether children live on when the work is done.
+    /// Whether children stay up when the work is done.
     pub(crate) keep: bool,
     connector: Connector,
     listener: Option<Listener>,
@@ -69,20 +69,20 @@ impl Host<'_> {
         }
     }
 
-    /// Which host it is.
+    /// The identity of the host.
     pub(crate) fn identity(&self) -> &Identity {
         &self.job.identities[self.index]
     }
 
-    /// What is left of the host's time.
+    /// The time that the host has left.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.job.common.timeout.map(|t| t.saturating_sub(self.started.elapsed()))
     }
 }
 
 impl Job<'_> {
-    /// Does something for every target, as `--forks`, `--batch` and `--fail-on` say; the outcomes are in the order of the
-    /// targets.
+    /// Calls `one` for every target, as `--forks`, `--batch` and `--fail-on` say; the outcomes are
+    /// in the order of the targets.
     pub(crate) fn pool(
         &self,
         targets: &[Target],
@@ -125,7 +125,7 @@ impl Job<'_> {
         )
     }
 
-    /// What a failure is when the run was stopped.
+    /// Replaces a failure by the error of the stop, if the run was stopped.
     fn of_stop(&self, outcome: Outcome, target: &Target) -> Outcome {
         match (self.stop.reason(), outcome) {
             (None, outcome) => outcome,
@@ -146,14 +146,15 @@ impl Job<'_> {
     }
 }
 
-/// Listens for children that connect back: to an address and port, to an address, or to where their ssh came from.
+/// Listens for children that connect back: to an address and port, to an address, or to the address
+/// that their ssh came from.
 fn listen(address: &str) -> Result<Listener, Error> {
     let (name, port) = match address.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => (name, port),
         _ => (address, "0"),
     };
     let names: Vec<&str> = if name.is_empty() { Vec::new() } else { vec![name.trim_matches(['[', ']'])] };
-    // Both families where there are both.
+    // The socket takes both address families, where the system has both.
     Listener::bind(&format!("[::]:{port}"), &names)
         .or_else(|_| Listener::bind(&format!("0.0.0.0:{port}"), &names))
 }
@@ -186,7 +187,7 @@ impl<'a> Children<'a> {
         self.job.pool(targets, |index, target| self.one(index, target, &work))
     }
 
-    /// What a child of a run is like, whatever is done in it.
+    /// The builder of a child of a run, which is the same for all work.
     fn child(
         &self,
         index: usize,
@@ -221,11 +222,11 @@ impl<'a> Children<'a> {
             Some(listener) => builder.connect_back(listener),
             None => builder,
         };
-        // What will be files there need not go ahead as modules.
+        // Modules that will be files on the host need not be sent ahead.
         if self.job.common.spool.iter().any(|s| s == "all") { builder.push_budget(0) } else { builder }
     }
 
-    /// Tries until there is a result, or an error that trying again does not mend.
+    /// Tries until there is a result, or an error that another try does not fix.
     pub(crate) fn one(
         &self,
         index: usize,
@@ -263,7 +264,7 @@ impl<'a> Children<'a> {
             Err(error) => return Outcome::Failed(error),
         };
         let context = connection.context.clone();
-        // Nobody waits for it: it runs before what follows.
+        // No caller waits for it yet: it runs before the calls that follow.
         let spooled: Vec<&String> = common.spool.iter().filter(|package| *package != "none").collect();
         let spool = (!spooled.is_empty())
             .then(|| context.call::<Value>("econtext.spool:start", (&spooled, &common.spool_dir)));
@@ -279,7 +280,7 @@ impl<'a> Children<'a> {
         if self.keep && outcome.is_ok() {
             return outcome;
         }
-        // Whoever still feeds it input must not keep it.
+        // A thread that still feeds input to the child must not keep it.
         self.connector.let_go(&connection);
         match spool {
             Some(Err(error)) => Outcome::Failed(error),
@@ -288,7 +289,7 @@ impl<'a> Children<'a> {
     }
 }
 
-/// Secrets that were asked for, in the settings of all targets.
+/// The settings of all targets, with the secrets that were asked for.
 pub(crate) fn with_passwords(settings: Settings, passwords: Passwords) -> Settings {
     Settings { passwords, ..settings }
 }

@@ -1,4 +1,5 @@
-//! Python values as JSON and back, with the one-key objects of the output contract for what JSON lacks.
+//! Python values as JSON and back, with the one-key objects of the output contract for values that
+//! JSON lacks.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -50,7 +51,7 @@ pub(crate) fn write_str(out: &mut String, s: &str) {
     out.push_str(&serde_json::to_string(s).unwrap_or_default());
 }
 
-/// Appends output of a program: text where it is text.
+/// Appends output of a program, as a string where it is text.
 pub(crate) fn write_data(out: &mut String, data: &[u8]) {
     match std::str::from_utf8(data) {
         Ok(s) => write_str(out, s),
@@ -64,7 +65,7 @@ fn write_bytes(out: &mut String, bytes: &[u8]) {
     out.push_str("\"}");
 }
 
-/// Text with lone surrogates: as escapes, which Python's `json` reads back as they were.
+/// Appends text with lone surrogates as escapes, which Python's `json` reads back as they were.
 fn write_wide(out: &mut String, bytes: &[u8]) {
     out.push('"');
     let mut rest = bytes;
@@ -133,7 +134,7 @@ fn write_tagged(out: &mut String, tag: &str, items: &[Value]) {
 
 fn write_dict(out: &mut String, items: &[(Value, Value)]) {
     let plain = items.iter().all(|(key, _)| key.as_str().is_some() || matches!(key, Value::WideStr(_)));
-    // A dict that looks like one of our forms is no form.
+    // A dict that looks like one of our forms must not be read as one.
     let lookalike = items.len() == 1 && items[0].0.as_str().is_some_and(is_form);
     if plain && !lookalike {
         out.push('{');
@@ -166,7 +167,7 @@ fn is_form(key: &str) -> bool {
 /// The argument that a word stands for: JSON if it is JSON, else itself.
 ///
 /// # Errors
-/// Why a one-key object of ours makes no sense.
+/// The reason why a one-key object of ours is invalid.
 pub(crate) fn argument(word: &str) -> Result<Value, String> {
     match serde_json::from_str(word)
         .or_else(|error| without_surrogates(word).map_or(Err(error), |w| serde_json::from_str(&w)))
@@ -176,10 +177,12 @@ pub(crate) fn argument(word: &str) -> Result<Value, String> {
     }
 }
 
-/// Characters of private use that stand for the 2,048 lone surrogates while JSON is read, which our own results have.
+/// Characters of private use that stand for the 2,048 lone surrogates while JSON is read; our own
+/// results contain such surrogates.
 const STAND_INS: std::ops::RangeInclusive<u32> = 0x10_f000..=0x10_f7ff;
 
-/// JSON with stand-ins for the escapes of lone surrogates; `None` if it has no such, or stand-ins of its own.
+/// JSON with stand-ins for the escapes of lone surrogates; `None` if it has no such escapes, or
+/// stand-ins of its own.
 fn without_surrogates(json: &str) -> Option<String> {
     let unit = |at: usize| {
         let escape = json.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -198,7 +201,7 @@ fn without_surrogates(json: &str) -> Option<String> {
                 (at, any) = (at + 6, true);
                 continue;
             }
-            // What is behind a backslash begins no escape.
+            // The character after a backslash begins no escape.
             _ if c == '\\' => next + json[next..].chars().next().map_or(0, char::len_utf8),
             _ => next,
         };
@@ -208,7 +211,7 @@ fn without_surrogates(json: &str) -> Option<String> {
     any.then_some(out)
 }
 
-/// Text, with the surrogates for which there are stand-ins.
+/// A string value, in which surrogates replace their stand-ins.
 fn text(s: String) -> Value {
     if !s.chars().any(|c| STAND_INS.contains(&u32::from(c))) {
         return Value::Str(s);

@@ -1,7 +1,7 @@
-//! What the last run of a command line left undone: for `--rerun`.
+//! The hosts that the last run of a command line left undone: for `--rerun`.
 //!
-//! A record holds names of hosts and how each ended, under a digest of the command line and the working directory;
-//! neither stands in it.
+//! A record holds the names of hosts and the outcome of each, under a digest of the command line
+//! and the working directory; the record contains neither.
 
 use crate::args::{RerunKind, Usage};
 use crate::config::base_directories;
@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Records of so many command lines are kept.
+/// The number of command lines whose records are kept.
 const KEPT: usize = 200;
 
 /// The record of one command line.
@@ -28,7 +28,7 @@ impl Last {
         use etcetera::BaseStrategy as _;
         let mut digest = Sha1::new();
         let directory = std::env::current_dir().unwrap_or_default();
-        // The program's own path is no part of it.
+        // The program's own path is no part of the digest.
         for word in std::iter::once(directory.as_os_str()).chain(argv.iter().skip(1).map(OsString::as_os_str))
         {
             digest.update(u64::try_from(word.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -56,7 +56,8 @@ impl Last {
         }
     }
 
-    /// Records how hosts ended, on top of what is there if this was a rerun. Whether it is on record then.
+    /// Records the outcomes of hosts, on top of the earlier record if this was a rerun. Returns
+    /// whether the record was written.
     pub(crate) fn write(&self, hosts: &[&str], outcomes: &[Outcome], rerun: bool) -> bool {
         let Some(path) = &self.path else { return false };
         let mut record = if rerun { self.read().unwrap_or_default() } else { Map::new() };
@@ -73,7 +74,7 @@ impl Last {
     }
 }
 
-/// Writes a record that nobody else can read, and drops the oldest.
+/// Writes a record that no other user can read, and removes the oldest ones.
 fn keep(path: &Path, text: &str) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -88,7 +89,7 @@ fn keep(path: &Path, text: &str) -> std::io::Result<()> {
         .collect();
     records.sort();
     for (_, old) in records.iter().rev().skip(KEPT) {
-        // Another run may have been faster.
+        // Another run may have removed it already.
         let _ = std::fs::remove_file(old);
     }
     Ok(())

@@ -27,7 +27,7 @@ pub(crate) fn completions(wanted: &Completions, config: &Config) -> anyhow::Resu
         Some(Shell::Bash) => out.extend_from_slice(include_bytes!("completions/econtext.bash")),
         Some(Shell::Zsh) => out.extend_from_slice(include_bytes!("completions/econtext.zsh")),
         Some(Shell::Fish) => out.extend_from_slice(include_bytes!("completions/econtext.fish")),
-        // Verbs and flags, without hosts.
+        // The script completes verbs and flags, and no hosts.
         Some(other) => clap_complete::generate(other, &mut Cli::command(), "econtext", &mut out),
         None => {}
     }
@@ -49,7 +49,8 @@ pub(crate) fn page(verb: Option<&str>) -> anyhow::Result<u8> {
     Ok(print(&out))
 }
 
-/// A verb whose every flag has its description: what a screen of help leaves out is in no page left out.
+/// A verb with the description of every flag: a page includes those that a screen of help leaves
+/// out.
 fn described(verb: clap::Command) -> clap::Command {
     verb.mut_args(|arg| arg.hide_short_help(false).hide_long_help(false))
 }
@@ -108,7 +109,7 @@ fn verb_page(verb: &clap::Command, out: &mut Vec<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a verb does, and examples of it.
+/// Writes the description of a verb, and its examples.
 fn body(verb: &clap::Command, out: &mut Vec<u8>) -> anyhow::Result<()> {
     let about = verb.get_long_about().or(verb.get_about()).map(ToString::to_string).unwrap_or_default();
     writeln!(out, "{}", escaped(&about).replace("\n\n", "\n.PP\n"))?;
@@ -118,7 +119,7 @@ fn body(verb: &clap::Command, out: &mut Vec<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All flags, under their headings.
+/// Writes all flags, under their headings.
 fn options(verb: &clap::Command, out: &mut Vec<u8>) -> anyhow::Result<()> {
     let mut headings: Vec<Option<&str>> = Vec::new();
     let shown: Vec<&clap::Arg> = verb.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
@@ -180,7 +181,7 @@ fn usage(verb: &clap::Command) -> String {
     usage.lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
-/// A text in which roff finds no command of its own.
+/// A text, escaped so that roff finds no commands in it.
 fn escaped(text: &str) -> String {
     let escape = |line: &str| {
         let line = line.replace('\\', "\\e").replace('-', "\\-");

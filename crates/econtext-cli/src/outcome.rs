@@ -1,8 +1,8 @@
-//! What came of a host, and the exit status that this makes.
+//! The outcome of a host, and the exit status that it makes.
 
 use econtext::{Error, ErrorKind, Value};
 
-/// What came of one host.
+/// The outcome of one host.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// A value.
@@ -13,9 +13,9 @@ pub(crate) enum Outcome {
     Exit(u8),
     /// The signal that ended a program.
     Signal(i32),
-    /// Neither.
+    /// An error in place of a result.
     Failed(Error),
-    /// It was not begun: the reason.
+    /// The reason why the host was not begun.
     NotBegun(String),
 }
 
@@ -38,7 +38,7 @@ impl Outcome {
         }
     }
 
-    /// What `--rerun` and the summary call it.
+    /// The name of the outcome for `--rerun` and the summary.
     pub(crate) fn class(&self) -> &'static str {
         match self {
             outcome if outcome.is_ok() => "ok",
@@ -52,7 +52,7 @@ impl Outcome {
     fn status(&self) -> u8 {
         match self {
             Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0) => 0,
-            // Others have failed, or the run was stopped, and that says it.
+            // A host that was not begun follows failures of others or a stop, which set the status.
             Outcome::Exit(_) | Outcome::NotBegun(_) => 5,
             Outcome::Signal(_) => 3,
             Outcome::Failed(error) => match error.kind() {
@@ -66,7 +66,8 @@ impl Outcome {
     }
 }
 
-/// The highest class present wins: 4, then 3, then 5; then what went wrong here.
+/// The exit status of a run. The first class present wins: 4, then 3, then 5; then errors of this
+/// machine.
 pub(crate) fn exit_status(outcomes: &[Outcome]) -> u8 {
     let present = |status| outcomes.iter().any(|o| o.status() == status);
     [4, 3, 5, 1, 2].into_iter().find(|&status| present(status)).unwrap_or(0)

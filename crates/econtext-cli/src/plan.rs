@@ -1,4 +1,5 @@
-//! What a command line asks for, before anything is contacted: which hosts, how each is reached, with which passwords.
+//! The plan of a command line, before anything is contacted: the hosts, how each is reached, and
+//! the passwords.
 
 use crate::args::{Choice, Common, Usage, command, same_command};
 use crate::job::with_passwords;
@@ -18,18 +19,18 @@ impl From<SpecError> for Usage {
     }
 }
 
-/// The hosts of a run, and the words behind them.
+/// The hosts of a run, and the words after them.
 pub(crate) struct Plan<'a> {
     pub(crate) common: &'a Common,
     pub(crate) inventory: Arc<Inventory>,
-    /// What flags say about how hosts are reached.
+    /// The flags about how hosts are reached.
     pub(crate) settings: Settings,
-    /// None only if a rerun has nothing to do.
+    /// The targets; none only if a rerun has nothing to do.
     pub(crate) targets: Vec<Target>,
     pub(crate) rest: &'a [OsString],
-    /// What is to be said if what is called cannot be imported.
+    /// The hint for a called module that cannot be imported.
     pub(crate) import_hint: Option<String>,
-    /// Where it will be on record how hosts ended.
+    /// The record of how the hosts ended.
     pub(crate) last: Last,
     argv: Vec<OsString>,
 }
@@ -63,7 +64,7 @@ impl<'a> Plan<'a> {
             selection.targets(&inventory, &settings)?
         } else {
             let undone: HashSet<String> = last.hosts(&common.rerun)?.into_iter().collect();
-            // What was picked by chance is what it was.
+            // A rerun does not pick again: the record holds the hosts that were picked.
             let targets = Selection { pick: None, ..selection }.targets(&inventory, &settings)?;
             targets.into_iter().filter(|target| undone.contains(&target.name)).collect()
         };
@@ -81,7 +82,7 @@ impl<'a> Plan<'a> {
         Ok(Plan { common, inventory, settings, targets, rest: &common.rest, import_hint: None, last, argv })
     }
 
-    /// What targets are started from.
+    /// The hops that targets are started from.
     pub(crate) fn hops(&self) -> Hops {
         Hops::new(self.inventory.clone(), &self.settings)
     }
@@ -99,7 +100,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Who is become where, to be said before it happens: `becoming root with sudo on 20 hosts`.
+    /// The switches of user, to be shown before they happen: `becoming root with sudo on 20 hosts`.
     pub(crate) fn becoming(&self) -> Vec<String> {
         let mut kinds: Vec<((&str, &str), Vec<&str>)> = Vec::new();
         for target in &self.targets {
@@ -116,13 +117,13 @@ impl<'a> Plan<'a> {
         kinds.into_iter().map(line).collect()
     }
 
-    /// The command that does again what was left undone.
+    /// The command that repeats the work that was left undone.
     pub(crate) fn again(&self, kinds: &str) -> String {
         let words: Vec<_> = self.argv.iter().skip(1).map(|word| word.to_string_lossy()).collect();
         let quoted = shlex::try_join(words.iter().map(|word| &**word)).unwrap_or_default();
         let verb = words.first().map_or("", |verb| verb);
         match quoted.strip_prefix(verb) {
-            // What fits on a line can be copied.
+            // A command that fits on a line can be copied.
             Some(rest) if quoted.len() <= 160 && !quoted.contains('\n') => {
                 format!("econtext {verb} --rerun {kinds}{rest}")
             }
@@ -149,7 +150,7 @@ pub(crate) fn inventory(choice: &Choice) -> Result<Inventory, Usage> {
     for path in &choice.inventory {
         let text = path.to_string_lossy();
         if !path.exists() && text.contains(',') {
-            // ansible's list of hosts in place of a file.
+            // A list of hosts in place of a file, as in ansible.
             for name in expand(&text, &Inventory::default())? {
                 inventory.add_host(&name)?;
             }
@@ -195,7 +196,8 @@ impl Drop for Silence {
     }
 }
 
-/// The passwords, from the terminal or a command. What a command prints is for both; what is asked for, for one.
+/// The passwords, from the terminal or a command. The output of a command is for both; a prompt is
+/// for one.
 fn passwords(common: &Common) -> anyhow::Result<Passwords> {
     let ask = |what: &str| -> anyhow::Result<Option<SecretString>> {
         // A program that answers the prompt at once would be faster than the end of the echo.

@@ -80,7 +80,7 @@ pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     })
 }
 
-/// A script's name and text, and the finder for what it imports.
+/// A script's name and text, and the finder for its imports.
 fn script(common: &Common, first: &OsStr) -> anyhow::Result<(OsString, Vec<u8>, PathFinder)> {
     let here = Path::new(".");
     if first == "-" {
@@ -105,7 +105,7 @@ fn script(common: &Common, first: &OsStr) -> anyhow::Result<(OsString, Vec<u8>, 
     Ok((first.to_owned(), source, finder))
 }
 
-/// What is said of a script that is not there: it may be something else.
+/// The error about a script that is not there, with a hint at the probable meaning.
 fn no_script(word: &OsStr, error: &io::Error) -> String {
     let word = word.to_string_lossy();
     let hint = match error.kind() {
@@ -120,7 +120,7 @@ fn no_script(word: &OsStr, error: &io::Error) -> String {
     format!("{word}: {error}{hint}")
 }
 
-/// Splits `-c` and `-m` from what may be joined to them.
+/// Splits `-c` and `-m` from the text that may be joined to them.
 fn split_flag(word: &OsStr) -> Option<(char, OsString)> {
     match word.as_bytes() {
         [b'-', flag @ (b'c' | b'm'), joined @ ..] => {

@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, or a line now and then.
+//! The progress of a run: a bar on a terminal, or a line at intervals.
 
 use econtext::internal::lock;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,13 +9,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What takes no longer needs no bar.
+/// The time up to which a run needs no bar.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Time between two lines where there is no terminal.
+/// The time between two lines where there is no terminal.
 const LINES: Duration = Duration::from_secs(10);
 
-/// Hosts that are named because they are slow.
+/// The number of slow hosts that are named.
 const SLOW: usize = 3;
 
 /// Counts hosts and shows the counts.
@@ -23,25 +23,25 @@ const SLOW: usize = 3;
 pub(crate) struct Progress {
     counts: Mutex<Counts>,
     bar: Option<ProgressBar>,
-    /// Dropped at the end, for the thread that shows it.
+    /// The sender whose drop ends the thread that shows the progress.
     running: Mutex<Option<Sender<()>>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Hosts that are under way: when they were begun, and whether they are connected.
+    /// The hosts under way: the name, the start, and whether the host is connected.
     under_way: BTreeMap<usize, (String, Instant, bool)>,
-    /// Bytes of files that were copied, and of all that are to be, by host.
+    /// The bytes of files that were copied, and of all files to copy, by host.
     copied: BTreeMap<usize, (u64, u64)>,
-    /// When the first of them was, and how many bytes were there then.
+    /// The time of the first such report, and the bytes that were copied by then.
     copying_since: Option<(Instant, u64)>,
     done: usize,
     failed: usize,
 }
 
 impl Progress {
-    /// Shows the progress of `hosts` hosts: on a terminal, and elsewhere if it is `wanted`. That of one host is of no interest,
-    /// unless it `copies` files.
+    /// Shows the progress of `hosts` hosts: on a terminal, and elsewhere if it is `wanted`. The
+    /// progress of one host is of no interest, unless it `copies` files.
     pub(crate) fn start(hosts: usize, copies: bool, allowed: bool, wanted: bool) -> Arc<Self> {
         let terminal = io::stderr().is_terminal();
         let worth_it = allowed && terminal && (hosts > 1 || copies);
@@ -54,7 +54,7 @@ impl Progress {
                 ProgressDrawTarget::stderr_with_hz(10),
             );
             let style = ProgressStyle::with_template("{bar:24.cyan} {pos}/{len} {wide_msg}");
-            // The template is right; without it there is indicatif's own.
+            // The template is valid; the default bar is only a fallback.
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));
             bar
         });
@@ -88,7 +88,7 @@ impl Progress {
         }
     }
 
-    /// Does something while the bar is not there.
+    /// Calls `write` while the bar is hidden.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -106,7 +106,7 @@ impl Progress {
         }
     }
 
-    /// So many bytes of all files of a host were copied.
+    /// Records how many bytes of all files of a host were copied.
     pub(crate) fn transferred(&self, index: usize, done: u64, total: u64) {
         let mut counts = lock(&self.counts);
         counts.copied.insert(index, (done, total));
@@ -120,7 +120,7 @@ impl Progress {
         counts.failed += usize::from(!ok);
     }
 
-    /// Nothing is shown any more.
+    /// Ends the display.
     pub(crate) fn end(&self) {
         lock(&self.running).take();
         if let Some(bar) = &self.bar {
@@ -130,7 +130,7 @@ impl Progress {
 }
 
 impl Counts {
-    /// `3 connecting, 20 running, 470 done, 7 failed; slow: web07 31 s`.
+    /// The counts as text: `3 connecting, 20 running, 470 done, 7 failed; slow: web07 31 s`.
     fn text(&self, now: Instant) -> String {
         let running = self.under_way.values().filter(|(.., connected)| *connected).count();
         let connecting = self.under_way.len() - running;
@@ -154,7 +154,7 @@ impl Counts {
         text.join(", ")
     }
 
-    /// `1.2 GiB of 4.0 GiB, 120 MiB/s, 23 s left`.
+    /// The copied bytes as text: `1.2 GiB of 4.0 GiB, 120 MiB/s, 23 s left`.
     fn copied_text(&self, now: Instant) -> Option<String> {
         let (since, first) = self.copying_since?;
         let (done, total) = self.copied.values().fold((0, 0), |(a, b), (done, total)| (a + done, b + total));
@@ -171,7 +171,7 @@ impl Counts {
     }
 }
 
-/// `4.0 GiB`.
+/// A number of bytes as text: `4.0 GiB`.
 fn bytes(n: u64) -> String {
     let mut n = n as f64;
     let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();

@@ -29,11 +29,11 @@ const HELP: &str = "\
 Ctrl-C          interrupt what runs there
 All else is Python. The value of a last expression is shown, and is _ there. Modules come from here if they are not there.";
 
-/// Calls that run, for Ctrl-C.
+/// The running calls, for Ctrl-C.
 type Calls = Arc<Mutex<Vec<Arc<Call<Answer>>>>>;
 
 struct Seat {
-    /// What the report knows it by, whoever is dropped.
+    /// The number of the seat in the report, which stays when others are dropped.
     number: usize,
     target: Target,
     child: Result<Context, Error>,
@@ -59,7 +59,7 @@ pub(crate) fn run(plan: Plan<'_>) -> anyhow::Result<u8> {
     let finder = Arc::new(finder(plan.common, Some(Path::new(".")))?);
     let level = log_level(plan.common, true);
     let run = Run::start_repl(plan)?;
-    // Every connection stays.
+    // Every connection stays open.
     let job = Job { connects_only: true, ..run.job_for(run.plan.targets.len())? };
     let mut children = Children::new(&job, finder, level, run.plan.hops())?;
     children.keep = true;
@@ -86,7 +86,8 @@ pub(crate) fn run(plan: Plan<'_>) -> anyhow::Result<u8> {
 }
 
 impl Repl<'_> {
-    /// Reads to the end; what came of it all if nobody typed it, for a script wants to know.
+    /// Reads to the end. Returns the outcomes if the input is no terminal, because a script needs
+    /// the status.
     fn read(&mut self, editor: Editor) -> anyhow::Result<Vec<Outcome>> {
         let mut editor = editor;
         let mut outcomes = Vec::new();
@@ -136,7 +137,7 @@ impl Repl<'_> {
             .filter_map(|(i, seat)| Some((i, &seat.target, seat.child.as_ref().ok()?)))
     }
 
-    /// Connects targets, as many at a time as any run does, and says who could not be.
+    /// Connects targets, as many at a time as any run does, and reports those that failed.
     fn connect(&mut self, targets: Vec<Target>) {
         let first = self.next;
         self.next += targets.len();
@@ -182,7 +183,7 @@ impl Repl<'_> {
         let mut outcomes = Vec::new();
         let mut exited = Vec::new();
         for (index, name, call) in &calls {
-            // There is no way to wait for a shared call without a bound; a day is none.
+            // A shared call cannot be awaited without a bound, so each wait is a day long.
             let result = loop {
                 if let Some(result) = call.wait_timeout(Duration::from_secs(86_400)) {
                     break result;
@@ -206,7 +207,7 @@ impl Repl<'_> {
         }
         lock(&self.calls).clear();
         self.run.report.round();
-        // A program that has ended is done with, as Python's own prompt is then.
+        // A program that has ended ends its host's session, as Python's own prompt ends.
         for index in exited.into_iter().rev() {
             let seat = self.seats.remove(index);
             if let Ok(child) = &seat.child {
@@ -216,7 +217,7 @@ impl Repl<'_> {
         outcomes
     }
 
-    /// Does what a line with a colon says; whether to go on.
+    /// Executes a line with a colon. Returns whether to continue.
     fn command(&mut self, line: &str) -> bool {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match word {
@@ -294,7 +295,8 @@ impl Repl<'_> {
         self.connect(down.into_iter().map(|seat| seat.target).collect());
     }
 
-    /// Typed at a terminal, Ctrl-C interrupts the calls that run. Otherwise, and by a termination, all ends.
+    /// Watches for signals. At a terminal, Ctrl-C interrupts the running calls. Otherwise, and by
+    /// SIGTERM, the run ends.
     fn watch_signals(&self, is_terminal: bool) -> anyhow::Result<()> {
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
         let (calls, stop, seen) = (self.calls.clone(), self.run.stop.clone(), self.run.signal.clone());
@@ -309,7 +311,7 @@ impl Repl<'_> {
                     complain("stopping");
                     stop.stop(Reason::Interrupted);
                     running.iter().for_each(|call| call.cancel());
-                    // What waits for input does not see it.
+                    // A thread that waits for input does not see the stop.
                     std::thread::sleep(Duration::from_secs(3));
                 }
                 std::process::exit(128 + signal);

@@ -1,4 +1,4 @@
-//! What is shown of a run: as it happens, or put together at the end.
+//! The output of a run: as it happens, or put together at the end.
 
 mod collected;
 mod events;
@@ -38,11 +38,11 @@ struct State {
     partial: HashMap<(usize, u8), Vec<u8>>,
     collected: Collected,
     files: Option<Files>,
-    /// Hosts that have yielded, and so need not return anything.
+    /// Hosts that have yielded items, and so need not return a value.
     yielded: HashSet<usize>,
 }
 
-/// How many hosts ended how.
+/// The number of hosts by outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     ok: usize,
@@ -62,7 +62,7 @@ impl Counts {
         }
     }
 
-    /// What a rerun would be for: `failed,unreachable`.
+    /// The kinds of hosts for a rerun: `failed,unreachable`.
     pub(crate) fn undone(self) -> String {
         let counts = [(self.failed, "failed"), (self.unreachable, "unreachable"), (self.timeout, "timeout")];
         counts.iter().filter(|(n, _)| *n > 0).map(|(_, kind)| *kind).collect::<Vec<_>>().join(",")
@@ -75,16 +75,16 @@ impl Report {
         Self::in_mode(common.mode(), common, hosts, copies, show_none)
     }
 
-    /// How far the run is.
+    /// The progress of the run.
     pub(crate) fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }
 
-    /// A report on rounds, after each of which what there is is shown: of many hosts folded.
+    /// A report on rounds, which shows the results after each round, folded for many hosts.
     pub(crate) fn for_rounds(common: &Common, hosts: usize) -> std::io::Result<Self> {
         let mode = match common.mode() {
             Mode::Lines if hosts > 1 => Mode::Fold,
-            // There is no end at which a document would come.
+            // A session has no end at which a document would be shown.
             Mode::Json => Mode::Jsonl,
             mode => mode,
         };
@@ -99,7 +99,7 @@ impl Report {
         show_none: bool,
     ) -> std::io::Result<Self> {
         let many = hosts > 1;
-        // Where bytes come as they are, a bar would be in between.
+        // A bar would stand between bytes that are written as they come.
         let progress = Progress::start(hosts, copies, !common.quiet && mode != Mode::Raw, common.progress);
         let prefix = many && !common.no_prefix && mode != Mode::Raw;
         let state = State {
@@ -118,7 +118,7 @@ impl Report {
         lock(&self.state)
     }
 
-    /// Whether nobody reads stdout any more.
+    /// Whether stdout is no longer read.
     pub(crate) fn broken(&self) -> bool {
         self.lock().console.broken.is_some()
     }
@@ -128,7 +128,7 @@ impl Report {
         self.lock().console.hung_up()
     }
 
-    /// What of the output was lost, and why. A reader that has seen enough loses nothing.
+    /// The output that was lost, and the reason. A reader that has seen enough loses nothing.
     pub(crate) fn lost(&self) -> Option<String> {
         let state = self.lock();
         let stdout = state.console.broken.as_ref().filter(|_| !state.console.hung_up());
@@ -194,7 +194,7 @@ impl Report {
         }
     }
 
-    /// One of many values, as it comes.
+    /// Shows one of many values, as it comes.
     pub(crate) fn item(&self, index: usize, host: &str, item: &Value) {
         let mut state = self.lock();
         state.yielded.insert(index);
@@ -214,7 +214,7 @@ impl Report {
         self.progress.ended(index, outcome.is_ok());
         let mut state = self.lock();
         if state.console.hung_up() {
-            return; // it is not heard, and no failure
+            return; // the reader has left, which is no failure
         }
         if let Some(files) = &mut state.files {
             files.result(host, &Event::result(host, outcome, elapsed));
@@ -253,7 +253,7 @@ impl Report {
         }
     }
 
-    /// What people are told of a failure, if there is anything to tell.
+    /// The text about a failure for people, if there is any.
     fn error_text(many: bool, host: &str, outcome: &Outcome) -> Option<String> {
         match outcome {
             Outcome::Value(_) | Outcome::Done(_) | Outcome::Exit(0) => None,
@@ -264,7 +264,7 @@ impl Report {
         }
     }
 
-    /// The end of a round.
+    /// Ends a round, and shows the collected results.
     pub(crate) fn round(&self) {
         let mut state = self.lock();
         let State { mode, console, collected, .. } = &mut *state;
@@ -276,7 +276,7 @@ impl Report {
         }
     }
 
-    /// There are more hosts than there were.
+    /// Switches the report to many hosts.
     pub(crate) fn now_many(&self) {
         let mut state = self.lock();
         state.many = true;
@@ -285,7 +285,7 @@ impl Report {
         }
     }
 
-    /// The end of rounds: what programs are told.
+    /// Ends the rounds with a summary for programs.
     pub(crate) fn end_rounds(&self, counts: Counts, elapsed: Duration) {
         let mut state = self.lock();
         if state.mode == Mode::Jsonl {
@@ -293,12 +293,12 @@ impl Report {
         }
     }
 
-    /// No progress is shown any more.
+    /// Ends the display of progress.
     pub(crate) fn end_progress(&self) {
         self.progress.end();
     }
 
-    /// Shows what was put together, and sums up; `again` is the command that does the rest.
+    /// Shows the collected results and a summary; `again` is the command that does the rest.
     pub(crate) fn summary(&self, counts: Counts, elapsed: Duration, again: Option<&str>) {
         self.progress.end();
         let mut state = self.lock();
@@ -335,7 +335,7 @@ impl Report {
         }
     }
 
-    /// Says something about the run itself.
+    /// Prints a message about the run itself.
     pub(crate) fn note(&self, text: &str) {
         self.lock().console.write(2, format!("econtext: {text}\n").as_bytes());
     }
@@ -352,7 +352,7 @@ impl State {
         }
     }
 
-    /// A value as bytes, if it is any: nothing in front, nothing behind.
+    /// Writes a value: bytes and text as they are, all else as a line.
     fn raw(&mut self, value: &Value) {
         match value {
             Value::Bytes(bytes) | Value::NativeStr(bytes) => self.console.write(1, bytes),
@@ -374,7 +374,7 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// An error for people. In front of every line of many hosts their names stand already.
+/// An error for people. The lines of many hosts already have the names in front.
 pub(crate) fn describe(error: &Error, many: bool, host: &str) -> String {
     if let Some(error) = error.call_error() {
         let traceback = error.traceback.trim_end();

@@ -1,4 +1,4 @@
-//! One run: where it is shown, what stops it, when it began, and how it ends.
+//! One run: its report, its stop, its start and its end.
 
 use crate::args::{Common, Usage};
 use crate::console::complain;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-/// What there is to every run.
+/// The state of a run of any verb.
 pub(crate) struct Run<'a> {
     pub(crate) plan: Plan<'a>,
     pub(crate) report: Arc<Report>,
@@ -28,12 +28,12 @@ pub(crate) struct Run<'a> {
 /// The exit status when nothing reads stdout any more: that of a program which SIGPIPE has ended.
 const HUNG_UP: u8 = 128 + 13;
 
-/// What the verbs differ in.
+/// The options in which the verbs differ.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner {
     /// Whether log records of the children are shown.
     pub(crate) forward_log: bool,
-    /// Whether a result of `None` is.
+    /// Whether a result of `None` is shown.
     pub(crate) show_none: bool,
     /// Whether files are copied.
     pub(crate) copies: bool,
@@ -48,7 +48,7 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Begins a run that heeds signals itself, and whose answers are folded.
+    /// Begins a run that handles signals itself, and whose answers are folded.
     pub(crate) fn start_repl(plan: Plan<'a>) -> anyhow::Result<Self> {
         let report = Report::for_rounds(plan.common, plan.targets.len())?;
         Self::begin(plan, report)
@@ -73,12 +73,12 @@ impl<'a> Run<'a> {
         Ok(Run { plan, report: Arc::new(report), stop, signal: Arc::default(), started })
     }
 
-    /// What all hosts share.
+    /// The job that all hosts share.
     pub(crate) fn job(&self) -> anyhow::Result<Job<'_>> {
         self.job_for(self.plan.common.forks.get().min(self.plan.targets.len()))
     }
 
-    /// What all hosts share, of which `wanted` have a connection at a time.
+    /// The job that all hosts share, of which `wanted` have a connection at a time.
     pub(crate) fn job_for(&self, wanted: usize) -> anyhow::Result<Job<'_>> {
         let common = self.plan.common;
         let forks = descriptors::provide(wanted).context("cannot ask how many files may be open")?;
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Sums up; the exit status.
+    /// Shows the summary and returns the exit status.
     pub(crate) fn finish(&self, outcomes: &[Outcome]) -> u8 {
         let plan = &self.plan;
         let counts = Counts::of(outcomes);
@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
         let on_record =
             (rerun || names.len() > 1) && plan.last.write(&names, outcomes, rerun) && !undone.is_empty();
         if self.report.hung_up() && self.signal.load(Ordering::Acquire) == 0 {
-            // As a program in a pipeline ends: by SIGPIPE, and without a word.
+            // The run ends as a program in a pipeline does: by SIGPIPE, and without a message.
             self.report.end_progress();
             return HUNG_UP;
         }
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Names what was probably meant: hosts of the inventory, this machine, a directory of modules.
+    /// Names the probable meaning: hosts of the inventory, this machine, a directory of modules.
     fn hint(&self, outcomes: &[Outcome]) {
         let is_import =
             |o: &Outcome| matches!(o, Outcome::Failed(error) if error.kind() == ErrorKind::Import);
@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
             }
         }
         let unreachable = self.plan.targets.iter().zip(outcomes).filter(|(_, o)| o.class() == "unreachable");
-        // Looking for what was meant takes time; who has many such hosts knows it after a few.
+        // The search for similar names takes time, and a few hints are enough.
         let unreachable = unreachable.take(20);
         let meant =
             unreachable.filter_map(|(target, _)| Some((target, self.plan.inventory.closest(target.host())?)));
@@ -189,7 +189,8 @@ pub(crate) fn log_level(common: &Common, forward: bool) -> Option<u8> {
     }
 }
 
-/// Stops everything at the first SIGINT or SIGTERM, which is in `seen` then, and this process at the second.
+/// Stops everything at the first SIGINT or SIGTERM, which is stored in `seen`, and this process at
+/// the second.
 fn watch_signals(stop: &Arc<Stop>, seen: &Arc<AtomicI32>) -> anyhow::Result<()> {
     let mut signals =
         signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
@@ -206,12 +207,12 @@ fn watch_signals(stop: &Arc<Stop>, seen: &Arc<AtomicI32>) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// What a host has to do in the time that it has; for calls that nobody bounds.
+/// The time that a host has left, or a minute for calls without a bound.
 pub(crate) fn or_long(time: Option<Duration>) -> Duration {
     time.unwrap_or(Duration::from_secs(60))
 }
 
-/// A word too many.
+/// Refuses words for a verb that takes none.
 pub(crate) fn takes_no_words(verb: &str, rest: &[OsString]) -> Result<(), Usage> {
     match rest.first() {
         Some(word) => Err(Usage(format!("{verb} takes no {word:?}"))),

@@ -1,4 +1,4 @@
-//! What a script says about itself in its header: inline script metadata, PEP 723.
+//! The header of a script: inline script metadata, PEP 723.
 
 use crate::args::Usage;
 use econtext::{Distribution, ModuleFinder, distributions, normal_name};
@@ -15,7 +15,7 @@ pub(crate) struct Metadata {
     pub(crate) requires_python: Option<String>,
 }
 
-/// Reads the block between `# /// script` and `# ///`; a script without one says nothing.
+/// Reads the block between `# /// script` and `# ///`; a script without one has empty metadata.
 pub(crate) fn metadata(source: &[u8]) -> Result<Metadata, Usage> {
     let text = String::from_utf8_lossy(source);
     let mut lines = text.lines().skip_while(|line| line.trim_end() != "# /// script").skip(1);
@@ -34,7 +34,7 @@ pub(crate) fn metadata(source: &[u8]) -> Result<Metadata, Usage> {
 }
 
 impl Metadata {
-    /// Checks that all dependencies are where modules are served from.
+    /// Checks that all dependencies are among the modules that are served.
     pub(crate) fn check(&self, finder: &dyn ModuleFinder) -> Result<(), Usage> {
         let installed = distributions(finder);
         for requirement in &self.dependencies {
@@ -62,7 +62,8 @@ fn split(requirement: &str) -> (&str, &str) {
     (name, rest.trim().trim_start_matches('(').trim_end_matches(')'))
 }
 
-/// Whether a release version satisfies a specifier. Of versions the numbers count, not what stands behind them.
+/// Whether a release version satisfies a specifier. Only the numbers of a version count, not its
+/// suffix.
 pub(crate) fn matches(specifier: &str, version: &str) -> bool {
     let found = numbers(version);
     specifier.split(',').map(str::trim).filter(|clause| !clause.is_empty()).all(|clause| {

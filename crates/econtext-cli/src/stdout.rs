@@ -1,7 +1,8 @@
 //! Whether this process was started with stdout closed.
 //!
-//! Rust's standard library opens `/dev/null` in the place of a standard descriptor that is closed, before `main`. What is written
-//! then goes nowhere, and nothing says so. So it has to be looked at before.
+//! Before `main`, Rust's standard library opens `/dev/null` in place of a standard descriptor that
+//! is closed. Output then goes nowhere, without an error. So the descriptor has to be checked
+//! earlier.
 #![allow(unsafe_code, reason = "only a link section runs before the standard library's own start")]
 
 use rustix::io::{Errno, fcntl_getfd};
@@ -11,7 +12,7 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before `main`, with the C library initialised and the standard library not.
 extern "C" fn look() {
-    // SAFETY: the number is only asked about. If nothing is open under it, the system says so.
+    // SAFETY: the descriptor is only queried; the system reports an error if it is not open.
     let stdout = unsafe { rustix::fd::BorrowedFd::borrow_raw(1) };
     if fcntl_getfd(stdout) == Err(Errno::BADF) {
         CLOSED.store(true, Ordering::Relaxed);

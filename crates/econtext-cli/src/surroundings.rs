@@ -1,4 +1,4 @@
-//! What a child runs in, as the command line says: directory, environment, limits.
+//! The surroundings of a child, as the command line gives them: directory, environment, limits.
 
 use crate::args::{Common, Usage};
 use econtext::{Context, Error, Value};
@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-/// Checked flags.
+/// The checked flags.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     env: Vec<(Value, Value)>,
@@ -45,10 +45,10 @@ impl Surroundings {
         Ok(found)
     }
 
-    /// Makes the child so, and with it all that it starts.
+    /// Applies the surroundings to the child, and so to all that it starts.
     ///
     /// # Errors
-    /// What the child says against it.
+    /// The error that the child reports.
     pub(crate) fn set_up(&self, context: &Context, timeout: Option<Duration>) -> Result<(), Error> {
         if self.env.is_empty() && self.chdir == Value::None && self.nice.is_none() && self.rlimits.is_empty()
         {

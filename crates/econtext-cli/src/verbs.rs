@@ -1,4 +1,4 @@
-//! From a command line to the verb that it names.
+//! The way from a command line to the verb that it names.
 
 use crate::args::{Cli, Exec, Hosts, Usage, Verb};
 use crate::config::Config;
@@ -14,7 +14,7 @@ use econtext_fleet::{Identity, fold};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 
-/// Runs the command and says what the exit status is.
+/// Runs the command and returns the exit status.
 pub(crate) fn run(cli: &Cli, argv: &[OsString], config: &Config) -> anyhow::Result<u8> {
     let common = match (&cli.verb, cli.verb.common()) {
         (_, Some(common)) => common,
@@ -124,7 +124,7 @@ fn set_up_log(verbose: u8) {
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
-    // Records of hosts are shown by the report.
+    // The report shows the records of hosts.
     struct Ours;
     impl<S> tracing_subscriber::layer::Filter<S> for Ours {
         fn enabled(

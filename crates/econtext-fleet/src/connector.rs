@@ -1,4 +1,4 @@
-//! Children on targets: from their hops, as other users, and as often as it takes.
+//! Connections of children on targets: by hops, as other users, and with retries.
 
 use crate::{Gates, Handshake, Inventory, Retry, Settings, Stop, Target, is_refused_handshake};
 use econtext::internal::lock;
@@ -15,7 +15,7 @@ pub struct Hops {
 }
 
 impl Hops {
-    /// Hops are reached as `settings` say; nobody else is become there.
+    /// The hops, reached as `settings` say, without a switch of user.
     pub fn new(inventory: Arc<Inventory>, settings: &Settings) -> Self {
         let mut settings = Settings { via: Vec::new(), ..settings.clone() };
         settings.r#become = Some(None);
@@ -32,7 +32,7 @@ impl Hops {
     }
 }
 
-/// A child, and where another user was become, the one that it was started from.
+/// A child and, after a switch of user, the child that it was started from.
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The child.
@@ -40,18 +40,18 @@ pub struct Connection {
     login: Option<Context>,
 }
 
-/// How long and how often a host is tried.
+/// The limits on the tries for a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Tries {
-    /// How long all that is done with it may take.
+    /// The time for all work on the host.
     pub timeout: Option<Duration>,
-    /// How long one connecting may take.
+    /// The time for one try to connect.
     pub connect_timeout: Duration,
-    /// How often what was not reached is tried again.
+    /// The number of retries for a host that was not reached.
     pub retries: u32,
 }
 
-/// Connects children of one run: they share hops, the rate of logins, and the end.
+/// Connects the children of one run, which share hops, the rate of logins, and the stop.
 pub struct Connector {
     broker: Arc<Broker>,
     hops: Hops,
@@ -60,21 +60,22 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// With a stop that ends all that is connected.
+    /// A connector whose `stop` ends all its children.
     pub fn new(broker: Arc<Broker>, hops: Hops, gates: Gates, stop: Arc<Stop>) -> Self {
         Connector { broker, hops, gates, stop }
     }
 
-    /// What a child on a target is like at the least.
+    /// The builder of a child on a target, with the settings that every child has.
     pub fn builder(&self, target: &Target, timeout: Duration) -> ContextBuilder {
         Context::builder(&target.name).python(target.settings.python()).connect_timeout(timeout)
     }
 
-    /// The innermost hop of a target. Nobody waits for it: what is to start there is on its way already.
+    /// The innermost hop of a target. No caller waits for it: the start of the next child is on its
+    /// way already.
     fn hop(&self, target: &Target, timeout: Duration) -> Result<Option<Context>, Error> {
         let hops = self.hops.of(target)?;
         let mut connected = lock(&self.hops.connected);
-        // Those that are gone are connected anew.
+        // Closed hops are connected again.
         connected.retain(|_, context| !context.is_closed());
         let mut hop: Option<Context> = None;
         let mut way = Vec::new();
@@ -95,10 +96,10 @@ impl Connector {
         Ok(hop)
     }
 
-    /// Starts a child, and if another user is to be become, one for that first.
+    /// Starts a child; for a switch of user, it starts a child of the login user first.
     ///
     /// # Errors
-    /// If nothing could be started. What goes wrong later is told to calls.
+    /// If nothing could be started. Calls return the errors that occur later.
     pub fn connect(
         &self,
         builder: ContextBuilder,
@@ -124,7 +125,7 @@ impl Connector {
         Ok(connection)
     }
 
-    /// Ends what is not needed any more.
+    /// Ends a connection that is not needed any more.
     pub fn let_go(&self, connection: &Connection) {
         self.end(&connection.context);
         if let Some(login) = &connection.login {
@@ -132,7 +133,8 @@ impl Connector {
         }
     }
 
-    /// Ends the hops, which others may still hang on: when there are no others any more.
+    /// Ends the hops. Other children may depend on them, so it is called when there are none any
+    /// more.
     pub fn end_hops(&self) {
         let hops = std::mem::take(&mut *lock(&self.hops.connected));
         hops.values().for_each(|hop| self.end(hop));
@@ -143,15 +145,17 @@ impl Connector {
         child.shutdown(Duration::from_secs(2));
     }
 
-    /// Waits where a target's handshakes are counted: at the host that ssh jumps over, at its last hop, or here.
+    /// Waits at the gate of a target's handshakes: that of the host that ssh jumps over, of its
+    /// last hop, or of this machine.
     fn enter(&self, target: &Target) -> Arc<Handshake> {
         let settings = &target.settings;
         let place = settings.jump.as_ref().or(settings.via.last()).map_or("", |place| place);
         Arc::new(self.gates.enter(place, &self.stop))
     }
 
-    /// Tries until there is a result, or an error that trying again does not mend. `attempt` is given when the host's time
-    /// began, how long connecting may take, and what is to be told once that is done; `failure` is the error in what it returns.
+    /// Tries until there is a result, or an error that another try does not fix. `attempt` is given
+    /// the start of the host's time, the time for connecting, and the handshake to tell once that
+    /// is done; `failure` returns the error in a result.
     pub fn persist<T>(
         &self,
         target: &Target,
@@ -161,7 +165,8 @@ impl Connector {
     ) -> T {
         let mut retry = Retry::new(tries.retries);
         let mut refusals = 0;
-        // Waiting for a turn is not the host's time. With retries each try has its own; without, refusals are part of the one.
+        // The wait for a turn is not the host's time. Each retry has its own time for connecting;
+        // refused handshakes are part of that of their try.
         let mut handshake = self.enter(target);
         let started = Instant::now();
         let mut connect_until = started + tries.connect_timeout;
@@ -171,7 +176,7 @@ impl Connector {
             let result = attempt(started, left, handshake.clone());
             let Some(error) = failure(&result) else { return result };
             let refused = is_refused_handshake(error);
-            // Who refuses again and again says nothing about the others.
+            // A host that refuses again and again says nothing about the others.
             refusals += u32::from(refused);
             if refused && refusals <= 2 {
                 handshake.refused();

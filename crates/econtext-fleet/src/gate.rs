@@ -1,7 +1,9 @@
-//! How fast connections are begun: a rate, and no more handshakes at a time than the other side bears.
+//! The limits on new connections: a rate, and no more handshakes at a time than the other side
+//! accepts.
 //!
-//! An sshd refuses handshakes beyond its `MaxStartups`. It does not say what it would bear, so that is found out as TCP
-//! does: each refusal halves the number of handshakes that may be under way, each success adds to it.
+//! An sshd refuses handshakes beyond its `MaxStartups`. It does not tell this number, so a gate
+//! finds it as TCP does: each refusal halves the number of handshakes that may be under way, each
+//! success adds to it.
 
 use crate::Stop;
 use econtext::internal::lock;
@@ -10,10 +12,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One gate for each place that connections are begun from: this machine, or a hop.
+/// The gates, one for each place that connections are begun from: this machine, or a hop.
 #[derive(Debug, Default)]
 pub struct Gates {
-    /// Time between two starts, wherever from.
+    /// The time between two starts, from any place.
     interval: Duration,
     next_start: Mutex<Option<Instant>>,
     gates: Mutex<HashMap<String, Arc<Gate>>>,
@@ -28,15 +30,16 @@ struct Gate {
 #[derive(Debug)]
 struct State {
     under_way: usize,
-    /// How many may be; without a bound until the first refusal.
+    /// The limit on `under_way`; there is none until the first refusal.
     window: f64,
     last_refusal: Option<Instant>,
 }
 
-/// However many were refused, so many handshakes at a time are let through: one host that refuses always is to hold up nobody.
+/// The number of handshakes at a time that are always let through: one host that always refuses
+/// must not hold up the others.
 const MIN_WINDOW: f64 = 4.0;
 
-/// Refusals that come together are one.
+/// The time within which refusals count as one.
 const SAME_REFUSAL: Duration = Duration::from_millis(200);
 
 impl Gates {
@@ -57,7 +60,7 @@ impl Gates {
             .clone();
         let mut state = lock(&gate.state);
         while state.under_way as f64 + 1.0 > state.window && !stop.is_stopped() {
-            // A stop is looked for, and does not wake this.
+            // A stop does not wake this thread, so it is polled.
             let waited = gate.changed.wait_timeout(state, Duration::from_millis(50));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -75,7 +78,7 @@ impl Gates {
     }
 }
 
-/// A handshake under way; its end is told by one of the methods, or by dropping it.
+/// A handshake under way; one of the methods ends it, or a drop.
 #[derive(Debug)]
 pub struct Handshake {
     gate: Arc<Gate>,
@@ -83,13 +86,13 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The other side is there.
+    /// Records that the other side has answered.
     pub fn succeeded(&self) {
-        // Slower than it was lost.
+        // The window grows more slowly than it shrinks.
         self.end(|state| state.window += 0.5);
     }
 
-    /// The other side had too many.
+    /// Records that the other side had too many handshakes.
     pub fn refused(&self) {
         self.end(|state| {
             if state.last_refusal.is_none_or(|at| at.elapsed() > SAME_REFUSAL) {
@@ -133,22 +136,24 @@ pub fn is_refused_handshake(error: &Error) -> bool {
         .any(|text| error.stderr().contains(text) || error.message().contains(text))
 }
 
-/// When a connection that failed is tried again. Only what failed before anything ran there is.
+/// The rule for retries of a failed connection. Only one that failed before anything ran on the
+/// host is tried again.
 #[derive(Clone, Debug)]
 pub struct Retry {
-    /// How often the user wants it for any reason.
+    /// The number of retries that the user still allows, for any reason.
     left: u32,
     tried: u32,
 }
 
 impl Retry {
-    /// So many retries for hosts that cannot be reached; refused handshakes are retried by themselves.
+    /// Allows so many retries for hosts that cannot be reached; refused handshakes are retried
+    /// anyway.
     pub fn new(retries: u32) -> Self {
         Retry { left: retries, tried: 0 }
     }
 
-    /// How long to wait before the next try after this error; `None` if there is none. The waits grow, and chance spreads
-    /// them, for those who failed together should not come back together.
+    /// The time to wait before the next try after this error; `None` if there is none. The waits
+    /// grow, and are random, so that hosts that failed together do not come back together.
     pub fn after(&mut self, error: &Error) -> Option<Duration> {
         let connecting = matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Bootstrap);
         let longest = if is_refused_handshake(error) {

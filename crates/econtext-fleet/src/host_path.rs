@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The name of a host's file or directory: a single component, whatever the host is called.
+/// The name of a host's file or directory: a single component for any name of a host.
 ///
 /// ```
 /// # use econtext_fleet::file_name;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// ```
 pub fn file_name(host: &str) -> String {
     let name = host.replace(['/', '\0'], "_");
-    // A host cannot be called so that its files lie elsewhere.
+    // The name of a host must not place its files elsewhere.
     if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
 }
 

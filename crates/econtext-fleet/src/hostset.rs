@@ -9,13 +9,14 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::PathBuf;
 
-/// Names that one spec may expand to.
+/// The largest number of names that one spec may expand to.
 const MAX_NAMES: usize = 1_000_000;
 
-/// The hosts of a spec, in the order in which they first stand there, each once. `-` in it reads stdin.
+/// The hosts of a spec, in the order of their first appearance, each once. The element `-` reads
+/// stdin.
 ///
 /// # Errors
-/// What is wrong with it.
+/// If the spec is invalid, or a group or file in it is.
 ///
 /// ```
 /// use econtext_fleet::{Inventory, expand};
@@ -26,7 +27,7 @@ pub fn expand(spec: &str, inventory: &Inventory) -> Result<Vec<String>, SpecErro
     expand_within(spec, inventory, &mut Vec::new())
 }
 
-/// Expands what may stand in files that are being read.
+/// Expands a spec that may stand in the files that are being read.
 fn expand_within(
     spec: &str,
     inventory: &Inventory,
@@ -41,7 +42,7 @@ fn expand_within(
             found.retain(|name| right.contains(name) == (operator == '&'));
         }
         if matches!(operator, ',' | '^') {
-            // Those that were on the left do not come in again.
+            // Names that were on the left are not added again.
             let mut fresh = names;
             fresh.retain(|name| known.insert(name.clone()));
             found.extend(fresh);
@@ -64,7 +65,7 @@ fn elements(spec: &str) -> Result<Vec<(char, String)>, SpecError> {
         match c {
             '[' => depth += 1,
             ']' => depth -= 1,
-            // In front of an element it is the sign of a file.
+            // A `^` before an element is the sign of a file.
             '^' if element.trim().is_empty() => {}
             ',' | '!' | '&' | '^' if depth == 0 => {
                 if !element.trim().is_empty() {
@@ -169,7 +170,7 @@ pub(crate) fn spelled_out(element: &str) -> Result<Vec<String>, SpecError> {
     Ok(names)
 }
 
-/// Whether what stands in brackets is an IPv6 address, maybe with a zone.
+/// Whether the text in brackets is an IPv6 address, maybe with a zone.
 fn is_address(inside: &str) -> bool {
     inside.split('%').next().is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
@@ -186,7 +187,7 @@ fn range(element: &str, text: &str) -> Result<Vec<String>, SpecError> {
             None => (item, 1),
         };
         let (span, step) = match span.rsplit_once(':') {
-            // ansible writes the step so.
+            // The step is written as in ansible.
             Some((span, step)) if span.contains(':') => {
                 (span, step.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("no such step"))?)
             }
@@ -314,7 +315,7 @@ fn written(shape: &[Part]) -> String {
     out
 }
 
-/// `01-20,25`: numbers of one padding stand together.
+/// The ranges of numbers, as in `01-20,25`: numbers of one padding stand together.
 fn ranges(numbers: &BTreeSet<Digits>) -> String {
     let is_padded = |Digits(n, width): &Digits| *width > n.checked_ilog10().unwrap_or(0) as usize + 1;
     let widths: BTreeSet<usize> = numbers.iter().filter(|d| is_padded(d)).map(|d| d.1).collect();

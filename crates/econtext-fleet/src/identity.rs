@@ -1,13 +1,14 @@
-//! Which host of a run a child is on, as programs there are told it.
+//! The host of a run that a child is on, as programs there are told it.
 
 use crate::{Inventory, SpecError, Target};
 use serde_json::{Map, Value as Json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-/// Which host of a run a child is on.
+/// The host of a run that a child is on.
 ///
-/// Programs there have it in their environment and as the module `econtext.target`; words of a command line as placeholders.
+/// Programs there have it in their environment and as the module `econtext.target`; words of a
+/// command line have it as placeholders.
 ///
 /// ```
 /// use econtext_fleet::{Identity, Inventory, Selection, Settings};
@@ -24,7 +25,7 @@ pub struct Identity {
     name: String,
     groups: Vec<String>,
     vars: Map<String, Json>,
-    /// From 1 on.
+    /// The position in the run, from 1 on.
     position: usize,
     count: usize,
 }
@@ -48,7 +49,7 @@ impl Identity {
         targets.iter().enumerate().map(name).collect()
     }
 
-    /// Variables for the environment of programs there: `ECONTEXT_TARGET` and others that begin so.
+    /// The environment variables for programs there: `ECONTEXT_TARGET` and others with this prefix.
     pub fn environment(&self) -> [(&'static str, String); 5] {
         [
             ("ECONTEXT_TARGET", self.name.clone()),
@@ -68,11 +69,11 @@ impl Identity {
         )
     }
 
-    /// A word with `%{host}`, `%{position}`, `%{count}` and `%{vars.NAME}` replaced. `%%{` stands for `%{`, and braces with
-    /// anything else in them for themselves.
+    /// A word with `%{host}`, `%{position}`, `%{count}` and `%{vars.NAME}` replaced. `%%{` stands
+    /// for `%{`, and braces with anything else in them for themselves.
     ///
     /// # Errors
-    /// A variable that the host does not have.
+    /// If the host does not have a variable of the word.
     pub fn expand(&self, word: &OsStr) -> Result<OsString, SpecError> {
         let mut out = Vec::new();
         let mut rest = word.as_bytes();
@@ -123,7 +124,7 @@ impl Identity {
     }
 }
 
-/// JSON of nothing but ASCII.
+/// The JSON text in ASCII only.
 fn ascii(json: &Json) -> String {
     let mut out = String::new();
     for c in json.to_string().chars() {

@@ -1,4 +1,4 @@
-//! What is known about hosts: their groups, and the variables of both.
+//! The known hosts, their groups, and the variables of both.
 
 mod ini;
 mod load;
@@ -18,11 +18,11 @@ pub(crate) type Vars = Map<String, Json>;
 
 /// Hosts, their groups, and the variables of both, from any number of files, directories and scripts.
 ///
-/// Of variables the nearest wins: a host's own, then those of its groups, of which a child wins over its parent, then those
-/// of the group `all`.
+/// The nearest variable wins: a host's own, then those of its groups, of which a child wins over
+/// its parent, then those of the group `all`.
 #[derive(Clone, Default)]
 pub struct Inventory {
-    /// In the order in which they were first named.
+    /// The names of hosts, in the order in which they were first named.
     names: Vec<String>,
     hosts: HashMap<String, Host>,
     groups: BTreeMap<String, Group>,
@@ -40,31 +40,31 @@ struct Group {
     children: Vec<String>,
     parents: Vec<String>,
     vars: Vars,
-    /// Of `group_vars`, which win over those of the inventory itself.
+    /// The variables of `group_vars`, which win over those of the inventory itself.
     beside: Vars,
 }
 
 /// The group that every host is in.
 const ALL: &str = "all";
 
-/// That of hosts that are in no other.
+/// The group of the hosts that are in no other.
 const UNGROUPED: &str = "ungrouped";
 
 impl Inventory {
-    /// Reads a file, a directory of such, or a script that prints JSON when it is given `--list`. Files may be our TOML,
-    /// ansible's INI or YAML, or plain lists of hosts.
+    /// Reads a file, a directory of files, or a script that prints JSON when it is given `--list`.
+    /// Files may be our TOML, ansible's INI or YAML, or plain lists of hosts.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// If it is invalid or cannot be read; the error says where.
     pub fn load(&mut self, path: &Path) -> Result<(), SpecError> {
         load::load(self, path)?;
         self.check()
     }
 
-    /// An inventory of one text; `name` is its file name, of which the extension says the format.
+    /// An inventory of one text; the extension of `name`, its file name, says the format.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// If the text is invalid.
     ///
     /// ```
     /// let inventory = econtext_fleet::Inventory::parse("hosts", "[web]\nweb[01:03] ansible_user=deploy\n")?;
@@ -78,10 +78,10 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Adds a host, or a range of them, of which nothing else is known.
+    /// Adds a host, or a range of them, without groups or variables.
     ///
     /// # Errors
-    /// What is wrong with the range.
+    /// If the range is invalid.
     pub fn add_host(&mut self, name: &str) -> Result<(), SpecError> {
         self.add(None, name, &Vars::new())
     }
@@ -130,7 +130,7 @@ impl Inventory {
         self.groups.keys().map(String::as_str)
     }
 
-    /// All groups that a host is in, those in which it stands itself first.
+    /// All groups that a host is in, those that name it directly first.
     pub fn groups_of(&self, host: &str) -> Vec<String> {
         let Some(known) = self.hosts.get(host) else { return Vec::new() };
         let mut found: Vec<String> = Vec::new();
@@ -148,30 +148,30 @@ impl Inventory {
         found
     }
 
-    /// The variables of a host, those of its groups among them; without what is secret.
+    /// The variables of a host, including those of its groups, without secrets.
     pub fn variables(&self, host: &str) -> Map<String, Json> {
         let mut vars = self.vars(host);
         vars.retain(|name, _| !vars::is_secret(name));
         vars
     }
 
-    /// Whether a host is in it.
+    /// Whether a host is in the inventory.
     pub fn knows(&self, host: &str) -> bool {
         self.hosts.contains_key(host)
     }
 
-    /// A host's name that was probably meant, for one that is not in it.
+    /// The name of the host that was probably meant, for a name that is not in the inventory.
     pub fn closest(&self, host: &str) -> Option<&str> {
         if self.knows(host) { None } else { closest(host, self.names.iter().map(String::as_str)) }
     }
 
-    /// How a host is reached: by what its name says, then `settings`, then its variables.
+    /// The target of a host, from its name, then `settings`, then its variables.
     ///
     /// # Errors
-    /// What is wrong with the name or a variable.
+    /// If the name or a variable is invalid.
     pub fn target(&self, name: &str, settings: &Settings) -> Result<Target, SpecError> {
         let mut target = Target::parse(name)?;
-        // A name with a scheme says itself what it is: docker:web1 is not the host web1.
+        // A name with a scheme is complete by itself: docker:web1 is not the host web1.
         let bare = target.is_ssh().then(|| target.host());
         let known = [Some(name), bare].into_iter().flatten().find(|name| self.knows(name));
         let Some(known) = known else {
@@ -206,7 +206,7 @@ impl Inventory {
         merged
     }
 
-    /// How many groups a group is within, at most; what was found out is in `depths`.
+    /// The largest number of groups that a group is nested in; `depths` holds the known results.
     fn depth(&self, group: &str, depths: &mut HashMap<String, usize>) -> usize {
         if let Some(depth) = depths.get(group) {
             return *depth;
@@ -228,7 +228,7 @@ impl Inventory {
         self.groups.entry(name.to_owned()).or_default()
     }
 
-    /// Adds hosts, which may be ranges, to a group, with variables of theirs.
+    /// Adds hosts, which may be ranges, to a group, with their variables.
     fn add(&mut self, group: Option<&str>, spec: &str, vars: &Vars) -> Result<(), SpecError> {
         for name in spelled_out(spec)? {
             self.host(&name).vars.extend(vars.clone());
@@ -245,7 +245,7 @@ impl Inventory {
     fn add_child(&mut self, parent: &str, child: &str) {
         self.group(parent);
         let group = self.group(child);
-        // Everything is in `all`; it need not be said, and must not count as depth.
+        // Every group is in `all`; an entry for that must not count as depth.
         if parent != ALL && !group.parents.iter().any(|p| p == parent) {
             group.parents.push(parent.to_owned());
             self.group(parent).children.push(child.to_owned());
@@ -256,7 +256,8 @@ impl Inventory {
     fn check(&self) -> Result<(), SpecError> {
         let mut done: HashSet<&str> = HashSet::new();
         for start in self.groups.keys() {
-            // The groups on the way from the start, each with how many of its children were looked at.
+            // The groups on the way from the start, each with the number of its children that were
+            // visited.
             let mut way: Vec<(&str, usize)> = vec![(start, 0)];
             while let Some((name, at)) = way.last_mut() {
                 let name = *name;
@@ -279,7 +280,7 @@ impl Inventory {
     }
 }
 
-/// Without variables: some are secrets.
+/// The output has no variables: some are secrets.
 impl std::fmt::Debug for Inventory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inventory")
@@ -453,7 +454,7 @@ user = 'dba'
         let inventory = Inventory::parse("h.json", text).unwrap();
         assert_eq!(user(&inventory, "h1"), "bob");
         assert_eq!(inventory.members("ungrouped").unwrap(), ["h1"]);
-        // Groups within groups by many ways are looked at once.
+        // Groups that are nested by many ways are visited once.
         let mut text = String::from("[g0]\nh\n");
         for i in 0..40 {
             text +=

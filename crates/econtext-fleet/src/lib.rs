@@ -1,7 +1,7 @@
 //! Many hosts at a time: which ones, how each is reached, and in what order and at what rate.
 //!
-//! A [`Selection`] of host sets and groups names hosts; an [`Inventory`] knows more about some of them; a [`Target`] is
-//! how one is reached; a [`Rollout`] does something with all of them.
+//! A [`Selection`] of host sets and groups names hosts; an [`Inventory`] knows more about some of
+//! them; a [`Target`] says how one is reached; a [`Rollout`] runs work on all of them.
 //!
 //! ```
 //! use econtext_fleet::{Inventory, Selection, Settings};
@@ -39,7 +39,7 @@ pub use settings::{Become, Passwords, Settings};
 pub use similar::closest;
 pub use target::{SCHEMES, Target};
 
-/// A set of hosts, an inventory or a limit that makes no sense. Nothing was contacted.
+/// The error of an invalid set of hosts, inventory or limit. No host was contacted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SpecError(pub String);

@@ -1,4 +1,4 @@
-//! In what order work is done on hosts: so many at a time, in batches, until too many have failed.
+//! The order of work on hosts: so many at a time, in batches, until too many have failed.
 
 use crate::SpecError;
 use econtext::Context;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 /// A number of hosts: `5`, or `10%` of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// So many.
+    /// A count of hosts.
     Count(usize),
-    /// So many in a hundred.
+    /// A percentage of all hosts.
     Percent(usize),
 }
 
 impl Share {
-    /// How many of `all` that is; at least one.
+    /// The number of hosts out of `all`; at least one.
     ///
     /// ```
     /// assert_eq!("25%".parse::<econtext_fleet::Share>()?.of(10), 3);
@@ -48,14 +48,14 @@ impl FromStr for Share {
     }
 }
 
-/// When so many hosts have failed that no more are begun.
+/// The failures after which no more hosts are begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailOn {
-    /// The first.
+    /// The first failure.
     Any,
-    /// All of a batch.
+    /// A failure of all hosts of a batch.
     All,
-    /// So many in all.
+    /// A share of all hosts.
     Share(Share),
 }
 
@@ -71,16 +71,16 @@ impl FromStr for FailOn {
     }
 }
 
-/// Why a run ends early.
+/// The reason why a run ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody wants it so.
+    /// The run was interrupted.
     Interrupted,
-    /// Its time is over.
+    /// The time of the run is over.
     Deadline,
 }
 
-/// Ends a run early: every child, now and to come.
+/// The early end of a run: of every child, now and to come.
 #[derive(Debug, Default)]
 pub struct Stop {
     reason: Mutex<Option<Reason>>,
@@ -98,7 +98,7 @@ impl Stop {
         }
     }
 
-    /// Why the run is stopped, if it is.
+    /// The reason of the stop, if the run is stopped.
     pub fn reason(&self) -> Option<Reason> {
         *lock(&self.reason)
     }
@@ -108,7 +108,7 @@ impl Stop {
         self.reason().is_some()
     }
 
-    /// Waits, but not beyond the stop.
+    /// Waits, at most until the stop.
     pub fn sleep(&self, time: Duration) {
         let begun = Instant::now();
         let mut reason = lock(&self.reason);
@@ -121,7 +121,7 @@ impl Stop {
         }
     }
 
-    /// Makes a child one of those to end.
+    /// Adds a child to those that the stop ends.
     pub fn add(&self, context: &Context) {
         lock(&self.running).insert(context.id(), context.clone());
         if self.is_stopped() {
@@ -129,29 +129,29 @@ impl Stop {
         }
     }
 
-    /// A child that ended by itself.
+    /// Removes a child that ended by itself.
     pub fn remove(&self, context: &Context) {
         lock(&self.running).remove(&context.id());
     }
 }
 
-/// How many hosts at a time, and when to stop.
+/// The number of hosts at a time, and the failures that stop the run.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    /// Hosts at a time.
+    /// The number of hosts at a time.
     pub forks: usize,
-    /// Hosts of which all must be done before the next are begun.
+    /// The number of hosts that must all be done before the next are begun.
     pub batch: Option<Share>,
     /// The time between two batches.
     pub pause: Duration,
-    /// When no more are begun.
+    /// The failures after which no more hosts are begun.
     pub fail_on: Option<FailOn>,
 }
 
 impl Rollout {
-    /// Does `one` for each of `hosts` numbers; what it returns is in their order. `failed` says which results are
-    /// failures. For hosts that are not begun any more, because of those or of a stop, `skip` is called; it
-    /// is given the number of failures if that is the reason.
+    /// Calls `one` for each of `hosts` numbers; the results are in their order. `failed` says which
+    /// results are failures. `skip` is called for hosts that are not begun because of failures or a
+    /// stop; it is given the number of failures if that is the reason.
     pub fn run<T: Send>(
         &self,
         hosts: usize,
@@ -195,7 +195,7 @@ impl Rollout {
             };
             std::thread::scope(|scope| {
                 for _ in 1..self.forks.clamp(1, end - at) {
-                    // Where the system has no more threads, those that there are do the work.
+                    // The existing threads do the work if the system has no more.
                     if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                         break;
                     }

@@ -1,4 +1,4 @@
-//! Which hosts are meant.
+//! The selection of hosts.
 
 use crate::{Inventory, Settings, SpecError, Target, expand};
 use std::collections::HashSet;
@@ -6,19 +6,19 @@ use std::collections::HashSet;
 /// A choice of hosts, as flags of the command line make it.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Sets of hosts, together.
+    /// Sets of hosts, of which the union is meant.
     pub specs: Vec<String>,
-    /// Groups of the inventory beside them.
+    /// Groups of the inventory in addition.
     pub groups: Vec<String>,
-    /// Every host of the inventory beside them.
+    /// Whether every host of the inventory is meant in addition.
     pub all: bool,
     /// Sets of hosts to leave out.
     pub exclude: Vec<String>,
     /// Groups to leave out.
     pub exclude_groups: Vec<String>,
-    /// Only hosts that are in this set as well.
+    /// A set of hosts to which the others are limited.
     pub limit: Option<String>,
-    /// Only so many, by chance.
+    /// The number of hosts to pick by chance.
     pub pick: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ impl Selection {
     /// The names of the hosts, each once.
     ///
     /// # Errors
-    /// What is wrong with a set or a group.
+    /// If a set or a group is invalid.
     pub fn names(&self, inventory: &Inventory) -> Result<Vec<String>, SpecError> {
         let mut names = Vec::new();
         let mut seen = HashSet::new();
@@ -56,7 +56,7 @@ impl Selection {
             names.retain(|name| within.contains(name));
         }
         if let Some(n) = self.pick.filter(|n| *n < names.len()) {
-            // Of the indices, so that those that are left keep their order.
+            // The indices are chosen, so that the hosts that are left keep their order.
             let mut chosen = fastrand::choose_multiple(0..names.len(), n);
             chosen.sort_unstable();
             names = chosen.into_iter().map(|i| names[i].clone()).collect();
@@ -64,10 +64,10 @@ impl Selection {
         Ok(names)
     }
 
-    /// The targets, each once, with what `settings` and then the inventory say about them.
+    /// The targets, each once, with `settings` and then those of the inventory.
     ///
     /// # Errors
-    /// As [`names`](Selection::names), and what is wrong with a target.
+    /// As [`names`](Selection::names), and if a target is invalid.
     pub fn targets(&self, inventory: &Inventory, settings: &Settings) -> Result<Vec<Target>, SpecError> {
         let mut seen = HashSet::new();
         let mut targets = Vec::new();

@@ -1,9 +1,9 @@
-//! How a host is reached, beside its name.
+//! The settings for how a host is reached, beside its name.
 
 use econtext::{Doas, Python, Ssh, Su, Sudo, Transport};
 use secrecy::SecretString;
 
-/// How another user is become.
+/// The tool for a switch to another user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Become {
     /// By sudo.
@@ -25,16 +25,17 @@ impl Become {
     }
 }
 
-/// Secrets of a host. They are shown nowhere.
+/// The secrets of a host. They are shown nowhere.
 #[derive(Clone, Debug, Default)]
 pub struct Passwords {
-    /// For ssh.
+    /// The password for ssh.
     pub ssh: Option<SecretString>,
-    /// For sudo, su or doas.
+    /// The password for sudo, su or doas.
     pub r#become: Option<SecretString>,
 }
 
-/// What the command line, or an inventory, says about how a host is reached. What is `None` or empty is not said.
+/// The settings of the command line, or of an inventory, for how a host is reached. A field that is
+/// `None` or empty is not set.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The user to log in as.
@@ -59,16 +60,16 @@ pub struct Settings {
     pub native: bool,
     /// Targets that the child is started from, the outermost first.
     pub via: Vec<String>,
-    /// Whether, and by what, another user is become; `Some(None)` says no.
+    /// The tool for a switch to another user; `Some(None)` means no switch.
     pub r#become: Option<Option<Become>>,
-    /// Which user is become.
+    /// The user to switch to.
     pub become_user: Option<String>,
-    /// Secrets.
+    /// The secrets.
     pub passwords: Passwords,
 }
 
 impl Settings {
-    /// These settings, and `other`'s where nothing is said here.
+    /// These settings, and those of `other` where none are set here.
     #[must_use]
     pub fn or(&self, other: &Settings) -> Settings {
         let list = |ours: &Vec<String>, theirs: &Vec<String>| match ours.as_slice() {
@@ -86,7 +87,7 @@ impl Settings {
             identity: text(&self.identity, &other.identity),
             jump: text(&self.jump, &other.jump),
             ssh_config: text(&self.ssh_config, &other.ssh_config),
-            // Of two values ssh takes the first, so both may stand.
+            // ssh takes the first of two values, so both may stand.
             ssh_options: [self.ssh_options.as_slice(), &other.ssh_options].concat(),
             ssh_args: [self.ssh_args.as_slice(), &other.ssh_args].concat(),
             ssh_program: text(&self.ssh_program, &other.ssh_program),
@@ -106,12 +107,12 @@ impl Settings {
         Python::from(self.python.as_deref().unwrap_or("auto"))
     }
 
-    /// The user that is become, and by what; `None` if none is.
+    /// The tool for a switch of user, and the user; `None` without a switch.
     pub fn becoming(&self) -> Option<(Become, &str)> {
         Some((self.r#become.flatten()?, self.become_user.as_deref().unwrap_or("root")))
     }
 
-    /// How another user is become, if one is.
+    /// The transport for a switch of user, if there is one.
     pub fn become_transport(&self) -> Option<Box<dyn Transport>> {
         let (tool, user) = self.becoming()?;
         Some(match (tool, self.passwords.r#become.clone()) {
@@ -124,7 +125,8 @@ impl Settings {
         })
     }
 
-    /// ssh to a host, with everything that is said here. It goes for every ssh, whether it is started here or on a hop.
+    /// The ssh transport to a host, with all of these settings. They apply to every ssh, whether it
+    /// is started here or on a hop.
     pub(crate) fn ssh(&self, host: &str, user: Option<&String>, port: Option<u16>) -> Ssh {
         let mut ssh = Ssh::new(host).program(self.ssh_program.as_deref().unwrap_or("ssh"));
         if let Some(user) = user {

@@ -17,7 +17,8 @@ pub fn closest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Op
     (1..=allowed).contains(&best.0).then_some(best.1)
 }
 
-/// How many characters have to be inserted, removed, replaced or swapped with the next (optimal string alignment).
+/// The number of characters to insert, remove, replace or swap with the next (optimal string
+/// alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

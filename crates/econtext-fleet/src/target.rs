@@ -1,4 +1,4 @@
-//! What a target stands for.
+//! The target that a name stands for.
 
 use crate::{Settings, SpecError};
 use econtext::{
@@ -6,13 +6,13 @@ use econtext::{
     command_line, shell_join,
 };
 
-/// One host.
+/// One host, and how it is reached.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What output calls it.
+    /// The name in output.
     pub name: String,
     kind: Kind,
-    /// How it is reached, beside its name.
+    /// The settings for how it is reached, beside its name.
     pub settings: Settings,
 }
 
@@ -24,7 +24,7 @@ enum Kind {
         host: String,
         port: Option<u16>,
     },
-    /// A container or the like: the scheme, and which one.
+    /// A container or the like: the scheme, and its name.
     Inside(&'static str, String),
 }
 
@@ -32,11 +32,11 @@ enum Kind {
 pub const SCHEMES: [&str; 11] =
     ["local", "ssh", "docker", "podman", "kubectl", "lxc", "incus", "nspawn", "nsenter", "chroot", "jail"];
 
-/// Those of targets that are reached by an argument vector in front.
+/// The schemes of targets that are reached by an argument vector in front.
 const INSIDE: [&str; 9] =
     ["docker", "podman", "kubectl", "lxc", "incus", "nspawn", "nsenter", "chroot", "jail"];
 
-/// A target's name in output, and what it is.
+/// The name of a target in output, and its kind.
 fn parse(word: &str) -> Result<(String, Kind), SpecError> {
     let bad = |why: &str| SpecError(format!("target {word:?}: {why}"));
     if word.contains(char::is_whitespace) {
@@ -92,10 +92,10 @@ fn parse(word: &str) -> Result<(String, Kind), SpecError> {
 }
 
 impl Target {
-    /// A target by its name alone: a host of ssh, or what its scheme says.
+    /// A target by its name alone: a host of ssh, or the kind of its scheme.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// If the name is invalid.
     ///
     /// ```
     /// let target = econtext_fleet::Target::parse("deploy@web01:2222")?;
@@ -107,11 +107,11 @@ impl Target {
         Ok(Target { name, kind, settings: Settings::default() })
     }
 
-    /// Another address under the same name.
+    /// The target with another address under the same name.
     pub(crate) fn at(mut self, address: &str) -> Result<Target, SpecError> {
         let (_, kind) = parse(address)?;
         self.kind = match (self.kind, kind) {
-            // What the name says about user and port holds, if the address says nothing.
+            // The user and port of the name win over those of the address.
             (Kind::Ssh { user, port, .. }, Kind::Ssh { user: a, host, port: b }) => {
                 Kind::Ssh { user: user.or(a), host, port: port.or(b) }
             }
@@ -139,12 +139,12 @@ impl Target {
         self.kind == Kind::Local
     }
 
-    /// How a child there is started, from here or from a hop.
+    /// The transport that starts a child there, from here or from a hop.
     pub fn transport(&self) -> Box<dyn Transport> {
         let which = match &self.kind {
             Kind::Local => return Box::new(Local),
             Kind::Ssh { user, host, port } => {
-                // In the target beats what is said elsewhere: it is closer.
+                // The user and port of the target win over those of the settings: they are closer.
                 let user = user.as_ref().or(self.settings.user.as_ref());
                 let ssh = self.settings.ssh(host, user, port.or(self.settings.port));
                 #[cfg(feature = "native-ssh")]
@@ -167,7 +167,7 @@ impl Target {
             Kind::Inside("kubectl", _) => Box::new(Kubectl::new(which)),
             Kind::Inside("lxc", _) => Box::new(Lxc::new(which)),
             Kind::Inside("incus", _) => Box::new(Incus::new(which)),
-            // Neither a machine of its own for systemd, nor a registration, is needed for a run.
+            // A run needs neither a machine of its own for systemd nor a registration.
             Kind::Inside("nspawn", _) => Box::new(Nspawn::new(which).arg("--keep-unit").arg("--register=no")),
             Kind::Inside("nsenter", _) => Box::new(Nsenter::new(which)),
             Kind::Inside("chroot", _) => Box::new(Chroot::new(which)),
@@ -175,8 +175,8 @@ impl Target {
         }
     }
 
-    /// The commands that would start a child there, one for each hop, as shells would take them: `whole`, or with `...` in place
-    /// of the program that Python is given.
+    /// The commands that would start a child there, one for each hop, as shells would take them:
+    /// `whole`, or with `...` in place of the program that Python is given.
     pub fn commands(&self, hops: &[Target], whole: bool) -> Vec<String> {
         let line = |target: &Target, transport: &dyn Transport| {
             let python = target.settings.python();
@@ -193,7 +193,7 @@ impl Target {
         lines
     }
 
-    /// The command itself behind the transport, for hosts without a Python.
+    /// The command after that of the transport, for hosts without a Python.
     pub fn raw(&self, words: &[String]) -> Vec<String> {
         self.transport().launch(words).argv
     }

@@ -362,7 +362,7 @@ impl RerunKind {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    // A century is for ever, and can be added to any time.
+    // A century is as good as for ever, and can be added to any time.
     let century = 3.2e9;
     Duration::try_from_secs_f64(seconds.min(century)).map_err(|e| e.to_string())
 }

@@ -1,9 +1,9 @@
-//! Which words of a command line are ours.
+//! The words of a command line that are ours.
 
 use std::ffi::OsString;
 
-/// Where the flags end that are ours: at the script, function or command, or `-c` or `-m` of `run`. What follows
-/// belongs to those, however much it looks like a flag of ours.
+/// The index at which our own flags end: at the script, function or command, or at `-c` or `-m` of
+/// `run`. The words from there on belong to those, however much they look like flags of ours.
 pub(crate) fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<usize> {
     let mut words = argv.iter().enumerate().skip(1);
     let (_, verb) = words.next()?;
@@ -54,8 +54,8 @@ pub(crate) fn end_of_ours(argv: &[OsString], command: &clap::Command) -> Option<
     None
 }
 
-/// Puts long flags that are ours, and stand behind the function of a `call`, in front of it. No function is given such a
-/// word by accident; behind `--` one may be.
+/// Moves our own long flags that stand after the function of a `call` before it. A function is not
+/// given such a word by accident; after `--` it may be given one.
 pub(super) fn gather_flags_of_call(argv: &mut Vec<OsString>, command: &clap::Command) {
     let Some(verb) = command.find_subcommand("call").filter(|_| argv.get(1).is_some_and(|w| w == "call"))
     else {
@@ -86,7 +86,8 @@ pub(super) fn gather_flags_of_call(argv: &mut Vec<OsString>, command: &clap::Com
     argv.extend(behind);
 }
 
-/// What makes two runs the same: the command line without `--rerun`, and without what only looks at it.
+/// The words that make two runs the same: the command line without `--rerun`, and without flags
+/// that only inspect a run.
 pub(crate) fn same_command(argv: &[OsString], command: &clap::Command) -> Vec<OsString> {
     let mut argv = argv.to_vec();
     if argv.get(1).is_some_and(|word| word == "explain") {

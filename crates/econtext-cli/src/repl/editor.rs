@@ -1,4 +1,4 @@
-//! Where code comes from: typed, with history and completion, or from a file.
+//! The source of code: typed, with history and completion, or a file.
 
 use crate::config::base_directories;
 use econtext::Context as Child;
@@ -14,10 +14,11 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long the editor waits for a child to say whether code is complete, or what names there are.
+/// The time that the editor waits for a child to say whether code is complete, or which names there
+/// are.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What was read.
+/// The result of a read.
 pub(super) enum Read {
     /// Code, or a line with a colon.
     Text(String),
@@ -62,7 +63,7 @@ impl Editor {
         let history =
             base_directories().and_then(|base| base.state_dir()).map(|d| d.join("econtext/history"));
         if let Some(history) = &history {
-            // The first time there is none.
+            // There is no history the first time.
             let _ = history.parent().map(std::fs::create_dir_all);
             let _ = editor.load_history(history);
         }
@@ -73,7 +74,7 @@ impl Editor {
         matches!(self, Editor::Terminal { .. } | Editor::Closed { is_terminal: true })
     }
 
-    /// Reads a whole piece of code; `child` is who knows what is whole.
+    /// Reads a whole piece of code; `child` decides whether it is whole.
     pub(super) fn read(&mut self, child: Option<Child>) -> anyhow::Result<Read> {
         match self {
             Editor::Terminal { editor, history } => {
@@ -85,7 +86,7 @@ impl Editor {
                     Err(error) => return Err(error.into()),
                 };
                 if let Some(history) = history {
-                    // Without it there is none next time.
+                    // If this fails, the line is not in the history next time.
                     let _ = editor.append_history(history);
                 }
                 Ok(read)
@@ -96,7 +97,7 @@ impl Editor {
     }
 }
 
-/// The next lines that are whole. What follows in the same block, after empty lines too, belongs to them.
+/// The next lines that are whole, with those that follow in the same block, after empty lines too.
 fn piece(lines: &mut VecDeque<String>, child: Option<&Child>) -> Option<String> {
     let mut text = lines.pop_front()?;
     if text.trim_start().starts_with(':') {
@@ -121,11 +122,11 @@ fn piece(lines: &mut VecDeque<String>, child: Option<&Child>) -> Option<String> 
 fn is_complete(child: Option<&Child>, text: &str) -> bool {
     let Some(child) = child else { return true };
     let call = child.prepare("econtext.repl:is_complete").args((text,)).timeout(PATIENCE);
-    // Whoever cannot say will say what is wrong when it runs.
+    // A child that cannot tell reports the error when the code runs.
     call.start().wait().unwrap_or(true)
 }
 
-/// What a child knows about code while it is typed.
+/// Completion and validation of code by a child while it is typed.
 pub(super) struct Help {
     child: Option<Child>,
 }
@@ -140,7 +141,7 @@ impl Completer for Help {
             .map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));
         let word = &before[start..];
         if word.is_empty() {
-            // Tab at the beginning of a line sets code in.
+            // A tab at the beginning of a line indents code.
             return Ok((at, vec!["    ".to_owned()]));
         }
         let Some(child) = &self.child else { return Ok((at, Vec::new())) };

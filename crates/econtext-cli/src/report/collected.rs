@@ -1,4 +1,4 @@
-//! What is shown at the end: folded, as differences, as a table, as one document.
+//! The output at the end of a run: folded, as differences, as a table, as one document.
 
 use super::events::{Event, write_outcome};
 use super::plain;
@@ -12,7 +12,7 @@ use econtext_fleet::fold;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-/// What hosts said, in their order.
+/// The output of hosts, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Collected(BTreeMap<usize, Host>);
 
@@ -58,7 +58,7 @@ impl Collected {
         self.host(index, name).outcome = Some((outcome.clone(), elapsed));
     }
 
-    /// Equal texts once, each under its hosts, the largest set first.
+    /// Shows equal texts once, each under its hosts, the largest set first.
     pub(super) fn fold(&self, console: &mut Console, show_none: bool) {
         for (hosts, text) in self.groups(|host| host.data(show_none)) {
             console.block(1, &heading(&hosts), &text);
@@ -72,7 +72,7 @@ impl Collected {
         }
     }
 
-    /// What most say, then how each other set of hosts differs from that.
+    /// Shows the most frequent text, then how each other set of hosts differs from it.
     pub(super) fn diff(&self, console: &mut Console, show_none: bool) {
         let mut groups = self.groups(|host| host.data(show_none)).into_iter();
         if let Some((hosts, most)) = groups.next() {
@@ -87,7 +87,7 @@ impl Collected {
         self.errors(console);
     }
 
-    /// Hosts by what they say; those that say nothing are left out.
+    /// The hosts grouped by their texts; hosts without a text are left out.
     fn groups(&self, text: impl Fn(&Host) -> Vec<u8>) -> Vec<(Vec<&str>, Vec<u8>)> {
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
         let mut groups: Vec<(Vec<&str>, Vec<u8>)> = Vec::new();
@@ -102,12 +102,13 @@ impl Collected {
             });
             groups[place].0.push(&host.name);
         }
-        // Of equal sets the one whose host came first.
+        // The sort is stable: of sets of equal size, the one whose host came first is first.
         groups.sort_by_key(|(hosts, _)| std::cmp::Reverse(hosts.len()));
         groups
     }
 
-    /// A row a host, or several of one that has a list of dicts: the keys of a dict are columns, and so is what was printed.
+    /// Shows a row for each host, or several for one that has a list of dicts: the keys of a dict
+    /// are columns, and so is the printed output.
     pub(super) fn table(&self, console: &mut Console) {
         let mut columns: Vec<String> = vec!["host".into()];
         let mut known: HashSet<String> = columns.iter().cloned().collect();
@@ -157,7 +158,7 @@ impl Collected {
         self.errors(console);
     }
 
-    /// All in one JSON object.
+    /// Shows all in one JSON object.
     pub(super) fn json(&self, console: &mut Console, summary: &Event) {
         let mut out = String::from("{\"v\":1,\"results\":[");
         for (i, host) in self.0.values().enumerate() {
@@ -198,7 +199,7 @@ impl Collected {
 }
 
 impl Host {
-    /// What it said on stdout, what it yielded, and what came of it, as lines.
+    /// The stdout of the host, its items and its result, as lines.
     fn data(&self, show_none: bool) -> Vec<u8> {
         let mut text = self.stdout.clone();
         let mut line = |value: &Value| {
@@ -284,7 +285,7 @@ fn records(value: &Value) -> Option<Vec<Vec<Cell>>> {
     }
 }
 
-/// `web[01-20] (20)`.
+/// The heading of a set of hosts: `web[01-20] (20)`.
 fn heading(hosts: &[&str]) -> String {
     match hosts {
         [one] => (*one).to_owned(),

@@ -97,7 +97,7 @@ pub(super) fn level(number: i64) -> &'static str {
     }
 }
 
-/// How many bytes at the end begin a UTF-8 character that is not whole.
+/// The number of bytes at the end that begin a UTF-8 character which is not whole.
 pub(super) fn unfinished(data: &[u8]) -> usize {
     match std::str::from_utf8(data) {
         Err(error) if error.error_len().is_none() => data.len() - error.valid_up_to(),

@@ -1,4 +1,4 @@
-//! `--outdir`: what each host printed and what came of it, in files.
+//! `--outdir`: the output and the outcome of each host, in files.
 
 use super::events::Event;
 use econtext_fleet::{below, file_name};
@@ -7,11 +7,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Files of all hosts, below one directory.
+/// The files of all hosts, below one directory.
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
-    /// Files that this run has begun; what was there before is gone.
+    /// The files that this run has begun; it overwrites those of earlier runs.
     begun: HashSet<String>,
     error: Option<io::Error>,
 }
@@ -34,12 +34,13 @@ impl Files {
         self.append(host, "json", event.clone().into_line().as_bytes());
     }
 
-    /// The first thing that went wrong.
+    /// The first error.
     pub(super) fn error(&self) -> Option<&io::Error> {
         self.error.as_ref()
     }
 
-    /// Files are not kept open: there may be more of them than this process may have.
+    /// Appends to a file of a host. Files are not kept open: there may be more of them than this
+    /// process may have.
     fn append(&mut self, host: &str, kind: &str, data: &[u8]) {
         let name = format!("{}.{kind}", file_name(host));
         let first = !self.begun.contains(&name);

@@ -1,5 +1,5 @@
-//! Ansible's INI: hosts a line with variables, `[group]`, `[group:children]`, `[group:vars]`. A plain list is one without
-//! groups.
+//! Ansible's INI: lines of hosts with variables, `[group]`, `[group:children]`, `[group:vars]`. A
+//! plain list is an INI file without groups.
 
 use super::{Inventory, Vars};
 use serde_json::Value as Json;
@@ -74,7 +74,7 @@ fn header(name: &str) -> Result<Section, String> {
 }
 
 fn hosts(inventory: &mut Inventory, group: Option<&str>, line: &str) -> Result<(), String> {
-    // What is wrong is named without its value: that may be a secret.
+    // The errors do not show the value: that may be a secret.
     let first = line.split_whitespace().next().unwrap_or_default();
     if line.starts_with('[') && !line.contains(']') {
         return Err(format!("{first}: a [ without its ]"));
@@ -90,7 +90,7 @@ fn hosts(inventory: &mut Inventory, group: Option<&str>, line: &str) -> Result<(
             word.split_once('=').ok_or_else(|| format!("{first}: a word that is no NAME=VALUE"))?;
         vars.insert(name.to_owned(), Json::String(value.to_owned()));
     }
-    // Several on a line, as in lists of other tools.
+    // A line may name several hosts, as in lists of other tools.
     for word in words {
         for name in crate::hostset::elements_of_union(&word).map_err(|e| e.0)? {
             let (name, port) = split_port(&name);
@@ -104,7 +104,7 @@ fn hosts(inventory: &mut Inventory, group: Option<&str>, line: &str) -> Result<(
     Ok(())
 }
 
-/// `host:port`, as ansible reads it. Neither a range nor an address of IPv6 ends so.
+/// Splits `host:port` as ansible does. Neither a range nor an IPv6 address ends like this.
 fn split_port(name: &str) -> (&str, Option<&str>) {
     let bare = |host: &str| !host.is_empty() && !host.rsplit(']').next().unwrap_or_default().contains(':');
     match name.rsplit_once(':') {

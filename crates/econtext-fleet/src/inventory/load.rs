@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Extensions of files in a directory that are no inventories: what ansible ignores by default.
+/// Extensions of files in a directory that are no inventories: those that ansible ignores by
+/// default.
 const IGNORED: [&str; 12] =
     ["pyc", "pyo", "swp", "bak", "rpm", "md", "txt", "rst", "orig", "cfg", "retry", "rpmnew"];
 
@@ -15,7 +16,7 @@ fn error(path: &Path, why: impl std::fmt::Display) -> SpecError {
     SpecError(format!("{}: {why}", path.display()))
 }
 
-/// Reads what is at `path`.
+/// Reads the inventory at `path`.
 pub(super) fn load(inventory: &mut Inventory, path: &Path) -> Result<(), SpecError> {
     let metadata = std::fs::metadata(path).map_err(|e| error(path, e))?;
     if metadata.is_dir() {
@@ -40,7 +41,8 @@ pub(super) fn load(inventory: &mut Inventory, path: &Path) -> Result<(), SpecErr
     beside(inventory, directory)
 }
 
-/// Paths in what was just read are relative to its directory. Those of files before are absolute by now.
+/// Resolves the paths of the file just read against its directory. Those of earlier files are
+/// absolute by now.
 fn locate(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> {
     let directory = std::path::absolute(directory).map_err(|e| error(directory, e))?;
     inventory.hosts.values_mut().for_each(|host| vars::locate(&mut host.vars, &directory));
@@ -51,14 +53,15 @@ fn locate(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> 
     Ok(())
 }
 
-/// Whether a file in a directory is none of it: hidden, a copy that an editor left, a text about it.
+/// Whether a file in a directory is no inventory: hidden, a copy that an editor left, a text about
+/// it.
 fn is_ignored(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ignored = path.extension().is_some_and(|e| IGNORED.iter().any(|i| e == *i));
     ignored || name.starts_with('.') || name.ends_with('~')
 }
 
-/// Whether the extension says that it is no script, whatever its mode.
+/// Whether the extension says that it is no script, in any mode of the file.
 fn is_known(path: &Path) -> bool {
     path.extension().is_some_and(|e| ["toml", "yml", "yaml", "json", "ini"].iter().any(|known| e == *known))
 }
@@ -71,7 +74,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, SpecError> {
     Ok(found)
 }
 
-/// Reads one text, in the format that its name or its beginning tells.
+/// Reads one text, in the format that its name or its beginning indicates.
 pub(super) fn read(inventory: &mut Inventory, path: &Path, text: &str) -> Result<(), SpecError> {
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     let begins = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
@@ -115,7 +118,7 @@ fn beside(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> 
             };
             let name = name.unwrap_or_default().to_string_lossy().into_owned();
             let vars = variables(&entry)?;
-            // What is said of groups and hosts that are not there may be for another inventory.
+            // Variables of unknown groups and hosts may be for another inventory.
             let known = if of_groups {
                 if name == super::ALL {
                     inventory.group(&name);
@@ -143,7 +146,7 @@ fn variables(path: &Path) -> Result<Vars, SpecError> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| error(path, e))?;
     if text.starts_with("$ANSIBLE_VAULT") {
-        // A whole file that is encrypted: what it says is not known, and maybe not needed.
+        // The whole file is encrypted: its variables are not known, and maybe not needed.
         return Ok(Vars::new());
     }
     match tree::value(&text).map_err(|e| error(path, e))? {
@@ -153,9 +156,10 @@ fn variables(path: &Path) -> Result<Vars, SpecError> {
     }
 }
 
-/// Runs a script with `--list`, and with `--host NAME` for each host if it does not say their variables at once.
+/// Runs a script with `--list`, and with `--host NAME` for each host if the list does not have
+/// their variables.
 fn run(inventory: &mut Inventory, path: &Path) -> Result<(), SpecError> {
-    // A name without a slash would be looked for in PATH.
+    // A name without a slash would be looked up in PATH.
     let program = std::path::absolute(path).map_err(|e| error(path, e))?;
     let output = |args: &[&str]| -> Result<String, SpecError> {
         let mut command = Command::new(&program);

@@ -4,7 +4,8 @@ use super::{Inventory, Vars};
 use crate::similar::closest;
 use serde_json::Value as Json;
 
-/// What a host or a group may say about how it is reached; each is the variable `econtext_NAME` elsewhere.
+/// The settings of a host or a group for how it is reached; each is the variable `econtext_NAME`
+/// elsewhere.
 const SETTINGS: [&str; 13] = [
     "target",
     "address",
@@ -57,7 +58,7 @@ pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), String> 
     Ok(())
 }
 
-/// Where it is wrong, without the line: that may have a secret.
+/// The place of an error and its message, without the line: that may have a secret.
 fn located(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
     format!("line {}: {}", line.max(1), error.message())

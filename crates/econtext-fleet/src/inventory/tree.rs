@@ -8,7 +8,7 @@ pub(super) fn value(text: &str) -> Result<Json, String> {
     if text.trim().is_empty() {
         return Ok(Json::Null);
     }
-    // Errors show no lines: those nearby may have passwords. A file of ours may be as long as it is.
+    // Errors show no lines: those nearby may have passwords. The length of a file is not limited.
     let options = serde_saphyr::options! {
         budget: None,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
@@ -17,7 +17,7 @@ pub(super) fn value(text: &str) -> Result<Json, String> {
     serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
 }
 
-/// Groups by name, each with `hosts`, `children` and `vars`.
+/// Reads groups by name, each with `hosts`, `children` and `vars`.
 pub(super) fn yaml(inventory: &mut Inventory, text: &str) -> Result<(), String> {
     match value(text)? {
         Json::Null => Ok(()),
@@ -65,7 +65,7 @@ fn add(inventory: &mut Inventory, name: &str, group: Json) -> Result<(), String>
     Ok(())
 }
 
-/// A file: as a script would print it, or as YAML would have it.
+/// Reads a file: in the form that a script prints, or in that of YAML.
 pub(super) fn json(inventory: &mut Inventory, text: &str) -> Result<(), String> {
     let Json::Object(groups) = serde_json::from_str(text).map_err(|e: serde_json::Error| e.to_string())?
     else {
@@ -83,7 +83,7 @@ pub(super) fn json(inventory: &mut Inventory, text: &str) -> Result<(), String> 
     groups.into_iter().try_for_each(|(name, group)| add(inventory, &name, group))
 }
 
-/// What a script prints. Returns the hosts whose variables it must be asked for one by one.
+/// Reads the output of a script. Returns the hosts whose variables it must be asked for one by one.
 pub(super) fn script(inventory: &mut Inventory, text: &str) -> Result<Vec<String>, String> {
     let Json::Object(mut groups) = serde_json::from_str(text).map_err(|e| e.to_string())? else {
         return Err("what it prints is no JSON object".to_owned());

@@ -1,4 +1,5 @@
-//! What variables say about how a host is reached: `econtext_NAME`, and those of ansible that mean the same.
+//! The variables for how a host is reached: `econtext_NAME`, and those of ansible that mean the
+//! same.
 
 use super::Vars;
 use crate::{Become, Passwords, Settings, SpecError};
@@ -6,7 +7,7 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use std::path::Path;
 
-// Names of the same thing; in one place the first counts.
+// The names of one setting; in one place the first counts.
 const USER: [&str; 3] = ["econtext_user", "ansible_user", "ansible_ssh_user"];
 const PORT: [&str; 3] = ["econtext_port", "ansible_port", "ansible_ssh_port"];
 const ADDRESS: [&str; 3] = ["econtext_address", "ansible_host", "ansible_ssh_host"];
@@ -31,7 +32,7 @@ const SYNONYMS: [&[&str]; 10] = [
     &BECOME_PASSWORD,
 ];
 
-/// Adds what is nearer to the host, and so wins under whatever name it stands.
+/// Adds variables that are nearer to the host, and so win under any of their names.
 pub(super) fn merge(vars: &mut Vars, nearer: &Vars) {
     for names in SYNONYMS {
         if names.iter().any(|name| nearer.contains_key(*name)) {
@@ -41,7 +42,7 @@ pub(super) fn merge(vars: &mut Vars, nearer: &Vars) {
     vars.extend(nearer.clone());
 }
 
-/// Variables that are paths of files here.
+/// Variables that are paths of files on this machine.
 const PATHS: [&str; 6] = [
     "econtext_identity",
     "econtext_ssh_config",
@@ -51,11 +52,11 @@ const PATHS: [&str; 6] = [
     "ansible_ssh_executable",
 ];
 
-/// Makes relative paths those of files beside the file that names them: `directory` is that file's.
+/// Resolves relative paths against `directory`, which is that of the file that names them.
 pub(super) fn locate(vars: &mut Vars, directory: &Path) {
     for name in PATHS {
         let Some(Json::String(path)) = vars.get_mut(name) else { continue };
-        // A program without a slash is looked for in PATH; what is a template or secret is told so later.
+        // A program without a slash is looked up in PATH; a template or secret is reported later.
         let program = name.ends_with("ssh") || name.ends_with("executable");
         let other = path.is_empty() || path.starts_with(['/', '$']) || path.contains("{{");
         if other || program && !path.contains('/') {
@@ -75,7 +76,7 @@ pub(super) fn is_secret(name: &str) -> bool {
     ours && ["pass", "password", "passphrase"].iter().any(|kind| name.ends_with(kind))
 }
 
-/// The address, as a target of its own, and the rest.
+/// The address, as a target of its own, and the other settings.
 pub(super) fn settings(host: &str, vars: &Vars) -> Result<(Option<String>, Settings), SpecError> {
     let of = Lookup { host, vars };
     let address = of.text(&ADDRESS)?;
@@ -131,7 +132,7 @@ impl Lookup<'_> {
         SpecError(format!("host {}: {name}: {why}", self.host))
     }
 
-    /// The first of some variables that is there, as text.
+    /// The first of the named variables that is set, as text.
     fn text(&self, names: &[&str]) -> Result<Option<String>, SpecError> {
         let Some((name, value)) = names.iter().find_map(|n| Some((n, self.vars.get(*n)?))) else {
             return Ok(None);
@@ -142,7 +143,7 @@ impl Lookup<'_> {
             Json::Bool(_) | Json::Number(_) => value.to_string(),
             _ => return Err(self.bad(name, "no text")),
         };
-        // Its content must not be shown: it may be a secret.
+        // The text must not be shown: it may be a secret.
         if text.contains("{{") {
             return Err(self.bad(name, "this is a template, and only ansible fills those in"));
         }
@@ -170,7 +171,8 @@ impl Lookup<'_> {
     }
 
     fn secret(&self, names: &[&str]) -> Result<Option<SecretString>, SpecError> {
-        // One that only ansible can make out may not be needed: another may be asked for, or nobody be become.
+        // A secret that only ansible can read may not be needed: a prompt may ask for another, or
+        // there may be no switch of user.
         Ok(self.text(names).ok().flatten().map(SecretString::from))
     }
 
@@ -188,7 +190,7 @@ impl Lookup<'_> {
         port.map(|port| port.parse().map_err(|_| self.bad(name, "no such port"))).transpose()
     }
 
-    /// `auto`, `auto_silent` and the like are ansible's words for what we do anyway.
+    /// The Python to run. The values `auto`, `auto_silent` and the like mean our default.
     fn python(&self) -> Result<Option<String>, SpecError> {
         let python = self.text(&PYTHON)?;
         Ok(python.filter(|python| !python.starts_with("auto")))
