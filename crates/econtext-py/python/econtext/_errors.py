@@ -15,6 +15,7 @@ import builtins
 import json
 import socket
 import subprocess
+import sys
 import types
 from typing import Any, ClassVar, NamedTuple, Optional, Sequence
 
@@ -262,11 +263,14 @@ def _rebuilt(base: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
     if group:
         error = builtin.__new__(kind, *args[:1], list(group))
     else:
+        taken = args
+        if issubclass(builtin, SyntaxError) and sys.version_info < (3, 10) and len(args) == 2 and type(args[1]) is tuple:
+            taken = args[0], args[1][:4]  # from Python 3.10 on there is an end
         try:
-            error = builtin.__new__(kind, *args)
-            builtin.__init__(error, *args)
-        except TypeError:
-            error = builtin.__new__(kind)
+            error = builtin.__new__(kind, *taken)
+            builtin.__init__(error, *taken)
+        except Exception:
+            error = builtin.__new__(kind)  # an older Python takes other arguments
         error.args = args
     for name, value in state.items():
         member = getattr(builtin, name, None)
