@@ -1,6 +1,7 @@
 //! What a call will import, read from source before anyone asks, so that it can go ahead of the call.
 
 use super::finder::{Foreseen, Foresight, ModuleFinder, Start};
+use super::roots::is_in;
 use econtext_proto::ModuleKind;
 use econtext_pysource::Import;
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -55,16 +56,7 @@ pub(crate) fn follow(
     source_of: &dyn Fn(&str) -> Option<Vec<u8>>,
     start: Start<'_>,
 ) -> Foresight {
-    let mut walk = Walk {
-        finder,
-        scan,
-        seen: HashSet::new(),
-        refused: HashSet::new(),
-        queue: VecDeque::new(),
-        found: Foresight::default(),
-        absent: BTreeSet::new(),
-        importer: String::new(),
-    };
+    let mut walk = Walk::new(finder, scan);
     match start {
         Start::Module(name) => {
             walk.want(name);
@@ -73,12 +65,9 @@ pub(crate) fn follow(
         Start::Deep(name) => {
             walk.want(name);
             let top = name.split('.').next().unwrap_or_default();
-            let inside = |other: &str| {
-                other.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            };
             let mut at = 0;
             while let Some(name) = walk.found.modules.get(at).map(|m| m.module.name.clone()) {
-                for import in scan(&name).iter().filter(|i| i.scope.is_none() || inside(&name)) {
+                for import in scan(&name).iter().filter(|i| i.scope.is_none() || is_in(&name, top)) {
                     walk.import(&name, import);
                 }
                 at += 1;
@@ -137,28 +126,21 @@ pub(crate) fn needs_compiled(
     scan: &dyn Fn(&str) -> Arc<[Import]>,
     package: &str,
 ) -> bool {
-    let own =
-        |name: &str| name.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let required = |name: &str| -> Arc<[Import]> {
         let imports = scan(name);
-        imports.iter().filter(|i| !i.optional && (i.level > 0 || own(&i.module))).cloned().collect()
+        imports
+            .iter()
+            .filter(|i| !i.optional && (i.level > 0 || is_in(&i.module, package)))
+            .cloned()
+            .collect()
     };
-    let mut walk = Walk {
-        finder,
-        scan: &required,
-        seen: HashSet::new(),
-        refused: HashSet::new(),
-        queue: VecDeque::new(),
-        found: Foresight::default(),
-        absent: BTreeSet::new(),
-        importer: String::new(),
-    };
+    let mut walk = Walk::new(finder, &required);
     walk.want(package);
     walk.run(0, usize::MAX);
     walk.found
         .modules
         .iter()
-        .any(|found| found.module.kind == ModuleKind::Compiled && own(&found.module.name))
+        .any(|found| found.module.kind == ModuleKind::Compiled && is_in(&found.module.name, package))
 }
 
 struct Walk<'a> {
@@ -175,7 +157,20 @@ struct Walk<'a> {
     importer: String,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(finder: &'a dyn ModuleFinder, scan: &'a dyn Fn(&str) -> Arc<[Import]>) -> Self {
+        Walk {
+            finder,
+            scan,
+            seen: HashSet::new(),
+            refused: HashSet::new(),
+            queue: VecDeque::new(),
+            found: Foresight::default(),
+            absent: BTreeSet::new(),
+            importer: String::new(),
+        }
+    }
+
     /// Takes a module in, with the packages above it; whether the finder has it.
     fn want(&mut self, name: &str) -> bool {
         if self.seen.contains(name) {
@@ -316,11 +311,7 @@ impl Walk<'_> {
             base.extend(Some(import.module.as_str()).filter(|m| !m.is_empty()));
             base.join(".")
         };
-        let reads = |name: &str| {
-            FILE_READERS
-                .iter()
-                .any(|r| name == *r || name.strip_prefix(r).is_some_and(|n| n.starts_with('.')))
-        };
+        let reads = |name: &str| FILE_READERS.iter().any(|reader| is_in(name, reader));
         self.found.files |=
             reads(&module) || import.names.iter().any(|name| reads(&format!("{module}.{name}")));
         if module.is_empty() || !self.want(&module) {

@@ -3,7 +3,7 @@
 use super::archive;
 use super::finder::{FileAnswer, Foresight, LOOKS_BESIDE, ModuleFinder, Start, record};
 use super::foresight;
-use super::listings::stamp;
+use super::listings::{Stamp, stamp};
 use super::roots::{self, Root, Roots, Stamps, confined, is_in, note, read_source};
 use super::site;
 use crate::sync::lock;
@@ -40,6 +40,8 @@ pub struct PathFinder {
     foresights: Mutex<HashMap<String, (Instant, Arc<Foresight>)>>,
     /// Packages that are there, with what is told of them.
     verdicts: Mutex<HashMap<String, Verdict>>,
+    /// Whether sources look for files beside modules, as each was then.
+    looks: Mutex<HashMap<PathBuf, (Stamp, bool)>>,
     /// Whether packages that look for files find none.
     no_files: bool,
 }
@@ -202,6 +204,22 @@ impl PathFinder {
         }
     }
 
+    /// The module called `name`, whether it can be sent or not.
+    fn as_it_is(&self, name: &str) -> Option<Arc<ModuleRecord>> {
+        if let Some(known) = lock(&self.cache).get(name)
+            && known.stamps.iter().all(|(path, then)| stamp(path) == *then)
+        {
+            return known.found.clone();
+        }
+        let mut stamps = Vec::new();
+        let found = self.look_up(name, &mut stamps).map(Arc::new);
+        let mut cache = lock(&self.cache);
+        if found.is_some() || cache.len() < MAX_KNOWN {
+            cache.insert(name.to_owned(), Known { found: found.clone(), stamps });
+        }
+        found
+    }
+
     fn is_as_it_was(&self, foresight: &Foresight) -> bool {
         let is = |module: &Arc<ModuleRecord>| {
             self.find(&module.name).is_some_and(|found| Arc::ptr_eq(&found, module))
@@ -212,54 +230,51 @@ impl PathFinder {
 
     /// What is told of a package that is in no other: that it cannot be sent, if it cannot be imported without a compiled
     /// module of its own; with a mark, if it looks for files beside its modules.
-    fn judged(&self, record: Arc<ModuleRecord>) -> Arc<ModuleRecord> {
-        let name = &record.name;
-        let is_in_namespace =
-            |above: &str| self.lookup(above).is_some_and(|above| above.kind == ModuleKind::Namespace);
-        let above = name.rsplit_once('.').map(|(above, _)| above);
-        if record.kind != ModuleKind::Package || self.sources.contains_key(name) {
-            return record;
+    fn judged(&self, found: Arc<ModuleRecord>) -> Arc<ModuleRecord> {
+        let name = &found.name;
+        if found.kind != ModuleKind::Package || self.sources.contains_key(name) {
+            return found;
         }
         if let Some((known, verdict)) = lock(&self.verdicts).get(name)
-            && Arc::ptr_eq(known, &record)
+            && Arc::ptr_eq(known, &found)
         {
             return verdict.clone();
         }
-        let is_compiled = above.is_none()
-            && self.roots.has_compiled(name)
-            && foresight::needs_compiled(&AsTheyAre(self), &|name| self.imports_of(name), name);
-        let verdict = if is_compiled {
-            Arc::new(super::finder::record(
-                name,
-                ModuleKind::Compiled,
-                roots::COMPILED.to_owned(),
-                None,
-                Vec::new(),
-            ))
-        } else if above.is_none_or(is_in_namespace) && self.looks_beside(&record) {
-            let mut marked = ModuleRecord::clone(&record);
-            marked.children.push((LOOKS_BESIDE.to_owned(), ModuleKind::Namespace));
-            Arc::new(marked)
-        } else {
-            record.clone()
+        let verdict = match name.rsplit_once('.') {
+            None if self.needs_compiled(name) => {
+                Arc::new(record(name, ModuleKind::Compiled, roots::COMPILED.to_owned(), None, Vec::new()))
+            }
+            Some((above, _)) if !self.is_namespace(above) => found.clone(),
+            _ if self.looks_beside(name) => {
+                let mut marked = ModuleRecord::clone(&found);
+                marked.children.push((LOOKS_BESIDE.to_owned(), ModuleKind::Namespace));
+                Arc::new(marked)
+            }
+            _ => found.clone(),
         };
-        lock(&self.verdicts).insert(name.clone(), (record.clone(), verdict.clone()));
+        lock(&self.verdicts).insert(name.clone(), (found.clone(), verdict.clone()));
         verdict
+    }
+
+    fn is_namespace(&self, name: &str) -> bool {
+        self.as_it_is(name).is_some_and(|found| found.kind == ModuleKind::Namespace)
+    }
+
+    /// Whether a top-level package cannot be imported without a compiled module of its own.
+    fn needs_compiled(&self, name: &str) -> bool {
+        self.roots.has_compiled(name)
+            && foresight::needs_compiled(&AsTheyAre(self), &|name| self.imports_of(name), name)
     }
 
     /// Whether a package has files that are no modules, and looks for them; a package in a namespace, whether one of those
     /// does. It is said once what that leads to.
-    fn looks_beside(&self, record: &ModuleRecord) -> bool {
-        let path = record.name.replace('.', "/");
-        let Some((size, sources)) = self.roots.data(&path, MAX_SPOOLED).filter(|_| !self.no_files) else {
+    fn looks_beside(&self, package: &str) -> bool {
+        if self.no_files {
             return false;
-        };
-        let looks = |sources: Vec<PathBuf>| {
-            sources
-                .iter()
-                .filter_map(|path| read_source(path))
-                .any(|text| econtext_pysource::looks_beside(&text))
-        };
+        }
+        let path = package.replace('.', "/");
+        let Some((size, sources)) = self.roots.data(&path, MAX_SPOOLED) else { return false };
+        let looks = |sources: Vec<PathBuf>| sources.iter().any(|path| self.source_looks_beside(path));
         let others = || {
             let (above, _) = path.split_once('/')?;
             self.roots.data(above, u64::MAX).map(|(_, sources)| sources)
@@ -268,7 +283,7 @@ impl PathFinder {
         if found {
             tracing::info!(
                 target: "econtext",
-                package = record.name,
+                package,
                 bytes = size,
                 "looks for files beside its modules: they are put into memory there when it does; --spool none leaves them here"
             );
@@ -276,9 +291,23 @@ impl PathFinder {
         found
     }
 
+    /// Whether the source at a path looks for files beside modules. It is read once until it changes: each package of a
+    /// namespace asks for the sources of all.
+    fn source_looks_beside(&self, path: &Path) -> bool {
+        let now = stamp(path);
+        if let Some((then, looks)) = lock(&self.looks).get(path)
+            && *then == now
+        {
+            return *looks;
+        }
+        let looks = read_source(path).is_some_and(|text| econtext_pysource::looks_beside(&text));
+        lock(&self.looks).insert(path.to_owned(), (now, looks));
+        looks
+    }
+
     /// The imports of a module, read once.
     fn imports_of(&self, name: &str) -> Arc<[Import]> {
-        let Some(record) = self.lookup(name) else { return Arc::default() };
+        let Some(record) = self.as_it_is(name) else { return Arc::default() };
         if let Some((known, imports)) = lock(&self.imports).get(name)
             && Arc::ptr_eq(known, &record)
         {
@@ -331,7 +360,7 @@ impl ModuleFinder for PathFinder {
     }
 
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
-        self.lookup(name).map(|record| self.judged(record))
+        self.as_it_is(name).map(|record| self.judged(record))
     }
 }
 
@@ -340,24 +369,7 @@ struct AsTheyAre<'a>(&'a PathFinder);
 
 impl ModuleFinder for AsTheyAre<'_> {
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
-        self.0.lookup(name)
-    }
-}
-
-impl PathFinder {
-    fn lookup(&self, name: &str) -> Option<Arc<ModuleRecord>> {
-        if let Some(known) = lock(&self.cache).get(name)
-            && known.stamps.iter().all(|(path, then)| stamp(path) == *then)
-        {
-            return known.found.clone();
-        }
-        let mut stamps = Vec::new();
-        let found = self.look_up(name, &mut stamps).map(Arc::new);
-        let mut cache = lock(&self.cache);
-        if found.is_some() || cache.len() < MAX_KNOWN {
-            cache.insert(name.to_owned(), Known { found: found.clone(), stamps });
-        }
-        found
+        self.0.as_it_is(name)
     }
 }
 
