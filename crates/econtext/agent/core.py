@@ -95,6 +95,13 @@ def past_own(tb):
     return tb
 
 
+def advice(text):
+    """What to do about a path below ROOT in a text; empty if there is none."""
+    _, root, path = text.partition(ROOT)
+    package, slash, _ = path.partition('/')
+    return root and ' (in memory only; econtext --spool %s makes files of a package)' % (slash and package or 'PACKAGE')
+
+
 def describe(exc, tb, depth=0):
     """The args of the CallError for one exception and, through its cause or context, those behind it."""
     kind = type(exc)
@@ -112,13 +119,12 @@ def describe(exc, tb, depth=0):
             message = bytes(exc).decode('utf-8', 'replace')
         except BaseException:
             message = '<%s whose str() raised>' % kind.__name__
-    advice = ''
+    note = ''
     if not isinstance(exc, (ImportError, SyntaxError)):  # whose text may have the path of a module
-        where = (message + str(getattr(exc, 'filename', ''))).partition(ROOT)
-        package = where[2].partition('/')
-        if where[1]:
-            advice = ' (in memory only; econtext --spool %s makes files of a package)' % (package[1] and package[0] or 'PACKAGE')
-            message += advice
+        note = advice(message + str(getattr(exc, 'filename', '')))
+        if note in message:  # it says so by itself
+            note = ''
+    message += note
     try:
         # Only there an OSError has its file names.
         arguments = EnvironmentError.__reduce__(exc)[1] if isinstance(exc, EnvironmentError) else exc.args
@@ -147,8 +153,8 @@ def describe(exc, tb, depth=0):
         import traceback
         if not depth:
             lines = ''.join(traceback.format_exception(kind, exc, tb))
-            if advice:
-                lines = lines.rstrip('\n') + advice + '\n'
+            if note:
+                lines = lines.rstrip('\n') + note + '\n'
         while tb and len(frames) < 200:
             code = tb.tb_frame.f_code
             source = linecache.getline(code.co_filename, tb.tb_lineno, tb.tb_frame.f_globals)
@@ -758,13 +764,13 @@ def is_served(module):
     return (getattr(module, '__file__', None) or ROOT).startswith((ROOT, core.importer.place))
 
 
-def compile_for_here(source, path, flags=0):
+def compile_for_here(source, path, flags=0, what='sent by'):
     """The code of a module or program of the controller. One that this Python cannot read says which Python this is."""
     try:
         return compile(source, path, 'exec', flags, True)
     except SyntaxError as error:
-        error.msg = '%s (sent by the controller, for the Python %d.%d of %s)' % (
-            (error.msg,) + sys.version_info[:2] + (core.context.name,))
+        error.msg = '%s (%s the controller, for the Python %d.%d of %s)' % (
+            (error.msg, what) + sys.version_info[:2] + (core.context.name,))
         raise
 
 
@@ -877,7 +883,7 @@ class Importer(object):
         """Python 2: asked before the local finders, which therefore are tried here. An ImportError would be lost."""
         parent, _, tail = name.rpartition('.')
         if parent:
-            return self if parent in self.records and not os.path.isdir(self.directory(parent)) and self.record(name) else None
+            return self if parent in self.records and not (self.spooled and os.path.isdir(self.directory(parent))) and self.record(name) else None
         try:
             if name == '__main__':
                 raise ImportError  # a builtin module, which is never made twice

@@ -318,6 +318,7 @@ fn where_there_can_be_no_files_the_error_says_what_to_do() {
         for function in ["beside:opened", "start:listed", "start:started", "start:own"] {
             let error = child.call::<String>(function, ()).wait().unwrap_err().to_string();
             assert!(error.contains("--spool beside"), "{function}: {error}");
+            assert_eq!(error.matches("--spool").count(), 1, "{function}: {error}");
         }
     }
 }

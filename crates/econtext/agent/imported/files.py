@@ -318,7 +318,7 @@ def adapt_pkg_resources(pkg_resources):
         def get_resource_filename(self, manager, name):
             path = self._fn(self.module_path, name)
             if not os.path.exists(path):
-                raise NotImplementedError('%s is in memory only; econtext --spool PACKAGE makes files of a package' % path)
+                raise NotImplementedError(path + core.advice(path))
             return path
 
     class Metadata(Provider):

@@ -423,12 +423,7 @@ def compiled(free, title, text, line, indented, filename, name, owner, futures):
         flags |= getattr(__future__, feature).compiler_flag if hasattr(__future__, feature) else 0
     show(filename, line, text)
     text = '\n' * (line - 1 - indented) + ('if 1:\n' if indented else '') + text
-    try:
-        tree = compile(text, filename, 'exec', flags | ast.PyCF_ONLY_AST, True)
-    except SyntaxError as error:
-        error.msg = '%s (%s() of the controller, for the Python %d.%d of %s)' % (
-            (error.msg, title) + sys.version_info[:2] + (core.core.context.name,))
-        raise
+    tree = core.compile_for_here(text, filename, flags | ast.PyCF_ONLY_AST, title + '() of')
     node = tree.body[0].body[0] if indented else tree.body[0]
     # Variables of functions around it are variables of one around it, and private names those of its class. The names that are
     # made by that are no variables.
