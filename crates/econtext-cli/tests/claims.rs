@@ -1,27 +1,20 @@
 //! What the documentation and the manifests say is so.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use econtext_testkit::files::below;
 use econtext_testkit::repository;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// All files of the repository below a directory that are no product of a build.
-fn files(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap().flatten() {
-        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
-        let is_made =
-            ["target", "corpus", "artifacts", "node_modules", "__pycache__"].contains(&name.as_str());
-        if is_made || name.starts_with('.') && name != ".ci" {
-            continue;
-        }
-        if entry.file_type().unwrap().is_dir() { files(&path, found) } else { found.push(path) }
-    }
+/// The files below a directory that are no product of a build.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let made = ["target", "corpus", "artifacts", "node_modules", "__pycache__"];
+    below(directory, &|name| made.contains(&name) || name.starts_with('.') && name != ".ci")
 }
 
 fn all() -> (PathBuf, Vec<PathBuf>) {
     let root = repository("").canonicalize().unwrap();
-    let mut found = Vec::new();
-    files(&root, &mut found);
+    let found = sources(&root);
     (root, found)
 }
 
@@ -57,7 +50,7 @@ fn the_limits_of_the_security_page_are_those_of_the_code() {
 
 #[test]
 fn the_numbers_of_the_protocol_page_are_those_of_the_code() {
-    use econtext_proto::message as m;
+    use econtext_proto::message::HANDLES;
     let page = read("docs/protocol.md");
     let mut found: Vec<(&str, i64)> = Vec::new();
     for line in page.lines() {
@@ -70,24 +63,7 @@ fn the_numbers_of_the_protocol_page_are_those_of_the_code() {
             found.push((name, number));
         }
     }
-    let handles = [
-        ("FORWARD_LOG", m::FORWARD_LOG),
-        ("GET_MODULE", m::GET_MODULE),
-        ("CALL_FUNCTION", m::CALL_FUNCTION),
-        ("STDIO", m::STDIO),
-        ("HELLO", m::HELLO),
-        ("PUSH_MODULE", m::PUSH_MODULE),
-        ("CANCEL", m::CANCEL),
-        ("GET_FILE", m::GET_FILE),
-        ("GET_TREE", m::GET_TREE),
-        ("HAVE", m::HAVE),
-        ("LOAD", m::LOAD),
-        ("START_PROCESS", m::START_PROCESS),
-        ("KEEP", m::KEEP),
-        ("BACK", m::BACK),
-        ("DEFINE", m::DEFINE),
-    ];
-    assert_eq!(found, handles.map(|(name, handle)| (name, handle.0)));
+    assert_eq!(found, HANDLES.map(|(name, handle)| (name, handle.0)));
     let limits = econtext_proto::session::Limits::default().pickle;
     for number in [limits.nodes, limits.digits] {
         let digits = number.to_string();
@@ -150,16 +126,16 @@ fn every_dependency_is_used() {
             ("dev-dependencies", &["tests", "src", "benches", "examples", "../../examples", "../../bench"]),
             ("build-dependencies", &["build.rs"]),
         ] {
-            let mut sources = String::new();
+            let mut text = String::new();
             for place in places {
-                let (path, mut found) = (directory.join(place), Vec::new());
-                if path.is_dir() {
-                    files(&path, &mut found);
-                } else if path.is_file() {
-                    found.push(path);
-                }
+                let path = directory.join(place);
+                let found = if path.is_dir() {
+                    sources(&path)
+                } else {
+                    Vec::from_iter(path.is_file().then_some(path))
+                };
                 for path in found.iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
-                    sources += &std::fs::read_to_string(path).unwrap();
+                    text += &std::fs::read_to_string(path).unwrap();
                 }
             }
             for name in manifest.get(table).and_then(toml::Value::as_table).into_iter().flat_map(|t| t.keys())
@@ -168,7 +144,7 @@ fn every_dependency_is_used() {
                 let used =
                     [format!("{name}::"), format!("use {name}"), format!("{name}!"), format!("{name} as")];
                 assert!(
-                    used.iter().any(|used| sources.contains(used)),
+                    used.iter().any(|used| text.contains(used)),
                     "{}: [{table}] {name} is not used",
                     directory.display()
                 );

@@ -1,6 +1,7 @@
 //! Files name only what stands below them: there is no circle of files, but for the knots that are listed here.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use econtext_testkit::files::below;
 use econtext_testkit::repository;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,20 +23,12 @@ type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// The files below a directory with an ending, by their paths without it.
 fn sources(root: &Path, ending: &str) -> BTreeMap<String, String> {
-    fn walk(root: &Path, directory: &Path, ending: &str, found: &mut BTreeMap<String, String>) {
-        for entry in std::fs::read_dir(directory).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                walk(root, &path, ending, found);
-            } else if let Some(name) = path.strip_prefix(root).unwrap().to_str().unwrap().strip_suffix(ending)
-            {
-                found.insert(name.to_owned(), std::fs::read_to_string(&path).unwrap());
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk(root, root, ending, &mut found);
-    found
+    let name = |path: &Path| {
+        let below = path.strip_prefix(root).unwrap().to_str().unwrap();
+        below.strip_suffix(ending).map(str::to_owned)
+    };
+    let read = |path: &Path| Some((name(path)?, std::fs::read_to_string(path).unwrap()));
+    below(root, &|_| false).iter().filter_map(|path| read(path)).collect()
 }
 
 /// The code without comments and unit tests.
@@ -143,7 +136,7 @@ fn python_graph(root: &Path) -> Graph {
 }
 
 /// All that can be reached from a file.
-fn below(graph: &Graph, file: &str) -> BTreeSet<String> {
+fn reachable(graph: &Graph, file: &str) -> BTreeSet<String> {
     let (mut found, mut queue) = (BTreeSet::new(), vec![file.to_owned()]);
     while let Some(file) = queue.pop() {
         for next in &graph[&file] {
@@ -157,7 +150,7 @@ fn below(graph: &Graph, file: &str) -> BTreeSet<String> {
 
 /// The circles of a graph, and the floor of each file: how many stand below it at most, one on the other.
 fn floors(graph: &Graph) -> (Vec<Vec<String>>, BTreeMap<String, usize>) {
-    let reach: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|f| (f, below(graph, f))).collect();
+    let reach: BTreeMap<&String, BTreeSet<String>> = graph.keys().map(|f| (f, reachable(graph, f))).collect();
     let circle = |file: &String| -> Vec<String> {
         reach[file].iter().filter(|other| reach[other].contains(file)).cloned().collect()
     };

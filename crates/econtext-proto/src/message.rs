@@ -37,6 +37,24 @@ pub const START_PROCESS: Handle = Handle(111);
 pub const KEEP: Handle = Handle(112);
 /// Child of a controller that is a Python program: a dict of definitions by their keys, kept for calls. See `values.py`.
 pub const DEFINE: Handle = Handle(114);
+/// All of them by name, as the agent and docs/protocol.md have them too.
+pub const HANDLES: [(&str, Handle); 15] = [
+    ("FORWARD_LOG", FORWARD_LOG),
+    ("GET_MODULE", GET_MODULE),
+    ("CALL_FUNCTION", CALL_FUNCTION),
+    ("STDIO", STDIO),
+    ("HELLO", HELLO),
+    ("PUSH_MODULE", PUSH_MODULE),
+    ("CANCEL", CANCEL),
+    ("GET_FILE", GET_FILE),
+    ("GET_TREE", GET_TREE),
+    ("HAVE", HAVE),
+    ("LOAD", LOAD),
+    ("START_PROCESS", START_PROCESS),
+    ("KEEP", KEEP),
+    ("BACK", BACK),
+    ("DEFINE", DEFINE),
+];
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
 /// The child allocates its handles from here.

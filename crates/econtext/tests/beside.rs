@@ -108,23 +108,20 @@ def modules():
     import pkgutil, beside
     return 'text' if [m[1] for m in pkgutil.iter_modules(beside.__path__)] == ['part'] else 'nothing'
 
-def in_a_process():
+def opened_by(method):
     import multiprocessing
-    context = multiprocessing.get_context('spawn') if hasattr(multiprocessing, 'get_context') else multiprocessing
+    context = multiprocessing.get_context(method) if hasattr(multiprocessing, 'get_context') else multiprocessing
     pool = context.Pool(1)
     try:
         return pool.apply(opened)
     finally:
         pool.terminate()
 
+def in_a_process():
+    return opened_by('spawn')
+
 def in_a_fork():
-    import multiprocessing
-    context = multiprocessing.get_context('fork') if hasattr(multiprocessing, 'get_context') else multiprocessing
-    pool = context.Pool(1)
-    try:
-        return pool.apply(opened)
-    finally:
-        pool.terminate()
+    return opened_by('fork')
 
 def in_threads():
     import threading

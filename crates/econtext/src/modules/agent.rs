@@ -86,29 +86,16 @@ mod tests {
     #[test]
     fn the_agent_knows_the_same_handles_and_kinds() {
         use econtext_proto::ModuleKind;
-        use econtext_proto::message as m;
+        use econtext_proto::message::HANDLES;
         let core = agent("core.py");
         let mut found = BTreeMap::new();
         for start in ["FORWARD_LOG, ", "CALL_FUNCTION, ", "FIRST_HANDLE ="] {
             found.extend(numbers(core.lines().find(|line| line.starts_with(start)).unwrap()));
         }
-        found.extend(numbers(agent("in_core/rich.py").lines().find(|l| l.starts_with("DEFINE =")).unwrap()));
-        for (name, handle) in [
-            ("FORWARD_LOG", m::FORWARD_LOG),
-            ("GET_MODULE", m::GET_MODULE),
-            ("STDIO", m::STDIO),
-            ("HELLO", m::HELLO),
-            ("GET_FILE", m::GET_FILE),
-            ("GET_TREE", m::GET_TREE),
-            ("HAVE", m::HAVE),
-            ("CALL_FUNCTION", m::CALL_FUNCTION),
-            ("PUSH_MODULE", m::PUSH_MODULE),
-            ("CANCEL", m::CANCEL),
-            ("LOAD", m::LOAD),
-            ("START_PROCESS", m::START_PROCESS),
-            ("KEEP", m::KEEP),
-            ("DEFINE", m::DEFINE),
-        ] {
+        for (file, start) in [("in_core/rich.py", "DEFINE ="), ("in_core/back.py", "BACK =")] {
+            found.extend(numbers(agent(file).lines().find(|line| line.starts_with(start)).unwrap()));
+        }
+        for (name, handle) in HANDLES {
             assert_eq!(found.remove(name), Some(handle.0), "{name}");
         }
         assert_eq!(found.into_keys().collect::<Vec<_>>(), ["FIRST_HANDLE"]);
