@@ -1,7 +1,7 @@
 //! The wait for a child: reads what the target prints until the child's first authenticated frame.
 //!
 //! Banners, motd and the noise of shell start-up files may come first, at any length. Neither the marker `OK\n` of
-//! the first stage nor any other text is trusted to end it: only a frame whose MAC is right, at whatever offset.
+//! the first stage nor any other text is trusted to end it: only a frame whose MAC is right, at any offset.
 
 use crate::frame::{FrameDecoder, HEADER_LEN, escape, length_of};
 use crate::mac::{FrameMac, MAC_LEN, Secret, Sender};
@@ -14,7 +14,7 @@ const MAX_HELLO: usize = 4096;
 /// Bytes of output kept for the error message.
 const TAIL: usize = 8192;
 
-/// What the child says of itself.
+/// The child's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Its Python version, as `3.11.2`.
@@ -49,7 +49,7 @@ pub struct Bootstrap {
 /// The end of a bootstrap: the child's hello, and the decoder that has what was read behind it.
 #[derive(Debug)]
 pub struct Ready {
-    /// What the child says of itself.
+    /// The child's description of itself.
     pub hello: Hello,
     /// Decodes the child's further frames; holds the bytes already read.
     pub decoder: FrameDecoder,
@@ -68,7 +68,7 @@ impl Bootstrap {
         }
     }
 
-    /// Takes in output of the target; the child's hello once it is there.
+    /// Takes in output of the target, and returns the child's hello once it is there.
     ///
     /// # Errors
     /// [`BootstrapError::BadHello`] if an authenticated frame makes no sense.
@@ -104,7 +104,7 @@ impl Bootstrap {
         Ok(None)
     }
 
-    /// Whether the first stage's marker was among the output: then the payload had arrived there.
+    /// Whether the first stage's marker was in the output. If so, the payload had arrived there.
     pub fn saw_marker(&self) -> bool {
         self.marker || self.pending.windows(3).any(|w| w == b"OK\n")
     }

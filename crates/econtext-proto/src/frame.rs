@@ -1,16 +1,16 @@
 //! Frames: `HMAC-SHA1(key, counter || length || data)`, `length` (4 bytes, big-endian), `data`.
 //!
-//! The layout is the seed's. The 64-bit counter is implicit: a frame that is dropped, repeated or moved fails its MAC.
+//! The layout is that of the seed. The 64-bit counter is implicit: a frame that is dropped, repeated or moved fails its MAC.
 
 use crate::mac::{FrameMac, MAC_LEN, PartialMac, Secret, Sender};
 
-/// Bytes in front of a frame's data: MAC and length.
+/// The number of bytes in front of a frame's data: MAC and length.
 pub const HEADER_LEN: usize = MAC_LEN + 4;
 
 /// The default limit of a frame's data, 128 MiB: larger things are streamed.
 pub const DEFAULT_MAX_FRAME: usize = 128 << 20;
 
-/// What a frame decoder refuses. It then refuses everything.
+/// The reason why a frame decoder refused its input. It then refuses everything.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -42,17 +42,17 @@ pub struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// The encoder for what `sender` sends, at its first frame.
+    /// An encoder of the frames that `sender` sends, at the first one.
     pub fn new(secret: &Secret, sender: Sender) -> Self {
         FrameEncoder { mac: secret.direction(sender), counter: 0 }
     }
 
-    /// The header of the next frame, whose data is `data`: both are then to be sent. At most 4 GiB.
+    /// The header of the next frame, whose data is `data`, of at most 4 GiB. The caller then sends both.
     pub fn header(&mut self, data: &[u8]) -> [u8; HEADER_LEN] {
         self.header_of(&[data])
     }
 
-    /// As [`header`](FrameEncoder::header), of data in pieces.
+    /// The same as [`header`](FrameEncoder::header), for data in pieces.
     pub(crate) fn header_of(&mut self, pieces: &[&[u8]]) -> [u8; HEADER_LEN] {
         let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut mac = self.mac.begin(self.counter, length);
@@ -91,18 +91,18 @@ pub struct FrameDecoder {
     counter: u64,
     limit: usize,
     buffer: Vec<u8>,
-    /// Start of what is not consumed yet.
+    /// The start of the bytes that are not consumed yet.
     at: usize,
-    /// The MAC of a long frame that is coming, and how much of its data is in it: what was read is looked at while more comes.
+    /// The MAC of a long frame that is still arriving, and how much data is in it: data is digested while more arrives.
     partial: Option<(PartialMac, usize)>,
     error: Option<FrameError>,
 }
 
-/// Frames of this many bytes are worth looking at before they are whole.
+/// The size in bytes from which on a frame is digested before it is whole.
 const LONG: usize = 1 << 18;
 
 impl FrameDecoder {
-    /// The decoder for what `sender` sends, at its first frame. `limit` is in bytes of data.
+    /// A decoder of the frames that `sender` sends, at the first one. `limit` is in bytes of data.
     pub fn new(secret: &Secret, sender: Sender, limit: usize) -> Self {
         Self::from_counter(secret, sender, limit, 0)
     }
@@ -112,13 +112,13 @@ impl FrameDecoder {
         FrameDecoder { mac, counter, limit, buffer: Vec::new(), at: 0, partial: None, error: None }
     }
 
-    /// Takes in what was read. Nothing more is buffered once an error was seen.
+    /// Takes in bytes that were read. Nothing more is buffered after an error.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_none() {
             if self.at > 0 {
                 self.buffer.drain(..self.at);
                 self.at = 0;
-                // What a long frame took is not kept for ever.
+                // The memory of a long frame is not kept for ever.
                 if self.buffer.capacity() > 4 << 20 && self.buffer.len() < LONG {
                     self.buffer.shrink_to(LONG);
                 }
@@ -142,7 +142,7 @@ impl FrameDecoder {
         let length = length_of(header);
         if length > self.limit {
             let error = FrameError::TooLong { counter: self.counter, length, limit: self.limit };
-            // Noise in place of a frame looks like a huge length; say what it was.
+            // Noise in place of a frame looks like a huge length: the error shows the noise.
             let error = if is_text(header) { self.bad_mac(ready) } else { error };
             return self.fail(error);
         }
@@ -154,7 +154,7 @@ impl FrameDecoder {
                 mac.update(&data[*done..]);
                 *done = data.len();
             }
-            // The length is not authenticated yet: reserve what is plausible, not what is claimed.
+            // The length is not authenticated yet, so a plausible size is reserved instead of the claimed one.
             self.buffer.reserve(length.min(1 << 20));
             return Ok(None);
         };
@@ -171,7 +171,7 @@ impl FrameDecoder {
         Ok(Some(&self.buffer[start..start + length]))
     }
 
-    /// Bytes that wait for the rest of their frame.
+    /// The number of bytes that wait for the rest of their frame.
     pub fn buffered(&self) -> usize {
         self.buffer.len() - self.at
     }
@@ -197,7 +197,7 @@ fn is_text(bytes: &[u8]) -> bool {
     bytes.iter().all(|&b| matches!(b, b'\t' | b'\n' | b'\r' | 0x1b | 32..127))
 }
 
-/// Bytes as text a person can read on one line.
+/// Bytes as readable text on one line.
 pub(crate) fn escape(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
 }

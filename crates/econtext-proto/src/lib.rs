@@ -7,8 +7,8 @@
 //!   Session::handle_bytes   ◀·························stdout·· replies, logs, module requests
 //! ```
 //!
-//! [`Bootstrap`] reads what the target prints until the child's first authenticated frame, whatever noise comes
-//! before, and hands over what it read behind it. [`Session`] does the rest. What goes out needs no waiting: the
+//! [`Bootstrap`] reads the target's output until the child's first authenticated frame, past any noise that comes
+//! before, and hands over the bytes it read behind it. [`Session`] does the rest. Output needs no waiting: the
 //! frames of a session may follow the payload at once.
 //!
 //! `docs/how-it-works.md` describes the protocol; the wire constants are in [`frame`] and [`message`].

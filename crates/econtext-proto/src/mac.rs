@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 /// Bytes of a MAC: the length of a SHA-1 digest (RFC 2104, FIPS 180-4).
 pub const MAC_LEN: usize = 20;
 
-/// The random secret that controller and child share. Never printed, wiped when dropped.
+/// The random secret that the controller and the child share. It is never printed, and is wiped when dropped.
 ///
 /// It is text, so that it can stand in the line of Python that starts the child: 64 hexadecimal digits, which is
 /// one block of SHA-1 and carries 256 bits.
@@ -27,7 +27,7 @@ impl Secret {
         Secret(text)
     }
 
-    /// The secret as the child is given it. Keep it out of logs and argument vectors.
+    /// The secret as the child is given it. It must stay out of logs and argument vectors.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Who sends the frames that a key is for.
+/// The side that sends the frames that a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// The controller.
@@ -73,7 +73,7 @@ impl FrameMac {
         PartialMac(mac)
     }
 
-    /// Compares in constant time.
+    /// Compares the MACs in constant time.
     pub(crate) fn verify(&self, counter: u64, data: &[u8], mac: &[u8]) -> bool {
         let mut partial = self.begin(counter, data.len());
         partial.update(data);
@@ -94,7 +94,7 @@ impl PartialMac {
         self.0.finalize().into_bytes().into()
     }
 
-    /// Compares in constant time.
+    /// Compares the MACs in constant time.
     pub(crate) fn verify(self, mac: &[u8]) -> bool {
         self.0.verify_slice(mac).is_ok()
     }

@@ -1,4 +1,4 @@
-//! What the messages mean: handles, and the shapes of their payloads.
+//! The meaning of the messages: handles, and the shapes of their payloads.
 //!
 //! Numbers and shapes are shared with `core.py` and may change with every version: both ends come from one build.
 
@@ -14,7 +14,7 @@ pub const GET_MODULE: Handle = Handle(101);
 pub const CALL_FUNCTION: Handle = Handle(102);
 /// Child: a list of (name, kind, path, source in zlib or `None`, children or `None`), and names that are nowhere.
 pub const PUSH_MODULE: Handle = Handle(103);
-/// Controller: (1 or 2, bytes), what was written to that file descriptor in the child.
+/// Controller: (1 or 2, bytes), the output that was written to that file descriptor in the child.
 pub const STDIO: Handle = Handle(104);
 /// Child: (reply handle of the call, seconds of grace before its process group is killed).
 pub const CANCEL: Handle = Handle(105);
@@ -33,7 +33,7 @@ pub const BACK: Handle = Handle(113);
 pub const LOAD: Handle = Handle(110);
 /// Child: (handle, options): starts a process, whose messages go both ways on the handle. See `process.py`.
 pub const START_PROCESS: Handle = Handle(111);
-/// Child: (name, bytes, names): keeps the bytes under the name for its processes' input, and forgets those names.
+/// Child: (name, bytes, names): keeps the bytes under the name for its processes' input, and forgets the names listed.
 pub const KEEP: Handle = Handle(112);
 /// Child of a controller that is a Python program: a dict of definitions by their keys, kept for calls. See `values.py`.
 pub const DEFINE: Handle = Handle(114);
@@ -57,7 +57,7 @@ pub const HANDLES: [(&str, Handle); 15] = [
 ];
 /// The first handle that the controller allocates.
 pub const FIRST_HANDLE: Handle = Handle(1000);
-/// The child allocates its handles from here.
+/// The first handle that the child allocates.
 pub const FIRST_CHILD_HANDLE: Handle = Handle(1 << 30);
 
 /// The module of the child's core, in pickles.
@@ -65,7 +65,7 @@ pub(crate) const CORE_MODULE: &[u8] = b"econtext.core";
 pub(crate) const CALL_ERROR_CLASS: &[u8] = b"CallError";
 pub(crate) const DEAD_NAME: &[u8] = b"_DEAD";
 
-/// One call: what to run in the child.
+/// One call: the function to run in the child, with its arguments.
 #[derive(Clone, Debug)]
 pub struct CallSpec {
     /// The module to import.
@@ -80,7 +80,7 @@ pub struct CallSpec {
     pub kwargs: Vec<(Value, Value)>,
     /// Whether the function gets the child's own `Context` as its first argument.
     pub with_context: bool,
-    /// When to give up: the call is then interrupted.
+    /// The time at which the call is interrupted.
     pub deadline: Option<Instant>,
     /// How long an interrupted call may take to end before its process group is killed. Default 2 seconds.
     pub grace: Duration,
@@ -90,7 +90,7 @@ impl CallSpec {
     /// A call of `module:function` or `module:Class.method`, without arguments.
     ///
     /// # Errors
-    /// The text that is no such name.
+    /// The text, if it is not such a name.
     ///
     /// ```
     /// let spec = econtext_proto::CallSpec::parse("shutil:disk_usage").unwrap();
@@ -155,7 +155,7 @@ pub fn is_module_name(name: &str) -> bool {
     name.split('.').all(|part| !part.is_empty() && !part.contains(['/', '\\', ':', '\0']))
 }
 
-/// What kind of thing a module name stands for on the controller. The numbers are `core.py`'s.
+/// The kind of thing that a module name stands for on the controller. The numbers are `core.py`'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ModuleKind {
     /// A module with source.
@@ -166,27 +166,27 @@ pub enum ModuleKind {
     Namespace = 2,
     /// A compiled module: it exists and cannot be sent.
     Compiled = 3,
-    /// It exists and is not sent, for the reason in the record's path.
+    /// A module that exists and is not sent, for the reason in the record's path.
     Refused = 4,
 }
 
-/// What the controller tells a child about one module.
+/// A record of one module, as the controller sends it to a child.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleRecord {
     /// Its full name.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: ModuleKind,
     /// Its path below its root, with `/`; for kinds that cannot be sent, the reason.
     pub path: String,
-    /// The source as a zlib stream; none for what has no source.
+    /// The source as a zlib stream; `None` for a module without source.
     pub source: Option<std::sync::Arc<[u8]>>,
-    /// For packages: the last part of the names of all modules in it, and what they are.
+    /// For a package: the last part of the name of each module in it, and its kind.
     pub children: Vec<(String, ModuleKind)>,
 }
 
 impl ModuleRecord {
-    /// Bytes of its source as they are sent.
+    /// The size of its source as it is sent, in bytes.
     pub fn size(&self) -> usize {
         self.source.as_ref().map_or(0, |source| source.len())
     }
@@ -229,7 +229,7 @@ pub struct LogRecord {
     pub time: f64,
     /// The traceback that was logged with it.
     pub traceback: Option<String>,
-    /// What else the record has, by the names of Python's attributes: `pathname`, `lineno`, `funcName`, `stack_info`, `threadName`,
+    /// The record's other fields, by the names of Python's attributes: `pathname`, `lineno`, `funcName`, `stack_info`, `threadName`,
     /// `process`, and those of `extra`.
     pub fields: Vec<(Value, Value)>,
 }

@@ -1,10 +1,10 @@
 //! The part of Python's pickle format that carries plain values, read and written without running anything.
 //!
-//! Written is protocol 2, which every supported Python reads; bytes are written as `BINSTRING`, which Python 2 reads
-//! as `str` and the child's `loads(encoding='bytes')` on Python 3 as `bytes`. Read is what CPython's picklers of 2.7
-//! and 3 write at protocols 2 and 3. Opcodes are those of CPython's `Lib/pickletools.py`.
+//! The encoder writes protocol 2, which every supported Python reads; bytes become `BINSTRING`, which Python 2 reads
+//! as `str` and the child's `loads(encoding='bytes')` on Python 3 as `bytes`. The decoder reads what CPython's 2.7
+//! and 3 picklers write at protocols 2 and 3. The opcodes are those of CPython's `Lib/pickletools.py`.
 //!
-//! Decoding has two steps. [`Pickle::parse`] turns the bytes into a flat arena of nodes, without recursion, without
+//! Decoding has two steps. [`Pickle::parse`] turns the bytes into a flat arena of nodes, without recursion and without
 //! looking up any name. [`Pickle::value`] turns a node into a [`Value`](crate::Value) and refuses every class but those allowed.
 //! Both are bounded by [`PickleLimits`].
 
@@ -57,15 +57,15 @@ impl AllowList {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PickleError {
-    /// It is no pickle, or one that CPython would not write for plain values.
+    /// The data is not a pickle, or one that CPython would not write for plain values.
     #[error("bad pickle at byte {at}: {what}")]
     Malformed {
         /// Offset of the opcode.
         at: usize,
-        /// What is wrong with it.
+        /// The reason why it is refused.
         what: &'static str,
     },
-    /// It names a class or function that was not allowed. Nothing was executed.
+    /// The pickle names a class or function that was not allowed. Nothing was executed.
     #[error("unpermitted class {module}.{name}")]
     Unpermitted {
         /// The module named.
@@ -76,12 +76,12 @@ pub enum PickleError {
     /// A limit of [`PickleLimits`] was reached.
     #[error("the value has more than {limit} {what}")]
     TooLarge {
-        /// What there is too much of.
+        /// The unit that is over its limit.
         what: &'static str,
         /// The limit.
         limit: usize,
     },
-    /// It is nested deeper than allowed, or contains itself.
+    /// The value is nested deeper than allowed, or contains itself.
     #[error("the value is nested more than {limit} deep, or contains itself")]
     TooDeep {
         /// The limit.

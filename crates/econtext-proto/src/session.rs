@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 /// Bounds for one session.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of data in one frame, either way. Default 128 MiB.
+    /// Bytes of data in one frame, in either direction. Default 128 MiB.
     pub frame: usize,
-    /// What decoding one message may cost.
+    /// Bounds on the cost of decoding one message.
     pub pickle: PickleLimits,
 }
 
@@ -27,7 +27,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a session ended. It then stays ended.
+/// The reason why a session ended. It then stays ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -42,20 +42,20 @@ pub enum SessionError {
     Malformed(i64),
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// With a result.
+    /// A result.
     Value(Value),
-    /// With an exception in the child.
+    /// An exception in the child.
     Raised(Box<CallError>),
-    /// With a result that was refused; nothing of it was executed.
+    /// A result that was refused; nothing of it was executed.
     Refused(PickleError),
-    /// Its deadline passed. The child was told to stop it.
+    /// The deadline passed. The child was told to stop the call.
     TimedOut,
 }
 
-/// What happened, in order.
+/// An event of a session. Events come in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A call ended.
@@ -89,7 +89,7 @@ pub enum Event {
     },
     /// The child has this top-level module by itself, although it was sent one: no more of it is needed.
     ModulePresent(String),
-    /// The child has moved to the connection of its own: this was the last on the old stream; or why it has not.
+    /// The child has moved to its own connection, and this was the last message on the old stream; or the reason why not.
     MovedBack(Option<String>),
     /// A log record.
     Log(LogRecord),
@@ -97,11 +97,11 @@ pub enum Event {
     Output(u8, Vec<u8>),
     /// A cancelled call did not end within its grace and two seconds more: the child hears nothing.
     Unresponsive(Handle),
-    /// A message for a handle that nobody listens on.
+    /// A message for a handle without a receiver.
     Stray(Handle),
 }
 
-/// Bytes of a piece of a large string.
+/// The size of a piece of a large string, in bytes.
 const PIECE: usize = 32 << 10;
 
 /// Bytes to write, and where in them large strings are.
@@ -111,7 +111,7 @@ struct Chunk {
     large: VecDeque<Range<usize>>,
 }
 
-/// A message before it is a frame: pieces that follow each other. Nearly all have one.
+/// A message before it is a frame: pieces that follow each other. Nearly all messages have one piece.
 #[derive(Debug)]
 struct Encoded {
     first: Chunk,
@@ -124,7 +124,7 @@ impl Encoded {
     }
 }
 
-/// A place in the order of messages that nothing passes before it is [opened](Session::open).
+/// A place in the order of messages that no message passes before the gate is [opened](Session::open).
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "what is behind it waits for ever"]
 pub struct Gate(u64);
@@ -141,7 +141,7 @@ enum Call {
     Cancelled { give_up: Instant },
 }
 
-/// One connection, as a machine.
+/// One connection, as a state machine.
 ///
 /// After any input or command, poll in this order: [`transmit`](Session::transmit) until it is empty,
 /// [`poll_event`](Session::poll_event), [`poll_timeout`](Session::poll_timeout). Commands work before the child has
@@ -155,25 +155,25 @@ pub struct Session {
     out: VecDeque<Chunk>,
     /// Messages behind a gate, in order.
     held: VecDeque<Held>,
-    /// Bytes of those.
+    /// Bytes of the held messages.
     held_bytes: usize,
     next_gate: u64,
-    /// Bytes of the first chunk of `out` that are written.
+    /// The number of bytes of the first chunk of `out` that are written.
     written: usize,
     queued: usize,
     sent: u64,
     next_handle: i64,
     calls: HashMap<Handle, Call>,
-    /// Those of which something is due, by time.
+    /// Calls for which something is due, by time.
     due: BTreeSet<(Instant, i64)>,
     receivers: HashSet<Handle>,
     events: VecDeque<Event>,
-    /// What the child is to run before a frame of megabytes comes.
+    /// A module that the child is to run before a frame of megabytes comes.
     before_long: Option<ModuleRecord>,
     error: Option<SessionError>,
 }
 
-/// Frames of this many bytes are long.
+/// The size in bytes from which on a frame is long.
 const LONG: usize = 1 << 20;
 
 impl Session {
@@ -203,16 +203,16 @@ impl Session {
 
     // -- inputs
 
-    /// Goes on with what the bootstrap read behind the hello.
+    /// Continues with the bytes that the bootstrap read behind the hello.
     ///
     /// # Errors
-    /// As [`Session::handle_bytes`].
+    /// The same as those of [`Session::handle_bytes`].
     pub fn handle_ready(&mut self, decoder: FrameDecoder) -> Result<(), SessionError> {
         self.decoder = Some(decoder);
         self.handle_bytes(&[])
     }
 
-    /// Takes in what the child sent.
+    /// Takes in bytes from the child.
     ///
     /// # Errors
     /// The first error is final.
@@ -238,7 +238,7 @@ impl Session {
         result
     }
 
-    /// Tells the time: deadlines that passed cancel their calls.
+    /// Tells the session the time: deadlines that passed cancel their calls.
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut over = Vec::new();
         while let Some(&(at, handle)) = self.due.first().filter(|(at, _)| *at <= now) {
@@ -283,7 +283,7 @@ impl Session {
         Ok(handle)
     }
 
-    /// Stops a call: it ends as timed out at once, and the child interrupts it.
+    /// Stops a call: the call ends as timed out at once, and the child interrupts it.
     pub fn cancel(&mut self, handle: Handle, now: Instant) {
         if let Some(Call::Running { deadline, .. }) = self.calls.get_mut(&handle) {
             if let Some(at) = deadline.replace(now) {
@@ -321,7 +321,7 @@ impl Session {
         self.send_ahead(PUSH_MODULE, &Value::Tuple(vec![Value::List(records), Value::Str(absent.join(" "))]))
     }
 
-    /// Sends `value` to the child's receiver at `handle`, behind all that was sent before it.
+    /// Sends `value` to the child's receiver at `handle`, behind all earlier messages.
     ///
     /// # Errors
     /// Values that cannot be sent, or are over the frame limit.
@@ -330,17 +330,17 @@ impl Session {
         self.queue(message)
     }
 
-    /// As [`send`](Session::send), but past any [`Gate`]: for what the messages behind it need, and for answers.
+    /// Sends as [`send`](Session::send) does, but past any [`Gate`]: for data that the messages behind it need, and for answers.
     ///
     /// # Errors
-    /// As [`send`](Session::send).
+    /// The same as those of [`send`](Session::send).
     pub fn send_ahead(&mut self, handle: Handle, value: &Value) -> Result<(), PickleError> {
         let message = self.encode(handle, value)?;
         self.frame(message)
     }
 
-    /// Holds back what is sent from now on, until the gate is [opened](Session::open): something is to go ahead of it that is
-    /// not there yet. The order of messages stays what it is.
+    /// Holds back messages sent from now on until the gate is [opened](Session::open): something is to go ahead of them that is
+    /// not there yet. The order of the messages stays the same.
     pub fn hold(&mut self) -> Gate {
         let number = self.next_gate;
         self.next_gate += 1;
@@ -348,14 +348,14 @@ impl Session {
         Gate(number)
     }
 
-    /// Lets go what waits behind a gate, and behind no other one that is before it.
+    /// Releases the messages that wait behind a gate, and behind no other gate before it.
     #[expect(clippy::needless_pass_by_value, reason = "a gate is opened once")]
     pub fn open(&mut self, gate: Gate) {
         self.held.retain(|held| !matches!(held, Held::Gate(number) if *number == gate.0));
         while let Some(Held::Message(_)) = self.held.front() {
             let Some(Held::Message(message)) = self.held.pop_front() else { break };
             self.held_bytes -= message.len();
-            // Its length was checked when it was encoded; what goes before a long one is short.
+            // The length was checked when the message was encoded; a message that goes before a long one is short.
             let _ = self.frame(message);
         }
     }
@@ -367,7 +367,7 @@ impl Session {
         Ok(Encoded { first: Chunk { bytes, large: large.into() }, rest: Vec::new() })
     }
 
-    /// As [`encode`](Session::encode), of a value with strings so long that they are not to be copied.
+    /// Encodes as [`encode`](Session::encode) does, for a value with strings so long that they are not to be copied.
     fn encode_long(&self, handle: Handle, value: Value) -> Result<Encoded, PickleError> {
         let mut around = Vec::new();
         let places = encode_around(handle.0, &value, LONG, &self.limits.pickle, &mut around)?;
@@ -421,13 +421,13 @@ impl Session {
             self.append(&header, first);
             return Ok(());
         }
-        // What is large is not copied again.
+        // Large strings are not copied again.
         self.out.push_back(Chunk { bytes: header.to_vec(), large: VecDeque::new() });
         self.out.extend(std::iter::once(first).chain(rest).filter(|piece| !piece.bytes.is_empty()));
         Ok(())
     }
 
-    /// Puts a short frame behind the last one, in one piece if they are not too much for that.
+    /// Puts a short frame behind the last one, in one piece if together they are not too long for that.
     fn append(&mut self, header: &[u8], data: Chunk) {
         let mut chunk = match self.out.pop_back() {
             Some(last) if last.bytes.len() + data.bytes.len() < 65536 => last,
@@ -443,7 +443,7 @@ impl Session {
         self.out.push_back(chunk);
     }
 
-    /// Has the child run what it is to have before the first long frame.
+    /// Has the child run the module that it is to have before the first long frame.
     fn prepare_for_long(&mut self) -> Result<(), PickleError> {
         let Some(module) = self.before_long.take() else { return Ok(()) };
         self.push_modules([&module], &[])?;
@@ -455,7 +455,7 @@ impl Session {
         self.before_long = Some(module);
     }
 
-    /// Makes a receiver: messages to it become [`Event::Message`]s until it is removed or closed by the child.
+    /// Adds a receiver: messages to it become [`Event::Message`]s until it is removed or closed by the child.
     pub fn add_receiver(&mut self) -> Handle {
         let handle = self.allocate();
         self.receivers.insert(handle);
@@ -474,18 +474,18 @@ impl Session {
 
     /// Asks the child to end once its calls are done.
     pub fn begin_shutdown(&mut self) {
-        // The sentinel has no way to be too large.
+        // The sentinel cannot be too large.
         let _ = self.send(CALL_FUNCTION, &Value::Dead);
     }
 
     // -- outputs
 
-    /// The next bytes to write; empty when all is written.
+    /// The next bytes to write; empty when everything is written.
     pub fn transmit(&self) -> &[u8] {
         self.out.front().map_or(&[], |chunk| &chunk.bytes[self.written..])
     }
 
-    /// As [`transmit`](Session::transmit), but no more than a piece, and whether that is one that other children may be
+    /// The same as [`transmit`](Session::transmit), but at most one piece, and whether it is one that other children may be
     /// sent too: a part of a large string, cut at the same places each time. Such a piece is to be written whole.
     pub fn transmit_piece(&mut self) -> (&[u8], bool) {
         let written = self.written;
@@ -520,24 +520,24 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Session::handle_timeout) is due.
+    /// The time at which [`handle_timeout`](Session::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
     // -- views
 
-    /// Bytes that wait to be written, those behind a [`Gate`] among them.
+    /// The number of bytes that wait to be written, including those behind a [`Gate`].
     pub fn queued_bytes(&self) -> usize {
         self.queued + self.held_bytes
     }
 
-    /// Bytes of all frames that were made, written or not.
+    /// The number of bytes of all frames that were made, written or not.
     pub fn framed_bytes(&self) -> u64 {
         self.sent + self.queued as u64
     }
 
-    /// Bytes that were written, the payload among them.
+    /// The number of bytes that were written, including the payload.
     pub fn sent_bytes(&self) -> u64 {
         self.sent
     }

@@ -55,7 +55,7 @@ pub enum Value {
     Object(Box<Object>),
 }
 
-/// An instance of an allowed class: what Python would have called and set, as plain values. Nothing was run.
+/// An instance of an allowed class: the call and the state that Python would have used, as plain values. Nothing was run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The class's module.
@@ -69,8 +69,8 @@ pub struct Object {
 }
 
 impl Value {
-    /// Text of bytes as the system has them, of names and words: what is no UTF-8 becomes lone surrogates, as Python's
-    /// `os.fsdecode` makes them, and is the same bytes again in what Python gives to the system.
+    /// Text of the system's bytes, as of names and words. Bytes that are not UTF-8 become lone surrogates, as Python's
+    /// `os.fsdecode` makes them, and are the same bytes again when Python gives the text to the system.
     ///
     /// ```
     /// # use econtext_proto::Value;
@@ -92,7 +92,7 @@ impl Value {
         Value::WideStr(wide)
     }
 
-    /// The text, of text or of a Python 2 `str` that is valid UTF-8.
+    /// The text of a text, or of a Python 2 `str` that is valid UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(s) => Some(s),
@@ -101,7 +101,7 @@ impl Value {
         }
     }
 
-    /// The bytes, of bytes or of a Python 2 `str`.
+    /// The bytes of a bytes value, or of a Python 2 `str`.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Value::Bytes(b) | Value::NativeStr(b) => Some(b),
@@ -225,7 +225,7 @@ pub struct SourceFrame {
     pub source: String,
 }
 
-/// Where sent modules live, as their `__file__` says. The same constant is in `core.py`.
+/// The directory where sent modules live, according to their `__file__`. The same constant is in `core.py`.
 pub const MODULE_ROOT: &str = "/<econtext>/";
 
 impl CallError {
@@ -318,7 +318,7 @@ impl SourceFrame {
     }
 }
 
-/// Text of any kind, with what is no UTF-8 replaced.
+/// Text of any kind, with bytes that are not UTF-8 replaced.
 pub(crate) fn lossy(value: &Value) -> Option<String> {
     match value {
         Value::Str(s) => Some(s.clone()),

@@ -1,4 +1,4 @@
-//! Messages both ways, beside calls.
+//! Messages in both directions, beside calls.
 
 use crate::errors::raise;
 use crate::owned::Owned;
@@ -16,7 +16,7 @@ use std::task::Poll;
 
 use crate::child::Inner;
 
-/// What has come and was not taken.
+/// The values that have arrived and were not taken.
 #[derive(Default)]
 struct State {
     come: VecDeque<Value>,
@@ -77,7 +77,7 @@ impl Channel {
         Ok(self.0.get()?.child.context.id())
     }
 
-    /// Sends a plain value; false, and nothing is sent, if it is another one.
+    /// Sends a plain value; returns false, and sends nothing, if it is not plain.
     fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let ends = self.0.get()?;
         let Some(value) = to_value(value)? else { return Ok(false) };
@@ -96,7 +96,7 @@ impl Channel {
         py.detach(send).map_err(|error| raise(py, &error))
     }
 
-    /// The next value as a tuple of one; `None` after so many seconds; `StopIteration` if the other side has closed.
+    /// The next value as a tuple of one; `None` after `timeout` seconds; `StopIteration` if the other side has closed.
     #[pyo3(signature = (timeout=None))]
     fn receive<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
         let _waiting = Waiting::begin();
@@ -119,7 +119,7 @@ impl Channel {
         }
     }
 
-    /// No more will be sent.
+    /// Tells the other side that no more will be sent.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let ends = self.0.get()?;
         let sent = py.detach(|| ends.child.context.send(ends.handle, &Value::Dead));

@@ -1,4 +1,4 @@
-//! The broker, and one child as Python's half holds it.
+//! The broker, and one child as the Python half holds it.
 
 use crate::errors::{instance, raise};
 use crate::finder::Finder;
@@ -56,7 +56,7 @@ impl Broker {
         Ok(py.detach(|| broker.descriptors()))
     }
 
-    /// Ends all children, within two seconds, as the interpreter ends.
+    /// Ends all children within two seconds, when the interpreter ends.
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
         let parts = self.0.get()?;
         py.detach(|| {
@@ -72,13 +72,13 @@ impl Broker {
     }
 }
 
-/// One child, however many hold it.
+/// One child, which several objects may hold.
 pub(crate) struct Inner {
     pub(crate) context: Context,
     pub(crate) sent: Mutex<Sent>,
     pub(crate) teller: Arc<Teller>,
     ready: Mutex<Option<Result<Hello, Error>>>,
-    /// With the child that it was started from, if another user was become there.
+    /// The connection, with the child that it was started from if this one runs as another user.
     connection: Option<Connection>,
 }
 
@@ -87,13 +87,13 @@ impl Inner {
         Arc::new(Inner { context, sent: Mutex::default(), teller, ready: Mutex::default(), connection })
     }
 
-    /// It, to be let go.
+    /// The connection, for closing it.
     pub(crate) fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
     }
 
     pub(crate) fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
-        // The answer is given once; who asks again has it from here.
+        // The context answers once; later questions are answered from here.
         let mut known = lock(&self.ready);
         match &*known {
             Some(known) => Poll::Ready(known.clone()),
@@ -115,7 +115,7 @@ impl Child {
         self.0.get()
     }
 
-    /// It, if the request may be made of it.
+    /// The child, if the request may be sent to it.
     fn inner_for(&self, py: Python<'_>, request: &Request) -> PyResult<&Arc<Inner>> {
         let inner = self.inner()?;
         request.spec.check(&inner.context).map_err(|error| raise(py, &error))?;
@@ -125,8 +125,8 @@ impl Child {
 
 #[pymethods]
 impl Child {
-    /// Starts a child, without waiting for it. `word` is a target, or None for a user that is become, on `via`; or `argv` says
-    /// all.
+    /// Starts a child, without waiting for it. `word` is a target, or None to switch user on `via`; or `argv` says
+    /// everything.
     #[new]
     #[pyo3(signature = (broker, name, word, argv, options, finder, via, python, log_level, connect_timeout, events))]
     #[expect(clippy::too_many_arguments, reason = "keywords, to Python")]
@@ -173,7 +173,7 @@ impl Child {
         Ok(py.detach(|| inner.context.is_closed()))
     }
 
-    /// Waits until it is up: its (Python version, process id, user).
+    /// Waits until the child is up; returns its (Python version, process id, user).
     #[pyo3(signature = (timeout=None))]
     fn wait_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, i64, String)>> {
         let _waiting = Waiting::begin();
@@ -183,7 +183,7 @@ impl Child {
         Ok(hello.map(|hello| (hello.python, hello.pid, hello.user)))
     }
 
-    /// Calls `callback` once it is up, or will never be.
+    /// Calls `callback` once the child is up, or has failed.
     fn when_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let inner = self.inner()?.clone();
         let waker = CallBack::waker(callback, &inner.teller);
@@ -195,7 +195,7 @@ impl Child {
         Ok(())
     }
 
-    /// Makes a call and waits for what it returns. An interrupt is passed on to it.
+    /// Makes a call and waits for its result. An interrupt is passed on to the call.
     fn call<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
         let _waiting = Waiting::begin();
         let inner = self.inner_for(py, request)?;
@@ -234,7 +234,7 @@ impl Child {
         Ok(py.detach(|| channel::Channel::open(inner)))
     }
 
-    /// Starts a command; `env` values of None take a variable out.
+    /// Starts a command; an `env` value of None removes the variable.
     #[pyo3(signature = (argv, input=None, env=None, cwd=None, umask=None))]
     fn run(
         &self,
@@ -280,7 +280,7 @@ impl Child {
         Ok(transfer::Transfer::get(self.inner()?.clone(), sources, directory, options, progress))
     }
 
-    /// Asks it to end, and ends it after `grace` seconds.
+    /// Asks the child to end, and ends it after `grace` seconds.
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let inner = self.inner()?;
         let grace = duration(Some(grace))?.unwrap_or(Duration::from_secs(2));
@@ -289,7 +289,7 @@ impl Child {
     }
 }
 
-/// A call that one waits for while others may cancel it; `None` once its result was taken.
+/// A call that one thread waits for while others may cancel it; `None` once its result was taken.
 pub(crate) type SharedCall = Arc<Mutex<Option<econtext::Call<Value>>>>;
 
 /// The result of a shared call, once.
@@ -325,7 +325,7 @@ impl Call {
         Ok(())
     }
 
-    /// Stops it: it ends as cancelled, and the function is interrupted there.
+    /// Stops the call: it ends as cancelled, and the function is interrupted there.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         let call = self.call.get()?;
         py.detach(|| {

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-/// All kinds of errors. `_errors.py` has a class for each; a test compares.
+/// All kinds of errors. `_errors.py` has a class for each; a test compares them.
 pub(crate) const KINDS: [&str; 15] = [
     "usage",
     "local",
@@ -25,7 +25,7 @@ pub(crate) const KINDS: [&str; 15] = [
     "closed",
 ];
 
-/// An error as an exception. If even that fails, the exception of that.
+/// An error as an exception. If it cannot be made, the exception that says why.
 pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     match instance(py, error) {
         Ok(exception) => PyErr::from_value(exception),
@@ -38,7 +38,7 @@ pub(crate) fn usage(message: String) -> PyErr {
     Python::attach(|py| raise(py, &Error::Usage(message)))
 }
 
-/// The same, of a set of hosts or an inventory.
+/// The exception of a set of hosts or an inventory that makes no sense.
 pub(crate) fn spec(error: econtext_fleet::SpecError) -> PyErr {
     usage(error.0)
 }
@@ -61,7 +61,7 @@ pub(crate) fn instance<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'p
     make.call1((error.kind().as_str(), error.host(), error.message(), error.stderr(), errno, class))
 }
 
-/// What was raised there.
+/// The exception that was raised there, as one of here.
 pub(crate) fn exception<'py>(
     py: Python<'py>,
     host: Option<&str>,
@@ -70,7 +70,7 @@ pub(crate) fn exception<'py>(
     static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let mut args = Vec::new();
     for arg in &error.args {
-        // What cannot be had here is less of an exception, and not another one.
+        // An argument that cannot be made here is left as None: the exception stays the same one.
         args.push(from_value(py, arg.clone(), None).unwrap_or_else(|_| py.None().into_bound(py)));
     }
     let frames: Vec<_> = error.frames.iter().map(|f| (&f.file, f.line, &f.function, &f.source)).collect();

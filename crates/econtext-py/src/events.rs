@@ -1,4 +1,4 @@
-//! What children print and log, on its way to Python.
+//! Output and log records of children, on their way to Python.
 
 use crate::teller::Teller;
 use crate::values::from_value;
@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
 
 /// Calls `callback` as (host, "output", descriptor, bytes) or (host, "log", logger, level, message, time, traceback or None, fields);
-/// the call that it came of ends after that.
+/// the call that caused it ends after that.
 pub(crate) fn forward(
     host: String,
     callback: Py<PyAny>,

@@ -1,4 +1,4 @@
-//! Modules for children: what is on `sys.path`, then whatever else the interpreter's own finders have.
+//! Modules for children: those on `sys.path`, then those of the interpreter's other finders.
 
 use econtext::internal::lock;
 use econtext::{
@@ -15,27 +15,27 @@ type Known = HashMap<String, (Option<Vec<u8>>, Arc<ModuleRecord>)>;
 
 pub(crate) struct Both {
     paths: PathFinder,
-    /// Takes a name; gives (kind, path, source or None, [(child, kind)]) or None.
+    /// A function that takes a name and returns (kind, path, source or None, [(child, kind)]) or None.
     other: Py<PyAny>,
     known: Mutex<Known>,
-    /// Foresights of the directories, by their address, and what they are together with the other finders.
+    /// Foresights of the directories, by their address, each with the foresight that also has the other finders.
     foresights: Mutex<Foresights>,
 }
 
-/// By the address of the first of two.
+/// Pairs of foresights, by the address of the first.
 type Foresights = HashMap<usize, (Arc<Foresight>, Arc<Foresight>)>;
 
-/// Foresights that are remembered.
+/// The number of foresights that are remembered.
 const MAX_FORESIGHTS: usize = 1000;
 
-/// Where children get modules from.
+/// The source of modules for children.
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Finder(pub(crate) Arc<Both>);
 
 #[pymethods]
 impl Finder {
-    /// `sites` are directories of installed packages, `sources` those that hold much else beside modules; `other` is asked
-    /// about what is in neither.
+    /// Makes a finder. `sites` are directories of installed packages, `sources` those with much else beside modules;
+    /// `other` is asked about modules that are in neither.
     #[new]
     fn new(
         py: Python<'_>,
@@ -48,7 +48,7 @@ impl Finder {
             let mut finder = PathFinder::new();
             for (directory, site) in sources.iter().map(|d| (d, false)).chain(sites.iter().map(|d| (d, true)))
             {
-                // As with sys.path itself, what is not there has nothing.
+                // A directory that is not there has no modules, as with sys.path itself.
                 let _ = finder.add_root(directory, site);
             }
             match main {
@@ -124,7 +124,7 @@ impl ModuleFinder for Both {
 
 impl Both {
     fn with_others(&self, foresight: Arc<Foresight>) -> Arc<Foresight> {
-        // What is not in the directories may be elsewhere.
+        // A module that is not in the directories may be elsewhere.
         let absent: Vec<_> =
             foresight.absent.iter().filter(|name| self.find(name).is_none()).cloned().collect();
         if absent.len() == foresight.absent.len() {

@@ -1,4 +1,4 @@
-//! Many hosts: connected as the command connects them, and work on all of them, results as they come.
+//! Many hosts, which are connected as the command connects them, and work on all of them, with results as they come.
 
 mod results;
 mod work;
@@ -33,7 +33,7 @@ pub(crate) fn expand(py: Python<'_>, set: &str, inventory: Vec<PathBuf>) -> PyRe
     py.detach(|| econtext_fleet::expand(set, &load(&inventory)?)).map_err(spec)
 }
 
-/// Names as a set of hosts, as short as it gets.
+/// The shortest set of hosts with these names.
 #[pyfunction]
 pub(crate) fn fold(names: Vec<String>) -> String {
     econtext_fleet::fold(&names)
@@ -52,7 +52,7 @@ struct Hosts {
     inventory: Arc<Inventory>,
     targets: Vec<Target>,
     children: Vec<Mutex<Option<Arc<Inner>>>>,
-    /// Held while a child is started, so that there is one.
+    /// Locks that are held while a child is started, so that there is only one.
     connecting: Vec<Mutex<()>>,
     connector: Connector,
     forks: usize,
@@ -147,7 +147,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Begins work on hosts, given as (index, position in the results). With nothing to do, they are connected.
+    /// Begins work on hosts, given as (index, position in the results). Without any work, they are connected.
     #[pyo3(signature = (run, hosts, request=None, command=None, put=None, get=None, timeout=None, batch=None, pause=None, fail_on=None))]
     #[expect(clippy::too_many_arguments, clippy::type_complexity, reason = "keywords, to Python")]
     fn start(

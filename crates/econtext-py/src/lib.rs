@@ -1,7 +1,7 @@
 //! The native half of the Python package `econtext`: the broker, children and fleets of the Rust crates, for its Python half.
 //!
 //! Nothing here is for users: `python/econtext/` is what they see, and `_econtext.pyi` describes this. Three rules hold
-//! throughout. Nothing waits, or takes a lock of the Rust crates, while it holds the interpreter. What belongs to a process
+//! throughout. Nothing waits, or takes a lock of the Rust crates, while it holds the interpreter. State of a process
 //! is forgotten, not dropped, in a fork of it. Callbacks of the broker's thread do not outlive the interpreter.
 
 #![forbid(unsafe_code)]
@@ -24,7 +24,7 @@ mod wait;
 
 use pyo3::prelude::*;
 
-/// Source as it is sent: without comments and docstrings, with its line numbers.
+/// The source as it is sent: without comments and docstrings, with its line numbers.
 #[pyfunction]
 fn minimize_source(source: &[u8]) -> Vec<u8> {
     econtext_pysource::minimize(source)

@@ -1,4 +1,4 @@
-//! What belongs to one process, and is forgotten in its forks.
+//! Values that belong to one process, and are forgotten in its forks.
 
 use pyo3::prelude::*;
 use std::process::id;

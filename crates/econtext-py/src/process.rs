@@ -14,10 +14,10 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-/// Variables to set, or without a value to take out.
+/// Variables to set, or to remove if they have no value.
 pub(crate) type Env = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-/// What to run.
+/// A command to run.
 #[derive(Clone)]
 pub(crate) struct Command {
     pub(crate) argv: Vec<Vec<u8>>,
@@ -27,7 +27,7 @@ pub(crate) struct Command {
     pub(crate) umask: Option<u32>,
 }
 
-/// What it wrote, and how it ended.
+/// The output so far, and how the command ended.
 #[derive(Default)]
 struct State {
     stdout: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) struct Collected {
     state: Arc<Mutex<State>>,
 }
 
-/// stdout, stderr, and how it ended.
+/// The stdout and stderr of a command, and how it ended.
 pub(crate) type Ended = (Vec<u8>, Vec<u8>, Result<Status, Error>);
 
 impl Command {
@@ -84,7 +84,7 @@ impl Command {
             None => process.end_input(),
             Some(input) => {
                 let process = process.clone();
-                // The process may be slow to read it. What it does not read, or a child that is gone, shows in how it ends.
+                // The process may be slow to read it. Input that it does not read, or a child that is gone, shows in how it ends.
                 std::thread::spawn(move || {
                     let _ = process.write(&input);
                     process.end_input();
@@ -127,7 +127,7 @@ pub(crate) fn finished<'py>(py: Python<'py>, (stdout, stderr, result): Ended) ->
     let code = match (status.code, status.signal) {
         (Some(code), _) => i32::from(code),
         (None, Some(signal)) => -signal,
-        // Somebody else there collected it.
+        // Another part of the program there collected the status.
         (None, None) => 255,
     };
     Ok((code, PyBytes::new(py, &stdout), PyBytes::new(py, &stderr)))
@@ -141,7 +141,7 @@ impl Process {
 
 #[pymethods]
 impl Process {
-    /// Waits for its end, at most so many seconds; then `None`, and what it wrote is kept.
+    /// Waits for its end, at most `timeout` seconds; after that it returns `None`, and the output is kept.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Finished<'py>>> {
         let _waiting = Waiting::begin();
@@ -155,7 +155,7 @@ impl Process {
         }
     }
 
-    /// As `wait`, but where it has not ended `callback` is called when it has.
+    /// The same as `wait` without waiting: if it has not ended, `callback` is called when it has.
     fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<Finished<'py>>> {
         let process = self.0.get()?;
         let waker = CallBack::waker(callback, &self.1);
@@ -165,7 +165,7 @@ impl Process {
         }
     }
 
-    /// What it has written by now.
+    /// The output by now.
     fn output<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let process = self.0.get()?;
         let (stdout, stderr) = py.detach(|| {

@@ -1,4 +1,4 @@
-//! One call, made ready once for any number of children.
+//! One call, prepared once for any number of children.
 
 use crate::values::{to_entries, to_value, to_values};
 use crate::wait::duration;
@@ -10,32 +10,32 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What is called when the function or its arguments go as a pickle.
+/// The function that is called when the function or its arguments are sent as a pickle.
 const WRAPPER: &str = "econtext.values:call";
 
-/// What a message begins with that is to be called; rich.py has the same constant.
+/// The first item of a message that is to be called; rich.py has the same constant.
 const MADE: &str = "\0econtext made";
 
-/// What a child was sent: the digest of each definition by its key, and functions of which the imports went ahead.
+/// A record of things sent to a child: the digest of each definition by its key, and functions whose imports were sent ahead.
 #[derive(Default)]
 pub(crate) struct Sent {
     digests: HashMap<String, String>,
     ahead: HashSet<String>,
 }
 
-/// Where imports begin, beside the function that is called.
+/// The place where imports begin, beside the function that is called.
 #[derive(Clone)]
 enum Ahead {
     Function(String, String),
     Program(Vec<u8>),
 }
 
-/// What is called, and with what.
+/// The target of a call, and its arguments.
 pub(crate) struct Spec {
     target: String,
     args: Vec<Value>,
     kwargs: Vec<(Value, Value)>,
-    /// Definitions: key, digest and content. Those that a child lacks go ahead of the call.
+    /// Definitions: key, digest and content. Those that a child lacks are sent ahead of the call.
     bodies: Vec<(String, String, Value)>,
     ahead: Option<Ahead>,
     timeout: Option<Duration>,
@@ -71,10 +71,10 @@ impl Request {
         Ok(Some(Request { spec: Arc::new(spec), declared }))
     }
 
-    /// A call of what `payload` holds. `needed` are (key, digest, places) of definitions and settings, `bodies` their (digest,
+    /// A call of the pickle in `payload`. `needed` are (key, digest, places) of definitions and settings, `bodies` their (digest,
     /// content) by key; `targets` are the places of the values in the payload; `manner` says whether the result is trusted, and
-    /// whether it is streamed; `aside` is what the payload has by number. What `function`, as (module, name), or the text `program`
-    /// imports goes ahead.
+    /// whether it is streamed; `aside` has the values that the payload refers to by number. The imports of `function`, as
+    /// (module, name), or of the text `program` are sent ahead.
     #[staticmethod]
     #[pyo3(signature = (needed, bodies, payload, targets, manner, aside, function=None, program=None, timeout=None, declared=None, only=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords, to Python")]
@@ -146,26 +146,26 @@ impl Spec {
         }
     }
 
-    /// Makes a call, which `start` begins, once the definitions that the child was not sent before have gone ahead. It is told
-    /// whether what the function imports is to go ahead too.
+    /// Makes a call, which `start` begins, once the definitions that the child does not have yet are sent. `start` is told
+    /// whether the function's imports are to be sent ahead too.
     fn make<T>(&self, context: &Context, sent: &Mutex<Sent>, start: impl FnOnce(bool) -> T) -> T {
         if self.target != WRAPPER {
             return start(false);
         }
-        // Held until the call is on its way: what another one leaves out must not overtake this.
+        // The lock is held until the call is sent: a call that leaves these definitions out must not overtake it.
         let mut sent = lock(sent);
         let lacks = |(key, digest, _): &&(String, String, Value)| sent.digests.get(key) != Some(digest);
         let new: Vec<_> = self.bodies.iter().filter(lacks).collect();
         if !new.is_empty() {
             for (key, digest, body) in &new {
                 let content = Value::Tuple(vec![digest.as_str().into(), body.clone()]);
-                // Of a child that is gone the call says so; none is too large, for that was looked at when it was made.
+                // If the child is gone, the call says so. No content is too large: its size was checked when it was made.
                 if context.send(DEFINE, &Value::Dict(vec![(key.as_str().into(), content)])).is_ok() {
                     sent.digests.insert(key.clone(), digest.clone());
                 }
             }
         }
-        // What was sent before has what it imports; so has a plain function of a module once it was called.
+        // A function that was sent before has its imports there, and so has a function of a module that was called before.
         let ahead = !new.is_empty()
             || match &self.ahead {
                 Some(Ahead::Function(module, name)) => sent.ahead.insert(format!("{module}:{name}")),
@@ -197,7 +197,7 @@ impl Spec {
         })
     }
 
-    /// Sends what the call is made of as a message, for rich.py to call it.
+    /// Sends the parts of the call as a message, for rich.py to call it.
     pub(crate) fn send(&self, context: &Context, sent: &Mutex<Sent>, handle: Handle) -> Result<(), Error> {
         let message = Value::Tuple(vec![MADE.into(), Value::Tuple(self.args.clone())]);
         self.make(context, sent, |_| context.send(handle, &message))

@@ -1,4 +1,4 @@
-//! How hosts are reached, from keywords.
+//! Settings that say how hosts are reached, from keywords.
 
 use crate::errors::{spec, usage};
 use econtext::Transport;
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use secrecy::SecretString;
 
-/// Settings by the names of their fields; what is None is not said.
+/// Settings by the names of their fields; a field that is None is not set.
 pub(crate) fn settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
     let mut found = Settings::default();
     for (name, value) in options.iter() {
@@ -46,14 +46,14 @@ pub(crate) fn settings(options: &Bound<'_, PyDict>) -> PyResult<Settings> {
     Ok(found)
 }
 
-/// How a target is reached.
+/// The transport by which a target is reached.
 pub(crate) fn transport(word: &str, settings: &Settings) -> PyResult<Box<dyn Transport>> {
     let mut target = Target::parse(word).map_err(spec)?;
     target.settings = settings.clone();
     Ok(target.transport())
 }
 
-/// How another user is become.
+/// The transport that switches user.
 pub(crate) fn become_transport(settings: &Settings) -> PyResult<Box<dyn Transport>> {
     settings.become_transport().ok_or_else(|| usage("nobody is become".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What generators there yield.
+//! The items that generators there yield.
 
 use crate::child::Inner;
 use crate::errors::raise;
@@ -34,7 +34,7 @@ impl Items {
         Ok(running.poll_next(cx))
     }
 
-    /// An item as Python has it. The end is `StopIteration`, with what the generator returned.
+    /// An item as a Python object. The end is `StopIteration`, with the generator's return value.
     fn taken<'py>(&self, py: Python<'py>, next: Next) -> PyResult<Bound<'py, PyAny>> {
         let declared = self.declared.as_ref().map(|d| d.bind(py));
         match next {
@@ -74,7 +74,7 @@ impl Items {
         }
     }
 
-    /// The next item as a tuple of one; `None` if there is none yet: `callback` is called once there may be. `StopIteration`
+    /// The next item as a tuple of one; `None` if there is none yet, and `callback` is called once there may be. `StopIteration`
     /// is the end.
     fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
         let waker = CallBack::waker(callback, &self.child.teller);
@@ -84,7 +84,7 @@ impl Items {
         }
     }
 
-    /// Ends it, and the generator there.
+    /// Ends the iterator, and the generator there.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let items = self.items.get()?;
         py.detach(|| {

@@ -1,7 +1,7 @@
-//! The thread that tells Python what happened: results of calls nobody waits in, output, log records.
+//! The thread that tells Python what happened: results of calls that no thread waits for, output, log records.
 //!
-//! The broker's thread must not wait for the interpreter: whoever holds that would hold up the IO of all children. What
-//! came in the meantime is told in one go, in order, which also saves a hand-over of the interpreter for each of many results.
+//! The broker's thread must not wait for the interpreter: a holder of it would hold up the IO of all children. Messages that
+//! came in the meantime are told in one go, in order, which also saves a hand-over of the interpreter for each of many results.
 
 use econtext::internal::lock;
 use pyo3::prelude::*;
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 type Message = Box<dyn FnOnce(Python<'_>) + Send>;
 
-/// Messages that wait. Beyond so many the broker slows down, as a pipe that is full would make it.
+/// The number of waiting messages from which on the broker slows down, as a full pipe would make it.
 const MANY: u64 = 10_000;
-/// For how long it does at a time: it may be what a callback waits for.
+/// The time for which the broker pauses at once: a callback may be waiting for it.
 const SLOW: Duration = Duration::from_millis(50);
 
 thread_local! {
@@ -23,13 +23,13 @@ thread_local! {
 
 pub(crate) struct Teller {
     messages: crossbeam_channel::Sender<Message>,
-    /// Messages that were given to it, and that were told.
+    /// The number of messages that were given to the teller. That of those told is in `told`.
     given: AtomicU64,
     told: Arc<(AtomicU64, Mutex<()>, Condvar)>,
 }
 
 impl Teller {
-    /// Starts the thread. It ends when nobody can tell it anything any more.
+    /// Starts the thread. It ends when its last sender is gone.
     pub(crate) fn start() -> std::io::Result<Arc<Self>> {
         let (messages, waiting) = crossbeam_channel::unbounded::<Message>();
         let told: Arc<(AtomicU64, Mutex<()>, Condvar)> = Arc::default();
@@ -46,7 +46,7 @@ impl Teller {
                     }
                 });
                 if attached.is_none() {
-                    return; // the interpreter ends: there is nobody to tell
+                    return; // the interpreter ends: no receiver is left
                 }
                 drop(lock(&count.1));
                 count.2.notify_all();
@@ -55,17 +55,18 @@ impl Teller {
         Ok(Arc::new(Teller { messages, given: AtomicU64::new(0), told }))
     }
 
-    /// Has something told, after all that was before.
+    /// Has something told, after all earlier messages.
     pub(crate) fn tell(&self, message: impl FnOnce(Python<'_>) + Send + 'static) {
         let given = self.given.fetch_add(1, Ordering::AcqRel) + 1;
-        // Without an interpreter there is nobody to tell.
+        // Without an interpreter there is no receiver.
         let _ = self.messages.send(Box::new(message));
         if given - self.told.0.load(Ordering::Acquire) > MANY {
             self.wait(given - MANY / 2, SLOW);
         }
     }
 
-    /// Waits until all is told that was to be by now. Not with the interpreter. On the teller's own thread there is no such time.
+    /// Waits until all messages given by now are told. The caller must not hold the interpreter. The teller's own thread never
+    /// waits.
     pub(crate) fn settle(&self, patience: Duration) {
         let given = self.given.load(Ordering::Acquire);
         if self.told.0.load(Ordering::Acquire) < given && !IS_TELLER.get() {
@@ -73,7 +74,8 @@ impl Teller {
         }
     }
 
-    /// Waits until what a result's function printed has been shown, before the result is. Who shows it may itself be waiting.
+    /// Waits until the output of a result's function has been shown, before the result is. The thread that shows it may be
+    /// waiting too.
     pub(crate) fn catch_up(&self, py: Python<'_>) {
         if self.told.0.load(Ordering::Acquire) < self.given.load(Ordering::Acquire) {
             py.detach(|| self.settle(Duration::from_secs(1)));
@@ -89,7 +91,7 @@ impl Teller {
             if left.is_zero() {
                 return;
             }
-            // It is notified once a batch is told, which may be long.
+            // The notification comes once a batch is told, and a batch may be long.
             let turn = left.min(Duration::from_millis(5));
             guard = changed.wait_timeout(guard, turn).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -1,4 +1,4 @@
-//! Files to children and back.
+//! Transfers of files to children and back.
 
 use crate::child::Inner;
 use crate::errors::raise;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-/// What Python says about a transfer: whether to preserve metadata, whether to copy links as such, mode, owner as for chown,
+/// The options of a transfer, from Python: whether to preserve metadata, whether to copy links as such, mode, owner as for chown,
 /// whether to keep backups.
 pub(crate) type Wishes = (bool, bool, Option<u32>, Option<String>, bool);
 
@@ -38,11 +38,11 @@ pub(crate) fn options(
     })
 }
 
-/// Calls `progress(name, done, size)`, no more than once it has returned.
+/// A function that calls `progress(name, done, size)`, and not again before that has returned.
 pub(crate) fn report(progress: &Option<Py<PyAny>>) -> impl Fn(Progress<'_>) {
     move |now| {
         let Some(progress) = progress else { return };
-        // When the interpreter ends, there is nobody to tell.
+        // When the interpreter ends, there is no receiver.
         Python::try_attach(|py| {
             let progress = progress.bind(py);
             if let Err(error) = progress.call1((now.name, now.done, now.size)) {
@@ -67,7 +67,7 @@ struct Running {
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Transfer(Owned<Running>, Arc<Teller>);
 
-/// Files that were written, files that were there already, bytes that crossed.
+/// Counts of files that were written, files that were there already, and bytes that were sent.
 type Counts = (u64, u64, u64);
 
 impl Transfer {
@@ -134,7 +134,7 @@ fn counts(py: Python<'_>, result: Result<Transferred, Error>) -> PyResult<Counts
 
 #[pymethods]
 impl Transfer {
-    /// Waits for its end. An interrupt stops it at the next piece.
+    /// Waits for the end of the transfer. An interrupt stops it at the next piece.
     fn wait(&self, py: Python<'_>) -> PyResult<Counts> {
         let _waiting = Waiting::begin();
         let running = self.0.get()?;
@@ -148,7 +148,7 @@ impl Transfer {
         }
     }
 
-    /// As `wait`, but where it has not ended `callback` is called when it has.
+    /// The same as `wait` without waiting: if it has not ended, `callback` is called when it has.
     fn poll(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<Option<Counts>> {
         let running = self.0.get()?;
         let waker = CallBack::waker(callback, &self.1);
@@ -158,7 +158,7 @@ impl Transfer {
         }
     }
 
-    /// Stops it at the next piece.
+    /// Stops the transfer at the next piece.
     fn cancel(&self) -> PyResult<()> {
         self.0.get()?.stop.store(true, Ordering::Relaxed);
         Ok(())

@@ -1,4 +1,4 @@
-//! Python's values and ours.
+//! Conversion between Python's values and ours.
 
 use econtext::{Object, Value};
 use num_bigint::BigInt;
@@ -9,10 +9,10 @@ use pyo3::types::{
     PyString, PyTuple,
 };
 
-/// As deep as values may be nested on the wire.
+/// The depth to which values may be nested on the wire.
 const DEPTH: usize = 250;
 
-/// A value of plain types only, or `None` if it is more than that: then it goes by way of a pickle. Subclasses are more.
+/// A value of plain types only, or `None` if it is more than that and is sent as a pickle. An instance of a subclass is more.
 pub(crate) fn to_value(object: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
     convert(object, 0)
 }
@@ -53,7 +53,7 @@ fn convert(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Option<Value>> {
         match text.to_cow() {
             Ok(text) => Value::Str(text.into_owned()),
             Err(_) => {
-                // Lone surrogates, as of file names that are no UTF-8.
+                // The text has lone surrogates, as of file names that are not UTF-8.
                 let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
                 Value::WideStr(bytes.extract()?)
             }
@@ -133,7 +133,7 @@ pub(crate) fn from_value<'py>(
         Value::WideStr(bytes) => {
             PyBytes::new(py, &bytes).call_method1("decode", ("utf-8", "surrogatepass"))?
         }
-        // Python 2's str is text, if it can be.
+        // A str of Python 2 is text if it can be.
         Value::NativeStr(bytes) => match std::str::from_utf8(&bytes) {
             Ok(text) => PyString::new(py, text).into_any(),
             Err(_) => PyBytes::new(py, &bytes).into_any(),

@@ -1,4 +1,4 @@
-//! Waiting without the interpreter, until something is there or the user wants no more.
+//! Waiting without the interpreter, until something is there or the user interrupts it.
 
 use crate::teller::Teller;
 use econtext::internal::lock;
@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// A signal that comes between looking for one and waiting is seen after this at the latest.
+/// The longest time after which a signal is seen that comes between looking for one and waiting.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Wakes a thread that signals do not go to.
@@ -52,7 +52,7 @@ impl Wake for Ring {
 }
 
 thread_local! {
-    /// The main thread's, and the process that it is of: a fork must not share it.
+    /// The main thread's ring, and the process that it belongs to: a fork must not share it.
     static RING: RefCell<Option<(u32, Arc<Ring>)>> = const { RefCell::new(None) };
 }
 
@@ -63,10 +63,10 @@ fn ring() -> PyResult<Arc<Ring>> {
     })
 }
 
-/// Threads that are in a method of ours which waits.
+/// The number of threads that are in a method of ours which waits.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// One of them, as long as the method runs: making an exception of what came is a part of that.
+/// One such thread, as long as the method runs, which includes making an exception of the result.
 pub(crate) struct Waiting;
 
 impl Waiting {
@@ -82,10 +82,10 @@ impl Drop for Waiting {
     }
 }
 
-/// Set when the interpreter is about to end.
+/// A flag that is set when the interpreter is about to end.
 static EXITING: AtomicBool = AtomicBool::new(false);
 
-/// Threads that wait from now on wait for ever, as daemon threads do when the interpreter ends: there is no other kind by then.
+/// Makes threads that wait from now on wait for ever, as daemon threads do when the interpreter ends: others have ended by then.
 pub(crate) fn exit() {
     EXITING.store(true, Ordering::Release);
 }
@@ -129,7 +129,7 @@ where
         None => Arc::new(Unpark(std::thread::current())).into(),
     };
     loop {
-        // Until it is there, it is time, or there may be a signal.
+        // The wait ends when the result is there, the time is over, or there may be a signal.
         let turn = py.detach(|| {
             let mut cx = Context::from_waker(&waker);
             loop {
@@ -167,7 +167,7 @@ where
     }
 }
 
-/// Whether it was rung for, and not by time or a signal.
+/// Sleeps; whether the ring ended the sleep, and not the time or a signal.
 fn sleep(fd: &OwnedFd, time: Duration) -> bool {
     let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) as _ };
     match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
@@ -180,23 +180,23 @@ fn sleep(fd: &OwnedFd, time: Duration) -> bool {
     }
 }
 
-/// So many seconds from now; none for ever.
+/// The time so many seconds from now; none stands for ever.
 pub(crate) fn deadline(seconds: Option<f64>) -> PyResult<Option<Instant>> {
     Ok(duration(seconds)?.and_then(|time| Instant::now().checked_add(time)))
 }
 
-/// So many seconds.
+/// A duration of so many seconds; none stands for ever.
 pub(crate) fn duration(seconds: Option<f64>) -> PyResult<Option<Duration>> {
     let Some(seconds) = seconds else { return Ok(None) };
     match Duration::try_from_secs_f64(seconds) {
         Ok(time) => Ok(Some(time)),
-        // For ever, nearly.
+        // It is too long for a duration: nearly for ever.
         Err(_) if seconds > 0.0 => Ok(None),
         Err(_) => Err(crate::errors::usage(format!("{seconds} is no time in seconds"))),
     }
 }
 
-/// Has a Python function called once something happened; what it raises is shown as unraisable.
+/// A waker that has a Python function called once something happened; an exception of it is shown as unraisable.
 pub(crate) struct CallBack {
     function: Mutex<Option<Py<PyAny>>>,
     teller: Arc<Teller>,
@@ -210,7 +210,7 @@ impl CallBack {
 
 impl Wake for CallBack {
     fn wake(self: Arc<Self>) {
-        // It is called once, however often it is woken.
+        // The function is called once, even if it is woken more often.
         let Some(function) = lock(&self.function).take() else { return };
         self.teller.tell(move |py| {
             if let Err(error) = function.bind(py).call0() {

@@ -1,10 +1,10 @@
-//! Whether a module looks for files beside modules, as far as its text tells.
+//! A test of whether a module looks for files beside modules, as far as its text tells.
 
 use crate::imports::each_line;
 use crate::lexer::{Token, TokenKind};
 use memchr::memmem;
 
-/// Functions that a package's `__path__` is given to for imports' sake.
+/// Functions that take a package's `__path__` for the sake of imports.
 const FOR_IMPORTS: [&[u8]; 8] = [
     b"declare_namespace",
     b"extend_path",
@@ -46,7 +46,7 @@ fn line_looks_beside(source: &[u8], line: &[Token], is_spec: bool) -> bool {
         let next = text(i + 1);
         let word = match line[i].kind {
             TokenKind::Name => text(i),
-            // The last but one argument of getattr().
+            // This is the last but one argument of getattr().
             TokenKind::String if i > 0 && text(i - 1) == b"," => text(i).trim_ascii_start(),
             _ => return false,
         };
@@ -54,7 +54,7 @@ fn line_looks_beside(source: &[u8], line: &[Token], is_spec: bool) -> bool {
         let unquoted = unquoted.or(word.strip_prefix(b"\"").and_then(|w| w.strip_suffix(b"\"")));
         match unquoted.unwrap_or(word) {
             b"__file__" => !sys_path && next != b"=",
-            // Not what is assigned to, nor a list that is made longer.
+            // A target of an assignment, or a list that is extended, does not count.
             b"__path__" => !for_imports && !sys_path && !matches!(next, b"=" | b"+=" | b"."),
             b"origin" => is_spec && unquoted.is_none() && i > 0 && text(i - 1) == b".",
             b"resource_filename" => !is_import && unquoted.is_none(),

@@ -1,4 +1,4 @@
-//! What a module imports, as far as its text tells.
+//! The imports of a module, as far as its text tells.
 
 use crate::lexer::{Lexer, Token, TokenKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,22 +7,22 @@ use std::ops::Range;
 /// One import that running a module, or a function in it, may lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// The module named, without leading dots. Empty for `from . import x`.
+    /// The name of the module, without leading dots. It is empty for `from . import x`.
     pub module: String,
     /// The number of leading dots: 0 for an absolute import.
     pub level: usize,
-    /// What `from` names behind `import`: attributes or modules. `*` is left out.
+    /// The names behind `import` in a `from` statement: attributes or modules. `*` is left out.
     pub names: Vec<String>,
     /// The top-level function, or `Class.method`, that it stands in; none if it is run with the module.
     pub scope: Option<String>,
-    /// Whether the module goes on without it: it stands under an `if`, or in a `try` none of whose handlers raises.
+    /// Whether the module can do without it: it stands under an `if`, or in a `try` none of whose handlers raises.
     pub optional: bool,
 }
 
 /// The imports in `source`, Python 2 or 3, in their order.
 ///
-/// Found are import statements anywhere, and calls of `import_module` and `__import__` with a literal. What stands
-/// under `if TYPE_CHECKING:` is left out. A file that is no Python gives what could be read of it.
+/// These are import statements anywhere, and calls of `import_module` and `__import__` with a literal. An import
+/// under `if TYPE_CHECKING:` is left out. A file that is not Python gives the imports that could be read.
 ///
 /// ```
 /// let found = econtext_pysource::imports(b"import os.path\ndef f():\n    from . import x\n");
@@ -80,15 +80,15 @@ pub fn reachable(source: &[u8], function: &str) -> BTreeSet<String> {
     found
 }
 
-/// What an indented block belongs to.
+/// The statement that an indented block belongs to.
 enum Block {
     Function(String),
     Class(String),
     TypeChecking,
     If,
-    /// With the number of imports before it.
+    /// A `try`, with the number of imports before it.
     Try(usize),
-    /// The imports of the `try`, and whether it raises.
+    /// A handler, with the imports of its `try`, and whether it raises.
     Except(Range<usize>, bool),
     Other,
 }
@@ -116,7 +116,7 @@ impl<'a> Scanner<'a> {
                     if !raises {
                         self.found[imports.clone()].iter_mut().for_each(|import| import.optional = true);
                     }
-                    // There may be another handler.
+                    // Another handler may follow.
                     self.tried = Some((opened, imports));
                 }
                 _ => {}
@@ -217,7 +217,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Every import on a logical line, wherever on it.
+    /// Notes every import on a logical line, at any place in it.
     fn statements(&mut self, line: &[Token], scope: Option<&str>) {
         let mut starts = true;
         let mut at = 0;
@@ -235,7 +235,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Dotted names; the position behind them.
+    /// A dotted name, and the position behind it.
     fn dotted(&self, line: &[Token], mut at: usize) -> (String, usize) {
         let mut module = String::new();
         while let Some(part) = self.name(line, at) {

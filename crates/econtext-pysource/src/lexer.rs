@@ -2,12 +2,12 @@
 
 use memchr::memchr;
 
-/// What a [`Token`] is.
+/// The kind of a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// An identifier or keyword; any byte over 127 counts as a letter.
     Name,
-    /// A number, with whatever letters and dots belong to it.
+    /// A number, with the letters and dots that belong to it.
     Number,
     /// A whole string literal with prefix and quotes. f-strings are one token.
     String,
@@ -23,20 +23,20 @@ pub enum TokenKind {
     Continuation,
 }
 
-/// A piece of source: where it is, and what.
+/// A piece of source: its place and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What it is.
+    /// Its kind.
     pub kind: TokenKind,
-    /// Offset of its first byte.
+    /// The offset of its first byte.
     pub start: usize,
-    /// Offset behind its last byte.
+    /// The offset behind its last byte.
     pub end: usize,
 }
 
 /// Splits source into tokens. White space lies between tokens and is not reported.
 ///
-/// Ends early, with [`Lexer::is_whole`] false, at what no Python accepts: an unfinished string, a stray byte.
+/// The iterator ends early, with [`Lexer::is_whole`] false, at source that no Python accepts: an unfinished string, a stray byte.
 ///
 /// ```
 /// use econtext_pysource::{Lexer, TokenKind};
@@ -59,7 +59,7 @@ impl<'a> Lexer<'a> {
         Lexer { source, at, depth: 0, line_has_code: false, broken: false }
     }
 
-    /// Whether all of the source was read, with its brackets closed. Meaningful once the iterator has ended.
+    /// Whether all of the source was read, with its brackets closed. The answer is meaningful once the iterator has ended.
     pub fn is_whole(&self) -> bool {
         !self.broken && self.depth == 0 && self.at >= self.source.len()
     }
@@ -77,10 +77,9 @@ impl<'a> Lexer<'a> {
     }
 
     /// The end of the string whose opening quote is at `quote`.
-    /// Where the string ends that begins with the quote at `quote`.
     ///
     /// In an f-string (PEP 701) an expression may hold strings with the same quotes. Older Pythons allow less, so
-    /// what reads as such is such; what does not is read the old way.
+    /// text that reads as such a string is one, and any other text is read the old way.
     fn string_end(&self, quote: usize, formatted: bool) -> Option<usize> {
         let nested = if formatted { self.text_end(quote, true, 0) } else { None };
         nested.or_else(|| self.text_end(quote, false, 0))
@@ -104,7 +103,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Where the replacement field of an f-string ends whose expression begins at `at`.
+    /// The end of the replacement field of an f-string whose expression begins at `at`.
     fn expression_end(&self, mut at: usize, level: usize) -> Option<usize> {
         if level > 100 {
             return None;
@@ -133,7 +132,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The same behind the colon: text, with fields in it.
+    /// The end of the part behind the colon: text, with fields in it.
     fn format_end(&self, mut at: usize, level: usize) -> Option<usize> {
         loop {
             match *self.source.get(at)? {
@@ -153,7 +152,7 @@ impl<'a> Lexer<'a> {
             let exponent =
                 !hex && at > self.at && matches!(s[at - 1], b'e' | b'E') && matches!(c, b'+' | b'-');
             if c.is_ascii_alphanumeric() || c == b'_' || c == b'.' || exponent {
-                // 1if x: a keyword may touch a number. Letters of a number never spell one of these.
+                // A keyword may touch a number, as in `1if x`. The letters of a number never spell one of these.
                 let letter_of_number =
                     !hex || at < self.at + 2 || c.is_ascii_hexdigit() || matches!(c, b'_' | b'l' | b'L');
                 if !letter_of_number || !hex && starts_keyword(&s[at..]) {

@@ -1,6 +1,6 @@
 //! Reads Python source, of Python 2 and 3, without a Python.
 //!
-//! [`minimize`] is what the build uses on the code that econtext sends to every child: comments and docstrings go,
+//! [`minimize`] is used by the build on the code that econtext sends to every child: comments and docstrings go,
 //! line numbers stay, so that a traceback still points at the right line of the readable file.
 //!
 //! ```
@@ -8,8 +8,8 @@
 //! assert_eq!(small, b"def f(x):\n\n return x*2\n");
 //! ```
 //!
-//! [`imports`] says what a module will want, so that it can be sent along before it is asked for, and [`looks_beside`] whether
-//! it wants files.
+//! [`imports`] says which modules a module will need, so that they can be sent before it asks, and [`looks_beside`] whether
+//! it needs files.
 #![forbid(unsafe_code)]
 
 mod beside;

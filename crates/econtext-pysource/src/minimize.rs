@@ -1,10 +1,10 @@
-//! Source without comments, docstrings and needless space, every statement still on its line.
+//! Source without comments, docstrings and needless space, with every statement still on its line.
 
 use crate::lexer::{Lexer, Token, TokenKind, is_name_byte};
 
-/// `source` without comments and docstrings, indented by one space a level, with no space that no one needs.
+/// `source` without comments, docstrings and needless space, indented by one space a level.
 ///
-/// Every statement keeps its line number. A `#!` line and a coding line stay. Where anything is in doubt
+/// Every statement keeps its line number. A `#!` line and a coding line stay. If anything is in doubt
 /// (unbalanced brackets, odd indentation, an unfinished string) the source comes back as it was.
 pub fn minimize(source: &[u8]) -> Vec<u8> {
     Minimizer::new(source).and_then(Minimizer::run).unwrap_or_else(|| source.to_vec())
@@ -84,7 +84,7 @@ impl<'a> Minimizer<'a> {
                     self.source[..begin].iter().rposition(|&c| c == b'\n' || c == b'\r').map_or(0, |p| p + 1);
                 let space = &self.source[line..begin];
                 let has_code = tokens.iter().any(|t| is_code(t.kind));
-                // Tabs and spaces mixed would need Python's own rule for their width.
+                // A mix of tabs and spaces would need Python's own rule for their width.
                 if has_code && space.contains(&b'\t') {
                     return None;
                 }
@@ -152,12 +152,12 @@ impl<'a> Minimizer<'a> {
 
     fn needs_space(&self, left: &Token, right: &Token) -> bool {
         if left.end == right.start {
-            return false; // they touched before
+            return false; // the tokens touched before
         }
         let (a, b) = (self.source[left.end - 1], self.source[right.start]);
         match (left.kind, right.kind) {
             (TokenKind::Name | TokenKind::Number, TokenKind::Name | TokenKind::Number) => true,
-            // `in "x"` may touch, `u "x"` may not: it would be a prefix. No program depends on it; be safe.
+            // `in "x"` may touch, `u "x"` may not: it would be a prefix. No program depends on it, so the space stays.
             (TokenKind::Name, TokenKind::String) => {
                 is_name_byte(b)
                     || left.end - left.start < 3 && !matches!(self.text(left), b"in" | b"or" | b"if" | b"is")

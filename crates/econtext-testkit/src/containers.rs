@@ -1,11 +1,11 @@
-//! Containers of a test's own, and what they are made of.
+//! Containers for one test, and the root file system that they are made of.
 
 use crate::{pythons, skip, tools};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The root file system with Python 3.14, if the tool is there; or a word about what is missing.
+/// The root file system with Python 3.14, if the tool is there; else it is said what is missing.
 pub fn root_for(tool: &str) -> Option<String> {
     if !tools::has(tool) || !tools::is_root(tool) {
         return None;
@@ -26,10 +26,10 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// Starts one with that root file system.
+    /// Starts a container with that root file system.
     ///
     /// # Panics
-    /// If podman does not.
+    /// If podman does not start it.
     pub fn start(root: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let name = format!("econtext-test-{}", std::process::id());

@@ -1,4 +1,4 @@
-//! What econtext's tests share: the machine's Pythons, real packages, a private sshd, guards against leftovers.
+//! The shared parts of econtext's tests: the machine's Pythons, real packages, a private sshd, guards against leftovers.
 //!
 //! A test whose component is missing says so and passes, unless `ECONTEXT_TEST_ALL` is set: then it fails.
 
@@ -12,7 +12,7 @@ pub mod tools;
 
 use std::path::{Path, PathBuf};
 
-/// Says loudly that a test cannot run here. Fails it where everything must run.
+/// Says loudly that a test cannot run here. Where everything must run, it fails the test.
 ///
 /// # Panics
 /// If `ECONTEXT_TEST_ALL` is set.

@@ -1,9 +1,9 @@
-//! Looking at processes, and waiting for them to go.
+//! Functions that look at processes, and wait for them to end.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Process ids whose command line or environment contains `text`.
+/// The ids of the processes whose command line or environment contains `text`.
 pub fn with_text(text: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -32,7 +32,7 @@ pub fn of_command(words: &[&str]) -> Option<i32> {
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// If it does not within `limit`.
+/// If it does not hold within `limit`.
 pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -41,7 +41,7 @@ pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
     }
 }
 
-/// Resident memory of a process, in KiB.
+/// The resident memory of a process, in KiB.
 pub fn memory(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;

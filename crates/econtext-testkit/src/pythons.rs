@@ -14,9 +14,9 @@ pub const CLAIMED: [&str; 10] = ["2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.1
 /// One interpreter.
 #[derive(Clone, Debug)]
 pub struct Python {
-    /// As `3.11`.
+    /// Its version, as `3.11`.
     pub minor: String,
-    /// What to run.
+    /// The program to run.
     pub path: PathBuf,
     /// Whether it runs in a root file system of its own.
     pub chroot: bool,
@@ -34,7 +34,7 @@ impl Python {
     }
 }
 
-/// One Python of each claimed version, oldest first; what is missing is skipped loudly.
+/// One Python of each claimed version, oldest first; a missing one is skipped loudly.
 pub fn all() -> Vec<Python> {
     static FOUND: OnceLock<BTreeMap<String, Python>> = OnceLock::new();
     let found = FOUND.get_or_init(find);
@@ -49,7 +49,7 @@ pub fn all() -> Vec<Python> {
     pythons
 }
 
-/// A few that differ most: the oldest, one in the middle, the newest.
+/// The few Pythons that differ most: the oldest, one in the middle, the newest.
 pub fn some() -> Vec<Python> {
     all().into_iter().filter(|p| ["2.7", "3.6", "3.11", "3.13"].contains(&p.minor.as_str())).collect()
 }
@@ -102,7 +102,7 @@ fn in_chroot() -> Option<Python> {
     let own = wrapper.with_extension(std::process::id().to_string());
     fs::write(&own, format!("#!/bin/sh\nexec chroot {} /usr/bin/python3 \"$@\"\n", root.display())).ok()?;
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).ok()?;
-    fs::rename(&own, &wrapper).ok()?; // tests run side by side: whole or not at all
+    fs::rename(&own, &wrapper).ok()?; // tests run side by side: the file is whole, or not there
     Some(Python { minor: version(&wrapper)?, path: wrapper, chroot: true })
 }
 

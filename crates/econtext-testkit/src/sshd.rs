@@ -1,4 +1,4 @@
-//! A real sshd of a test's own: a loopback port, keys and configuration in a temporary directory.
+//! A real sshd for one test, with a loopback port, and keys and configuration in a temporary directory.
 
 use crate::{processes, skip, tools};
 use std::fs;
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 pub struct Sshd {
     process: Child,
     directory: TempDir,
-    /// Where it listens.
+    /// The address where it listens.
     pub address: String,
     /// The port there.
     pub port: u16,
 }
 
 impl Sshd {
-    /// Starts one on 127.0.0.1, or says what is missing.
+    /// Starts an sshd on 127.0.0.1, or says what is missing.
     ///
     /// # Panics
     /// If it is installed and does not come up.
@@ -30,7 +30,7 @@ impl Sshd {
         Self::start_in(None, "127.0.0.1")
     }
 
-    /// Starts one in a network namespace, on an address there.
+    /// Starts an sshd in a network namespace, on an address there.
     ///
     /// # Panics
     /// If it is installed and does not come up.
@@ -38,7 +38,7 @@ impl Sshd {
         Self::start_with(namespace, address, "MaxStartups 200")
     }
 
-    /// Starts one with further lines of configuration.
+    /// Starts an sshd with further lines of configuration.
     ///
     /// # Panics
     /// If it is installed and does not come up.
@@ -55,7 +55,7 @@ impl Sshd {
             assert!(status.is_ok_and(|s| s.success()), "ssh-keygen");
         }
         fs::copy(at("user_key.pub"), at("authorized_keys")).expect("copied");
-        // One file for all accounts, which must be able to read it.
+        // One file serves all accounts, which must be able to read it.
         for path in [directory.path().to_path_buf(), PathBuf::from(at("authorized_keys"))] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permitted");
         }
@@ -98,16 +98,16 @@ impl Sshd {
         self.directory.path().join(name)
     }
 
-    /// Makes `known_hosts` say that this host has that key.
+    /// Adds that key of this host to `known_hosts`.
     pub fn know_host(&self, public_key: &Path) {
         let key = fs::read_to_string(public_key).expect("a public key");
-        // Where it listens on every address, it has the key on every address.
+        // An sshd that listens on every address has the key on every address.
         let name = if self.address == "0.0.0.0" { "127.*" } else { &self.address };
         let line = format!("[{name}]:{} {key}", self.port);
         fs::write(self.path("known_hosts"), line).expect("written");
     }
 
-    /// Options of ssh and econtext that log in as nobody in particular: no configuration, our own known hosts.
+    /// Options of ssh and econtext that are independent of the user: no configuration, and our own known hosts.
     pub fn options(&self) -> Vec<String> {
         vec![
             "-F".into(),
@@ -123,7 +123,7 @@ impl Sshd {
         ]
     }
 
-    /// [`options`](Sshd::options) with the key that is let in.
+    /// The [`options`](Sshd::options) with the key that is accepted.
     pub fn key_options(&self) -> Vec<String> {
         let mut options = self.options();
         options.extend(["--identity".into(), self.path("user_key").display().to_string()]);
@@ -138,7 +138,7 @@ impl Drop for Sshd {
     }
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("an address").port()

@@ -1,4 +1,4 @@
-//! A program on a terminal of its own, as a person would have it.
+//! A program on a terminal of its own, as a person would use it.
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{File, OpenOptions};
@@ -30,7 +30,7 @@ impl Terminal {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&main, size).expect("sized");
         let open = || OpenOptions::new().read(true).write(true).open(&name).expect("opened");
-        // It does not fork here, so the pid is the program's own.
+        // setsid does not fork here, so the pid is the program's own.
         let mut with = Command::new("setsid");
         with.arg("--ctty").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -44,7 +44,7 @@ impl Terminal {
         }
         with.stdin(open()).stdout(open()).stderr(open());
         let child = with.spawn().expect("it starts");
-        drop(with); // and with it our ends of the terminal
+        drop(with); // our ends of the terminal are closed with it
         let keys = File::from(main.try_clone().expect("duplicated"));
         let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
         let (mut from, to) = (File::from(main), seen.clone());
@@ -57,12 +57,12 @@ impl Terminal {
         Terminal { child, keys, seen, reader: Some(reader) }
     }
 
-    /// All that was written so far.
+    /// The whole output so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.seen.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// Waits until `text` was written, after `from` bytes; where it ends.
+    /// Waits until `text` was written, after `from` bytes; returns where it ends.
     ///
     /// # Panics
     /// If it does not come.
@@ -78,15 +78,15 @@ impl Terminal {
         }
     }
 
-    /// Types.
+    /// Types keys.
     ///
     /// # Panics
-    /// If nobody can read it any more.
+    /// If no program can read it any more.
     pub fn type_keys(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("typed");
     }
 
-    /// Waits for the end; its status, and all that was written.
+    /// Waits for the end; returns the status, and the whole output.
     ///
     /// # Panics
     /// If it does not end.
@@ -108,7 +108,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // A hang-up ends what has this terminal.
+        // A hang-up ends the programs on this terminal.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,6 +1,6 @@
-//! One probe for each thing that a test needs and that a machine may lack: programs, root, becoming root.
+//! One probe for each thing that a test needs and that a machine may lack: programs, root, a free sudo.
 //!
-//! Each says what is missing, as by [`skip`].
+//! Each probe says what is missing, as [`skip`] does.
 
 use crate::skip;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 /// Directories of programs for administrators, which are not on every account's PATH.
 const ADMINISTRATORS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
-/// Where a program is, if it is there. Nothing is said.
+/// The path of a program, if it is there. Nothing is said.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -33,7 +33,7 @@ pub fn has(program: &str) -> bool {
     found
 }
 
-/// Whether all of some programs are there; the first that is not is named.
+/// Whether all of these programs are there; the first one that is missing is named.
 #[must_use]
 pub fn has_all(programs: &[&str]) -> bool {
     programs.iter().all(|program| has(program))
@@ -49,7 +49,7 @@ pub fn is_root(purpose: &str) -> bool {
     is_root
 }
 
-/// Whether sudo is there and makes root of this account without a password; if not, that is said.
+/// Whether sudo is there and lets this account run as root without a password; if not, that is said.
 #[must_use]
 pub fn sudo_is_free() -> bool {
     if !has("sudo") {
@@ -71,7 +71,7 @@ mod tests {
     fn programs_are_found_and_others_are_not() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("no-such-program-here"), None);
-        // A directory and a file that cannot be run are no programs.
+        // A directory and a file that cannot be run are not programs.
         assert_eq!((find("."), find("../etc/passwd")), (None, None));
     }
 }

@@ -1,11 +1,11 @@
 """The child's half of econtext: the only Python that is always sent.
 
 The first stage feeds this file to a fresh interpreter, with one line behind it that calls `ExternalContext().main()`.
-One code base for Python 2.7 and 3.6 to 3.14, standard library only, nothing written to disk. What start-up does not
-need is not imported: a bare Python starts in 10 ms and `logging` alone would add as much again.
+It runs on Python 2.7 and 3.6 to 3.14, uses the standard library only, and writes nothing to disk. A module that start-up
+does not need is not imported: a bare Python starts in 10 ms and `logging` alone would add as much again.
 
 Threads. The main thread runs the calls. The broker thread owns IO while a call runs; while the main thread is idle it
-reads the stream by itself (it leads), which saves a hand-off per call. `Stream.reading` is held by whoever reads.
+reads the stream by itself (it leads), which saves a hand-off per call. `Stream.reading` is held by the reader.
 """
 from __future__ import absolute_import
 
@@ -56,7 +56,7 @@ FIRST_HANDLE = 1 << 30  # the child's own; the controller's start at 1000
 # Kinds of module that the controller may have.
 MODULE, PACKAGE, NAMESPACE, COMPILED, REFUSED = range(5)
 
-ROOT = '/<econtext>/'  # where served modules live, as their __file__ says; there is no such directory
+ROOT = '/<econtext>/'  # the place of served modules in their __file__; there is no such directory
 READ = 1  # EPOLLIN and POLLIN
 
 
@@ -89,7 +89,7 @@ class CallError(Exception):
 
 
 def past_own(tb):
-    """The first frame that is not ours: those say nothing to the user."""
+    """The first frame that is not ours: our own are of no use to the user."""
     while tb and str(tb.tb_frame.f_globals.get('__name__')).startswith('econtext.'):
         tb = tb.tb_next
     return tb
@@ -103,7 +103,7 @@ def advice(text):
 
 
 def describe(exc, tb, depth=0):
-    """The args of the CallError for one exception and, through its cause or context, those behind it."""
+    """The args of the CallError for one exception and, through its cause or context, for those behind it."""
     kind = type(exc)
     tb = at = past_own(tb)
     while at:
@@ -126,7 +126,7 @@ def describe(exc, tb, depth=0):
             note = ''
     message += note
     try:
-        # Only there an OSError has its file names.
+        # Only `__reduce__` gives the file names of an OSError.
         arguments = EnvironmentError.__reduce__(exc)[1] if isinstance(exc, EnvironmentError) else exc.args
         arguments = tuple(plain(a, '') for a in arguments)
         if len(dumps(arguments)) > 65536:
@@ -138,7 +138,7 @@ def describe(exc, tb, depth=0):
         try:
             state[name] = plain(getattr(exc, name), '')
         except BaseException:
-            pass  # it cannot be sent, or there is none
+            pass  # it cannot be sent, or is missing
     try:
         if len(dumps(state)) > 1 << 20:
             state = {}
@@ -183,7 +183,7 @@ PLAIN = bytes, text, bool, int, long, float, complex
 
 
 def plain(value, where, parents=()):
-    """A copy of `value` in plain types only. TypeError and ValueError name the place that cannot be sent.
+    """A copy of `value` in plain types only. A TypeError or ValueError names the place that cannot be sent.
 
     Instances of subclasses become their base: a namedtuple a tuple, an IntEnum an int, an OrderedDict a dict. A
     controller that is a Python program gets more than that: see rich.py.
@@ -216,14 +216,14 @@ def plain(value, where, parents=()):
 
 
 def check(self, value):
-    """Called by the pickler for whatever is no plain value (before Python 3.8: for everything)."""
-    if type(value) not in SENDABLE and id(value) not in CONSTRUCTORS:  # it may answer anything to a comparison
+    """The hook that the pickler calls for all but plain values (before Python 3.8: for all values)."""
+    if type(value) not in SENDABLE and id(value) not in CONSTRUCTORS:  # a comparison of it may give any answer
         raise TypeError(type(value))
     return ELSEWHERE
 
 
 SENDABLE = set(PLAIN + (type(None), list, tuple, dict, set, frozenset, Dead, CallError))
-CONSTRUCTORS = set(map(id, (set, frozenset, complex, CallError)))  # what a pickle of some of those calls
+CONSTRUCTORS = set(map(id, (set, frozenset, complex, CallError)))  # the callables in pickles of some of those
 if sys.version_info >= (3, 8):
     ELSEWHERE = NotImplemented  # "pickle it as you would have"
 
@@ -239,14 +239,14 @@ else:
 
 
 def dumps(value):
-    """`value` as a pickle of nothing but plain values; raises for all else. Protocol 3 is 2 with bytes."""
+    """`value` as a pickle of plain values only; raises for any other. Protocol 3 is 2 with bytes."""
     out = io.BytesIO()
     Pickler(out, 3 if PY3 else 2).dump(value)
     return out.getvalue()
 
 
 def loads(data):
-    """The controller writes bytes as BINSTRING, which is `str` to Python 2 and, read so, `bytes` to Python 3."""
+    """The value of a pickle. The controller's BINSTRING is `str` to Python 2 and, read in this way, `bytes` to Python 3."""
     return pickle.loads(data, encoding='bytes') if PY3 else pickle.loads(data)
 
 
@@ -286,7 +286,7 @@ def write_all(fd, data):
 
 
 def read_some(fd, size):
-    """What there is to read from `fd`, at least a byte; b'' at its end."""
+    """The bytes that can be read from `fd`, at least one; b'' at its end."""
     while 1:
         try:
             return os.read(fd, size)
@@ -294,7 +294,7 @@ def read_some(fd, size):
             if e.errno == errno.EAGAIN:
                 select.select([fd], [], [])
             elif e.errno == errno.EIO:
-                return b''  # a terminal whose other side is gone
+                return b''  # the other side of a terminal is gone
             elif e.errno != errno.EINTR:
                 raise
 
@@ -324,13 +324,13 @@ class Stream(object):
         self.handlers = {}
 
     def hurry(self):
-        """Megabytes are worth OpenSSL, whose SHA-1 is up to seven times as fast, where it is there and allowed.
+        """Switches to OpenSSL for megabytes: its SHA-1 is up to seven times as fast, where it is there and allowed.
 
-        Python 2 has one lock for all imports; who holds it may be waiting for what the other thread reads.
+        Python 2 has one lock for all imports; its holder may be waiting for a message that the other thread reads.
         """
         if PY3 or thread.get_ident() == core.main_thread:
             self.hurry = lambda: None
-            core.importer.records['_hashlib'] = None  # a question could not be answered while this thread is the reader
+            core.importer.records['_hashlib'] = None  # no answer could come while this thread is the reader
             try:
                 from _hashlib import openssl_sha1
                 self.send_mac.use(openssl_sha1)
@@ -339,17 +339,17 @@ class Stream(object):
                 pass
 
     def send(self, handle, value):
-        """Sends one message. Raises what dumps() raises; then nothing was sent."""
+        """Sends one message. On an exception of dumps() nothing was sent."""
         data = dumps((handle, value))
         if len(data) > 1 << 20:
             self.hurry()
         if len(data) > self.limit:
             raise ValueError('%d bytes are over the limit of %d for one message' % (len(data), self.limit))
         if os.getpid() != self.pid:
-            return  # a fork of user code: the stream is not its own
+            return  # this is a fork of user code: the stream is not its own
         me = thread.get_ident()
         if self.writer == me:
-            return self.deferred.append((handle, value))  # a signal handler or __del__ in the middle of a frame
+            return self.deferred.append((handle, value))  # this is a signal handler or __del__ in the middle of a frame
         with self.writing:
             self.writer = me
             head = struct.pack('>QL', self.sent, len(data))
@@ -400,7 +400,7 @@ class Stream(object):
         self.parts, self.have = [chunk[at:]], size - at
 
     def deliver(self, data):
-        """One message to its handler. What a handler raises is logged, for the next message must get through."""
+        """Gives one message to its handler. An exception there is logged, for the next message must get through."""
         handle = None
         try:
             handle, value = loads(data)
@@ -424,7 +424,7 @@ class Broker(object):
             self.poller = select.epoll()
             no_inherit(self.poller.fileno())
         else:
-            # A poll() in progress does not see a changed set: wake it.
+            # A poll() in progress does not see a changed set, so it is woken.
             self.poller = select.poll()
             wake, self.waker = os.pipe()
             no_inherit(self.waker)
@@ -454,7 +454,7 @@ class Broker(object):
                     callback = self.callbacks.get(fd)
                     if callback:
                         callback()
-                for timer in self.timers[:]:  # each says whether it is done
+                for timer in self.timers[:]:  # each returns whether it is done
                     if timer():
                         self.timers.remove(timer)
             except EnvironmentError as e:
@@ -466,7 +466,7 @@ class Broker(object):
 
 
 def end(status, why=None):
-    """Ends this process, its process group and whatever runs in it. Safe from any thread."""
+    """Ends this process, its process group and all that runs in it. Any thread may call it."""
     if why:
         try:
             os.write(core.stderr, ('econtext: %s\n' % why).encode())
@@ -480,7 +480,7 @@ def end(status, why=None):
 
 
 class Queue(object):
-    """What other threads put and one takes, without the weight of the threading module."""
+    """A queue that other threads put into and one takes from, without the weight of the threading module."""
 
     def __init__(self):
         self.items = []
@@ -512,7 +512,7 @@ class Queue(object):
 
 
 class Context(object):
-    """The controller, as user code here sees it. A call made with-context gets it as its first argument."""
+    """The controller, as user code here sees it. A call that is made with a context gets it as its first argument."""
 
     def __init__(self, name, stream):
         self.name, self.stream, self.last = name, stream, FIRST_HANDLE
@@ -525,7 +525,7 @@ class Context(object):
             self.stream.send(handle, plain(value, 'value'))
 
     def add_handle_cb(self, fn, handle=None):
-        """Calls fn(value), on whatever thread reads, for each message at `handle`; a new one if not given."""
+        """Calls fn(value), on the thread that reads, for each message at `handle`; without one, at a new handle."""
         if handle is None:
             self.last += 1
             handle = self.last
@@ -552,10 +552,10 @@ class Context(object):
 
 
 class Channel(object):
-    """Ordered messages on one handle, both ways, until each side has closed it.
+    """A channel: ordered messages on one handle, in both directions, until each side has closed it.
 
     A channel of the controller arrives as an argument of a call; iterating over it ends when it is closed there. This
-    side is closed when nobody here has it any more, at the latest.
+    side is closed when no reference to it is left here, at the latest.
     """
 
     def __init__(self, handle):
@@ -569,7 +569,7 @@ class Channel(object):
         self.context.send(self.handle, value)
 
     def receive(self, timeout=None):
-        """The next value. ChannelError when the other side has closed, or after `timeout` seconds."""
+        """The next value. Raises ChannelError when the other side has closed, or after `timeout` seconds."""
         if not self.ended:
             value = self.queue.get(timeout)
             if value is not _DEAD:
@@ -599,9 +599,9 @@ class Channel(object):
 # -- standard output, standard error and logging
 
 class IoLogger(object):
-    """Forwards what programs, C code and forks write to file descriptor 1 or 2, through a pipe in its place."""
+    """Forwards output of programs, C code and forks to file descriptor 1 or 2, through a pipe in its place."""
 
-    lock = getattr(thread, 'RLock', thread.allocate_lock)()  # one for both: what was written first is sent first
+    lock = getattr(thread, 'RLock', thread.allocate_lock)()  # one for both: output is sent in the order of writing
 
     def __init__(self, fd):
         self.fd = fd
@@ -616,7 +616,7 @@ class IoLogger(object):
             self.drain()
 
     def drain(self):
-        for _ in range(64):  # then let the others have their turn
+        for _ in range(64):  # then it is the turn of the others
             try:
                 data = os.read(self.rfd, 65536)
             except OSError:
@@ -627,7 +627,7 @@ class IoLogger(object):
 
 
 class Output(io.RawIOBase):
-    """sys.stdout.buffer and sys.stderr.buffer: sent at once, behind all that the pipes still hold."""
+    """sys.stdout.buffer and sys.stderr.buffer. Output is sent at once, behind all that the pipes still hold."""
 
     def __init__(self, fd):
         self.fd = fd
@@ -682,7 +682,7 @@ class Output2(object):
 
 
 class LogHandler(object):
-    """The body of the logging handler; its other base can only be had once user code imports logging."""
+    """The body of the logging handler; its other base is available only once user code imports logging."""
 
     # Attributes of a record that are sent by themselves, or follow from others.
     standard = ('name msg args levelname levelno exc_info exc_text created msecs relativeCreated filename module thread message '
@@ -719,14 +719,14 @@ def adapt_by(part):
 
 
 class ImportHook(object):
-    """First on sys.meta_path: calls functions with certain modules once those are imported."""
+    """The first finder on sys.meta_path: calls functions with certain modules once those are imported."""
 
     def __init__(self, hooks):
         self.hooks = hooks
         self.done = set()
 
     def hook(self, name):
-        """The function for a module, or for a copy of it that another package has among its own; each is called once."""
+        """The function for a module, or for a copy of it that another package includes; each is called once."""
         if name not in self.done:
             self.done.add(name)
             return self.hooks.get(name.rpartition('._vendor.')[2])
@@ -740,7 +740,7 @@ class ImportHook(object):
 
                 def exec_module(module):
                     execute(module)
-                    if module.__spec__ is spec:  # one loader may be that of many
+                    if module.__spec__ is spec:  # many modules may have one loader
                         hook(module)
 
                 spec.loader.exec_module = exec_module
@@ -775,13 +775,13 @@ def compile_for_here(source, path, flags=0, what='sent by'):
 
 
 class Importer(object):
-    """Finds and loads what only the controller has. Local finders come first; see docs/how-it-works.md.
+    """Finds and loads modules that only the controller has. Local finders come first; see docs/how-it-works.md.
 
     `records` maps a name to (kind, path below ROOT, source in zlib or None, children), or to None if the controller
-    has no such module. Children map the last part of a name to its kind: what is not there costs no round trip.
+    has no such module. Children map the last part of a name to its kind: a missing module costs no round trip.
     A package may be imported under another name than its own: `names` has the controller's name for those below it.
     A slash among the children is the mark of a package that looks for files beside its modules: those are below `place`
-    then, by what spool.py does, and not below ROOT; `spooled` has the paths of these packages.
+    then, by means of spool.py, and not below ROOT; `spooled` has the paths of these packages.
     """
 
     def __init__(self, context):
@@ -807,7 +807,7 @@ class Importer(object):
                 self.context.send(HAVE, name)
 
     def record(self, name):
-        """What the controller has under `name`, or None. May ask it."""
+        """The controller's record of `name`, or None. May ask the controller."""
         package = sys.modules.get(name.rpartition('.')[0])
         if not is_served(package):
             return None  # a package of the target's own is complete
@@ -861,7 +861,7 @@ class Importer(object):
             spool.later(record[1].rpartition('/')[0] + '/')
 
     def home(self, path):
-        """The full path of what is at a path below ROOT."""
+        """The full path of a path below ROOT."""
         spooled = [package for package in self.spooled if (path + '/').startswith(package)]
         return (self.place if spooled else ROOT) + path
 
@@ -880,7 +880,7 @@ class Importer(object):
         exec(self.get_code(name), module.__dict__)
 
     def find_module(self, name, path=None):
-        """Python 2: asked before the local finders, which therefore are tried here. An ImportError would be lost."""
+        """Finds a module on Python 2, which asks before the local finders: those are tried here. An ImportError would be lost."""
         parent, _, tail = name.rpartition('.')
         if parent:
             return self if parent in self.records and not (self.spooled and os.path.isdir(self.directory(parent))) and self.record(name) else None
@@ -944,7 +944,7 @@ class Importer(object):
         for name in [n for n, r in self.records.items() if r is None]:
             del self.records[name]
 
-    # What is not needed by many comes from econtext.files.
+    # Functions that few programs need come from econtext.files.
 
     def get_data(self, path):
         from econtext import files
@@ -962,7 +962,7 @@ class Importer(object):
 class Entry(object):
     """The finder for ROOT on sys.path, and for what lies below it on the __path__ of packages.
 
-    So namespace packages are made of their portions here and there, and pkgutil sees what there is.
+    So namespace packages are made of their portions here and there, and pkgutil sees all modules.
     """
 
     def __init__(self, path):
@@ -977,7 +977,7 @@ class Entry(object):
         return os.path.lexists(path) or '.' in path.rpartition('/')[2] and os.path.isfile(path)
 
     def served(self, name):
-        """Makes the importer know which module of the controller's `name` is, seen from this directory."""
+        """Tells the importer which module of the controller `name` is, seen from this directory."""
         served = self.path.replace('/', '.') + name.rpartition('.')[2]
         if served != name:
             core.importer.names[name] = served
@@ -1010,13 +1010,13 @@ class ExternalContext(object):
         old, sys.executable = sys.executable, executable
         if getattr(sys, '_base_executable', None) == old:
             sys._base_executable = executable
-        # This module is __main__ only by accident. Whoever imports that means the controller's program.
+        # This module is __main__ only by accident. An import of that means the controller's program.
         package = type(sys)('econtext')
         package.__path__ = []
         package.core = module = sys.modules.pop('__main__')
         sys.modules['econtext'], sys.modules['econtext.core'] = package, module
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent that ignores it has us ignore it, and then nothing can be waited for
-        for function in os.wait, os.setsid:  # for the first stage; a session that may be there already
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignored it, so would this process, and could wait for nothing
+        for function in os.wait, os.setsid:  # for the first stage; the session may exist already
             try:
                 function()
             except OSError:
@@ -1034,7 +1034,7 @@ class ExternalContext(object):
         self.importer = package.__loader__ = Importer(self.context)
         hooks = {'multiprocessing.popen_fork' if PY3 else 'multiprocessing.forking': adapt_by('spawn')}
         hooks['pkg_resources'] = hooks['distlib.resources'] = hooks['importlib._common'] = adapt_by('files')
-        if level is not None:  # a script that is run as a script has `logging` for itself
+        if level is not None:  # a program that is run as a script has `logging` for itself
             hooks['logging'] = lambda module: set_up_logging(module, level)
         sys.meta_path.insert(0, ImportHook(hooks))
         if PY3:
@@ -1094,7 +1094,7 @@ class ExternalContext(object):
         with IoLogger.lock:
             self.drain()
 
-    # Handlers: called by whichever thread reads the stream.
+    # Handlers. The thread that reads the stream calls them.
 
     def on_stream(self):
         if self.stream.reading.acquire(0):
@@ -1110,11 +1110,11 @@ class ExternalContext(object):
             self.queue.put(None)
 
     def on_load(self, name):
-        """Runs a module of ours that has handlers. It is not imported: who holds Python 2's lock may wait for an answer."""
+        """Runs a module of ours that has handlers. It is not imported: a holder of Python 2's lock may wait for an answer."""
         exec(self.importer.get_code(name), dict(globals(), __name__=name))
 
     def on_cancel(self, message):
-        """Interrupts a call; if it is still there after `grace` seconds, ends all."""
+        """Interrupts a call; if it still runs after `grace` seconds, ends the process."""
         reply_to, grace = message
         with self.turn:
             for call in self.calls[:]:
@@ -1136,7 +1136,7 @@ class ExternalContext(object):
         self.broker.timers.append(overdue)
 
     def on_interrupt(self, number, frame):
-        """SIGINT: for user code only, and never in the middle of a frame."""
+        """The handler of SIGINT, which is for user code only, and never in the middle of a frame."""
         if not self.running or self.current != self.interrupt:
             return
         while frame:
@@ -1178,7 +1178,7 @@ class ExternalContext(object):
                     self.running = False
             except BaseException:
                 if os.getpid() != self.pid:
-                    raise  # a fork of user code: it goes its own way
+                    raise  # this is a fork of user code, which goes its own way
                 result = CallError(*describe(*sys.exc_info()[1:]))
             if os.getpid() != self.pid:
                 os._exit(0)
@@ -1188,7 +1188,7 @@ class ExternalContext(object):
             self.importer.tell()
             call = result = None
             if not PY3:
-                sys.exc_clear()  # an exception holds what its frames held
+                sys.exc_clear()  # an exception keeps the objects of its frames alive
 
     def call(self, with_context, module, class_name, function, args, kwargs):
         if module not in sys.modules:
@@ -1211,7 +1211,7 @@ class ExternalContext(object):
             self.stream.send(reply_to, CallError(*describe(error, None)))
 
     def at_exit(self):
-        """The last thing that runs in this process: output out, background processes ended."""
+        """The last code that runs in this process: sends the output, ends background processes."""
         if os.getpid() == self.pid:
             self.flush()
             end(0)

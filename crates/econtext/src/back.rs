@@ -1,8 +1,9 @@
-//! Where children connect back to: a TLS listener that tells strangers nothing.
+//! The listener that children connect back to: it uses TLS and tells strangers nothing.
 //!
-//! A child that was bootstrapped over ssh may be offered to connect back. It is given, over that ssh, where to, the
-//! listener's certificate, and a token that is good once; it is known by the token, and knows the listener by the certificate.
-//! Frames go on as before, with their keys and counters, and the ssh process ends.
+//! A child that was bootstrapped over ssh may be offered to connect back. It is given, over that
+//! ssh, where to, the listener's certificate, and a token that is good once; it is known by the
+//! token, and knows the listener by the certificate. Frames continue as before, with their keys and
+//! counters, and the ssh process ends.
 
 use crate::broker::Shared;
 use crate::error::Error;
@@ -21,16 +22,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-/// Bytes of a token.
+/// The bytes of a token.
 const TOKEN: usize = 32;
 
-/// How long somebody who connects may take to show a token.
+/// The time that a new connection may take to show a token.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many may be about to.
+/// The most connections that have not shown a token yet.
 const STRANGERS: usize = 64;
 
-/// Bytes that are read ahead of a side that is slower.
+/// The most bytes that are read ahead of a side that is slower.
 const AHEAD: usize = 1 << 20;
 
 type Expected = Mutex<HashMap<[u8; TOKEN], (Weak<Link>, Weak<Shared>)>>;
@@ -43,7 +44,7 @@ pub struct Listener(Arc<Inner>);
 struct Inner {
     port: u16,
     address: SocketAddr,
-    /// Addresses that children are told; without any they try where their ssh came from.
+    /// The addresses that children are told; without any they try the one that their ssh came from.
     addresses: Vec<String>,
     certificate: String,
     expected: Arc<Expected>,
@@ -59,7 +60,7 @@ impl std::fmt::Debug for Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.ended.store(1, Ordering::Release);
-        // It wakes up by being connected to.
+        // The thread is woken by a connection.
         let own = match self.address {
             SocketAddr::V4(_) => SocketAddr::from(([127, 0, 0, 1], self.port)),
             SocketAddr::V6(_) => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], self.port)),
@@ -69,11 +70,11 @@ impl Drop for Inner {
 }
 
 impl Listener {
-    /// Listens on `address`, on any port with port 0. Children are told `names`, or, if there are none, connect to where
-    /// their ssh came from.
+    /// Listens on `address`, on any port with port 0. Children are told `names`, or, if there are
+    /// none, connect to the address that their ssh came from.
     ///
     /// # Errors
-    /// If the port cannot be had, or no certificate made.
+    /// If the port cannot be bound, or no certificate made.
     ///
     /// ```no_run
     /// # use econtext::{Broker, Context, Listener, Ssh};
@@ -91,7 +92,7 @@ impl Listener {
         let address_of = listener.local_addr().map_err(failed)?;
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
             .map_err(|e| failed(io::Error::other(e)))?;
-        // Nobody looks at the name: the certificate itself is what is known.
+        // The name is not looked at: the child knows the certificate itself.
         let certificate = rcgen::CertificateParams::new(vec!["econtext".to_owned()])
             .and_then(|params| params.self_signed(&key))
             .map_err(|e| failed(io::Error::other(e)))?;
@@ -124,7 +125,8 @@ impl Listener {
         self.0.port
     }
 
-    /// What a child is told. Whoever shows this token is the child of that link.
+    /// The offer that a child is given. A connection that shows its token is the child of that
+    /// link.
     pub(crate) fn offer(&self, link: &Arc<Link>, shared: &Arc<Shared>) -> Option<Value> {
         let mut token = [0; TOKEN];
         getrandom::fill(&mut token).ok()?;
@@ -152,7 +154,7 @@ fn accept(listener: &TcpListener, expected: &Arc<Expected>, ended: &AtomicUsize,
             continue;
         };
         if strangers.load(Ordering::Acquire) >= STRANGERS {
-            continue; // and so hang up
+            continue; // the drop hangs up
         }
         strangers.fetch_add(1, Ordering::AcqRel);
         let (expected, config, count) = (expected.clone(), config.clone(), strangers.clone());
@@ -170,7 +172,7 @@ fn accept(listener: &TcpListener, expected: &Arc<Expected>, ended: &AtomicUsize,
     }
 }
 
-/// Reads a token, within time; what it is good for is handed over to its link.
+/// Reads a token, within time, and hands the connection over to the token's link.
 fn greet(
     mut tcp: TcpStream,
     expected: &Expected,
@@ -183,7 +185,7 @@ fn greet(
     let _ = rustix::net::sockopt::set_tcp_keepidle(&tcp, Duration::from_secs(30));
     let mut tls = ServerConnection::new(config.clone()).ok()?;
     let mut token = [0; TOKEN];
-    // A stranger may drip: each byte has its time, and so has all of it.
+    // A stranger may send slowly: each read has a time limit, and so has the whole.
     let until = std::time::Instant::now() + PATIENCE;
     let mut have = 0;
     while have < TOKEN {

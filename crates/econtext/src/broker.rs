@@ -1,7 +1,7 @@
 //! The one thread that owns all IO.
 //!
-//! Callers write to sockets that have room by themselves, which saves a hand-off for every call; what does not fit,
-//! all reading, and all time is the broker's.
+//! Callers write to sockets that have room by themselves, which saves a hand-off for every call;
+//! data that does not fit, all reading, and all timers are the broker's.
 
 use crate::error::Error;
 use crate::link::{Link, LinkEnd};
@@ -45,13 +45,13 @@ pub struct Broker {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the broker's thread and the callers' share.
+/// The state that the broker's thread shares with the callers' threads.
 #[derive(Debug)]
 pub(crate) struct Shared {
     registry: mio::Registry,
     waker: Waker,
     links: Mutex<Slab<Arc<Link>>>,
-    /// Times that other threads want to be woken for, by link.
+    /// The times at which other threads want the broker to wake up, by link.
     timers: Mutex<Vec<(Instant, usize)>>,
     stopping: AtomicBool,
     finder: mpsc::Sender<(Weak<Shared>, Weak<Link>)>,
@@ -69,7 +69,7 @@ impl Broker {
     fn start() -> io::Result<Self> {
         let poll = Poll::new()?;
         let (finder, requests) = mpsc::channel::<(Weak<Shared>, Weak<Link>)>();
-        // Reading sources may take a while, and IO goes on meanwhile.
+        // Sources may take a while to read, and IO continues meanwhile.
         std::thread::Builder::new().name("econtext-finder".into()).spawn(move || {
             for (shared, link) in requests {
                 if let (Some(shared), Some(link)) = (shared.upgrade(), link.upgrade())
@@ -89,15 +89,15 @@ impl Broker {
         });
         let thread = {
             let shared = shared.clone();
-            // Decoding recurses as deep as values may be nested.
+            // The decoder recurses as deep as values may be nested.
             let thread = std::thread::Builder::new().name("econtext-broker".into()).stack_size(8 << 20);
             thread.spawn(move || run(poll, &shared))?
         };
         Ok(Broker { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// File descriptors of the streams of all children. A process that forks without an exec closes them in the copy, or
-    /// children would not see the original go.
+    /// The file descriptors of the streams of all children. A process that forks without an exec
+    /// closes them in the copy, or children would not see the end of the original.
     pub fn descriptors(&self) -> Vec<RawFd> {
         self.shared.all().iter().flat_map(|link| link.descriptors()).collect()
     }
@@ -114,8 +114,9 @@ impl Drop for Broker {
 }
 
 impl Broker {
-    /// Ends it as dropping it does, whoever else has it: every child is asked to end, and after two seconds those that have
-    /// not are ended. Calls that are under way have an error then, and no further children come up.
+    /// Ends the broker as a drop does, even if it is shared: every child is asked to end, and after
+    /// two seconds those that have not are ended. Calls that are under way have an error then, and
+    /// no further children come up.
     pub fn shutdown(&self) {
         for link in self.shared.all() {
             link.disconnect(Duration::from_secs(2), &self.shared);
@@ -131,7 +132,7 @@ impl Broker {
     }
 }
 
-/// Whether this thread is one whose waiting would never end.
+/// Whether this thread is a broker's, whose waiting would never end.
 pub(crate) fn is_broker_thread() -> bool {
     IS_BROKER.get()
 }
@@ -161,7 +162,7 @@ impl Shared {
         result
     }
 
-    /// A link's stream is on another file from now on.
+    /// Moves a link's stream to another file.
     pub(crate) fn change(&self, old: &OwnedFd, new: &OwnedFd, index: usize) -> io::Result<()> {
         let _ = self.registry.deregister(&mut SourceFd(&old.as_raw_fd()));
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -176,11 +177,11 @@ impl Shared {
 
     /// Has a child's questions answered by the finder's thread.
     pub(crate) fn look_up(self: &Arc<Self>, link: &Arc<Link>) {
-        // The thread is there as long as anyone can send to it.
+        // The thread exists as long as there is a sender to it.
         let _ = self.finder.send((Arc::downgrade(self), Arc::downgrade(link)));
     }
 
-    /// Does what a link wants done next.
+    /// Does the next step that a link asks for.
     fn settle(&self, end: LinkEnd, index: usize, timers: &mut Timers) {
         match end {
             LinkEnd::Gone => drop(self.lock_links().try_remove(index)),
@@ -219,7 +220,7 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
             return;
         }
         let timeout = timers.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
-        // Rounded up: a millisecond early would be a busy loop.
+        // The timeout is rounded up: a millisecond early would be a busy loop.
         let timeout = timeout.map(|t| if t.is_zero() { t } else { t + Duration::from_millis(1) });
         match poll.poll(&mut events, timeout) {
             Ok(()) => {}
@@ -252,7 +253,8 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
             shared.settle(end, index, &mut timers);
         }
         if trickling {
-            // Waking up for each answer, and somebody else with each, costs more than the answer.
+            // A wake-up of this thread, and of a caller, for each answer costs more than the
+            // answer.
             std::thread::sleep(PAUSE);
         }
     }

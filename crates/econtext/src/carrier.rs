@@ -1,4 +1,4 @@
-//! What carries a child's stream: a process here, or one beside another child.
+//! The carrier of a child's stream: a process here, or one beside another child.
 
 use crate::command::RemoteProcess;
 use crate::error::Error;
@@ -13,8 +13,8 @@ pub(crate) enum Carrier {
     Relay(Relay),
 }
 
-/// A peer that has gone is an error of `send`, and no SIGPIPE. Where that is no flag, Rust's and Python's own start-up have
-/// turned the signal off.
+/// The flag that makes a lost peer an error of `send`, and no SIGPIPE. On systems without it,
+/// Rust's and Python's own start-up have turned the signal off.
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
@@ -25,9 +25,10 @@ pub(crate) struct Relay {
     pub(crate) process: RemoteProcess,
     /// The hop's name.
     pub(crate) hop: String,
-    /// Bytes that were taken in and not granted anew: a child that asks too much is not heard for a while.
+    /// The bytes that were received and not granted anew: a child that asks too much is not heard
+    /// for a while.
     pub(crate) owed: usize,
-    /// How it ended, once it has.
+    /// The way it ended, once it has.
     pub(crate) ended: Option<Result<Status, Error>>,
 }
 
@@ -40,7 +41,8 @@ impl Carrier {
         }
     }
 
-    /// Writes what there is room for, until so many bytes in all are. An error shows up on the reading side too.
+    /// Writes as many bytes as there is room for, up to `until` bytes in all. An error shows up on
+    /// the reading side too.
     pub(crate) fn flush(&self, session: &mut Session, until: u64) {
         loop {
             let left = usize::try_from(until.saturating_sub(session.sent_bytes())).unwrap_or(usize::MAX);
@@ -66,7 +68,7 @@ impl Carrier {
         }
     }
 
-    /// Lets the other side write as much as was taken in.
+    /// Lets the other side write as much as was received.
     pub(crate) fn grant(&mut self) {
         if let Carrier::Relay(relay) = self {
             let owed = std::mem::take(&mut relay.owed);
@@ -78,7 +80,7 @@ impl Carrier {
 
     /// Answers on its terminal.
     pub(crate) fn type_text(&self, text: &[u8]) {
-        // A terminal's buffer has room for a password; one that is gone is noticed elsewhere.
+        // A terminal's buffer has room for a password; a lost terminal is noticed elsewhere.
         match self {
             Carrier::Local(process) => {
                 let _ = process.terminal.as_ref().map(|terminal| rustix::io::write(terminal, text));
@@ -89,7 +91,7 @@ impl Carrier {
         }
     }
 
-    /// Ends the stream: a child sees that, and goes.
+    /// Ends the stream: a child sees that, and ends.
     pub(crate) fn shutdown(&self) {
         match self {
             Carrier::Local(process) => {
@@ -107,7 +109,7 @@ impl Carrier {
         }
     }
 
-    /// How it ended, if it did. The error is that of the hop.
+    /// The way it ended, if it did. The error is that of the hop.
     pub(crate) fn ended(&mut self) -> Option<Result<Status, Error>> {
         match self {
             Carrier::Local(process) => process.status().map(Ok),

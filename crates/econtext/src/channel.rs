@@ -30,14 +30,15 @@ use std::time::Duration;
 pub struct Channel {
     context: Context,
     handle: Handle,
-    /// Behind a lock so that a channel can be shared; one receiver at a time gets a message.
+    /// The receiver is behind a lock so that a channel can be shared; one caller at a time gets a
+    /// message.
     messages: Mutex<Receiver<Option<Value>>>,
 }
 
 impl Channel {
     pub(crate) fn new(context: &Context) -> Self {
         let (sender, messages) = channel();
-        // Nobody receives any more once the channel is dropped: then it is no error that nobody can.
+        // The receiver is gone once the channel is dropped: a failed send is no error then.
         let handle = context.add_handle(move |value| drop(sender.send(value)));
         Channel { context: context.clone(), handle, messages: Mutex::new(messages) }
     }
@@ -50,7 +51,8 @@ impl Channel {
         self.context.send(self.handle, value)
     }
 
-    /// The next value from the child's end; `None` once it is closed there, or the child is gone.
+    /// Waits for the next value from the child's end; `None` once it is closed there, or the child
+    /// is gone.
     ///
     /// # Errors
     /// If the value is no `T`.
@@ -60,10 +62,10 @@ impl Channel {
         self.convert(messages.recv().ok().flatten())
     }
 
-    /// As [`recv`](Channel::recv), for some time.
+    /// Waits as [`recv`](Channel::recv) does, but no longer than `timeout`.
     ///
     /// # Errors
-    /// [`Error::Timeout`] if nothing came.
+    /// [`Error::Timeout`] if no value came.
     pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<Option<T>, Error> {
         check_thread()?;
         let messages = lock(&self.messages);
@@ -74,10 +76,10 @@ impl Channel {
         }
     }
 
-    /// A value that is there already.
+    /// The next value, if it is there already.
     ///
     /// # Errors
-    /// As [`recv_timeout`](Channel::recv_timeout).
+    /// The errors of [`recv_timeout`](Channel::recv_timeout).
     pub fn try_recv<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let messages = lock(&self.messages);
         match messages.try_recv() {

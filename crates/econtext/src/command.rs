@@ -1,7 +1,8 @@
 //! Commands beside a child, shaped like `std::process`.
 //!
-//! Both directions have credit: no more than a window of bytes is on its way to a reader that does not read, and the
-//! process there stops when that is full. Calls of the same context go on meanwhile.
+//! Both directions have credit: no more than a window of bytes is on its way to a reader that does
+//! not read, and the process there stops when that is full. Calls of the same context continue
+//! meanwhile.
 
 use crate::context::{Context, check_thread};
 use crate::error::Error;
@@ -19,9 +20,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Bytes in flight in each direction, unless set.
+/// The bytes in flight in each direction, unless set.
 const WINDOW: usize = 256 << 10;
-/// Bytes of input in one message.
+/// The most bytes of input in one message.
 const CHUNK: usize = 64 << 10;
 
 // The kinds of messages; the same numbers are in `process.py`.
@@ -41,12 +42,12 @@ const REPEAT: i64 = 6;
 /// Which terminal a process gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Terminal {
-    /// None.
+    /// No terminal.
     #[default]
     None,
-    /// One that is its stdin, stdout and stderr.
+    /// A terminal that is its stdin, stdout and stderr.
     Stdio,
-    /// One beside its stdio, on which dialogs are held; its output has the number 3.
+    /// A terminal beside its stdio, on which dialogs are held; its output has the number 3.
     Beside,
 }
 
@@ -78,7 +79,8 @@ pub struct Command {
 impl Context {
     /// A command that will run beside the child, as its user: a program and its arguments, without a shell.
     ///
-    /// It does not wait for calls, nor they for it. It ends with the context at the latest.
+    /// It does not wait for calls, and calls do not wait for it. It ends with the context at the
+    /// latest.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         Command {
             context: self.clone(),
@@ -120,31 +122,31 @@ impl Command {
         self
     }
 
-    /// Takes a variable out of its environment.
+    /// Removes a variable from its environment.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), None));
         self
     }
 
-    /// Where it runs.
+    /// Sets the directory in which it runs.
     pub fn current_dir(mut self, directory: impl AsRef<OsStr>) -> Self {
         self.cwd = Some(directory.as_ref().to_owned());
         self
     }
 
-    /// The mask of permissions that files it makes do not get.
+    /// Sets the mask of permissions that files it makes do not get.
     pub fn umask(mut self, mask: u32) -> Self {
         self.umask = Some(mask);
         self
     }
 
-    /// By how much it is nicer than the child.
+    /// Sets by how much it is nicer than the child.
     pub fn nice(mut self, by: i32) -> Self {
         self.nice = by;
         self
     }
 
-    /// A limit of `setrlimit`, by name: `nofile`, `as`, `cpu`; `None` for no limit.
+    /// Sets a limit of `setrlimit`, by name: `nofile`, `as`, `cpu`; `None` for no limit.
     pub fn rlimit(mut self, name: &str, value: Option<u64>) -> Self {
         self.rlimits.push((name.to_owned(), value));
         self
@@ -156,25 +158,27 @@ impl Command {
         self
     }
 
-    /// It carries the stream of a further child, which ends by itself when that does.
+    /// Marks it as the carrier of a further child's stream: the process ends by itself when the
+    /// stream does.
     pub(crate) fn transport(mut self) -> Self {
         self.transport = true;
         self
     }
 
-    /// A terminal beside its stdio.
+    /// Gives it a terminal beside its stdio.
     pub(crate) fn terminal_beside(mut self) -> Self {
         self.terminal = Terminal::Beside;
         self
     }
 
-    /// Bytes of output on the way at a time, stdout and stderr together. Default 256 KiB.
+    /// Sets the bytes of output on the way at a time, stdout and stderr together. The default is
+    /// 256 KiB.
     pub fn window(mut self, bytes: usize) -> Self {
         self.window = bytes.max(1);
         self
     }
 
-    /// Runs it without input, and waits for its end and all that it writes.
+    /// Runs it without input, and waits for its end and all of its output.
     ///
     /// # Errors
     /// If it does not start, or the child is gone.
@@ -182,15 +186,15 @@ impl Command {
         self.start().wait()
     }
 
-    /// Runs it without input and throws away what it writes.
+    /// Runs it without input and discards its output.
     ///
     /// # Errors
-    /// As [`output`](Command::output).
+    /// The errors of [`output`](Command::output).
     pub fn status(&self) -> Result<Status, Error> {
         self.spawn_with(|_| {}).map(|process| process.close_input())?.wait()
     }
 
-    /// Starts it without input: what is returned can be waited for, or awaited.
+    /// Starts it without input; the value returned can be waited for, or awaited.
     pub fn start(&self) -> Running {
         let collected: Arc<Mutex<(Vec<u8>, Vec<u8>)>> = Arc::default();
         let slot = Slot::new();
@@ -219,8 +223,8 @@ impl Command {
         Ok(Streams { stdout: reader(1), stderr: reader(2), process })
     }
 
-    /// Starts it and calls `callback` on the broker's thread for all that happens. While that runs, so does nothing else
-    /// of this broker; the process gets credit for more output when it returns.
+    /// Starts it and calls `callback` on the broker's thread for all events. While that runs, this
+    /// broker does nothing else; the process gets credit for more output when it returns.
     ///
     /// # Errors
     /// If the child is gone.
@@ -231,7 +235,7 @@ impl Command {
         self.launch(true, callback)
     }
 
-    /// `grants` says whether credit for output comes back by itself.
+    /// Starts the command. `grants` says whether credit for output comes back by itself.
     fn launch(
         &self,
         grants: bool,
@@ -242,7 +246,7 @@ impl Command {
         Ok(process)
     }
 
-    /// Starts what [`prepare`](Command::prepare) made.
+    /// Starts a process that [`prepare`](Command::prepare) made.
     pub(crate) fn launch_prepared(&self, process: &RemoteProcess) -> Result<(), Error> {
         match process.inner.handle.get() {
             Some(handle) => self.context.0.link.start_process(*handle, &self.options()),
@@ -250,7 +254,8 @@ impl Command {
         }
     }
 
-    /// A process that is not started, so that there is nothing to miss before `callback` can be called.
+    /// Makes a process that is not started, so that no event is missed before `callback` can be
+    /// called.
     pub(crate) fn prepare(
         &self,
         grants: bool,
@@ -278,12 +283,12 @@ impl Command {
                 }
             }
         });
-        // It is set only here.
+        // The handle is set only here.
         let _ = inner.handle.set(handle);
         RemoteProcess { inner }
     }
 
-    /// As `process.py` wants them.
+    /// The options in the form that `process.py` takes.
     fn options(&self) -> Value {
         let key = |name: &str| Value::Bytes(name.as_bytes().to_vec());
         let bytes = |text: &OsStr| Value::Bytes(text.as_bytes().to_vec());
@@ -313,14 +318,14 @@ impl Command {
     }
 }
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// How it ended.
+    /// The way it ended.
     pub status: Status,
-    /// What it wrote to stdout.
+    /// The bytes that it wrote to stdout.
     pub stdout: Vec<u8>,
-    /// What it wrote to stderr.
+    /// The bytes that it wrote to stderr.
     pub stderr: Vec<u8>,
 }
 
@@ -333,7 +338,7 @@ pub struct RemoteProcess {
 #[derive(Debug)]
 struct Inner {
     context: Context,
-    /// Set before anyone else has this.
+    /// The handle, set before this is shared.
     handle: OnceLock<Handle>,
     program: String,
     window: usize,
@@ -344,16 +349,16 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     pid: Option<i64>,
-    /// Bytes of input that may be sent.
+    /// The bytes of input that may be sent.
     credit: usize,
-    /// Bytes of output for which no credit was given back.
+    /// The bytes of output for which no credit was given back.
     unread: usize,
     input_ended: bool,
     ended: Option<Result<Status, Error>>,
 }
 
 impl Inner {
-    /// What a message of the child means.
+    /// The events that a message of the child stands for.
     fn take_in(&self, value: Option<&Value>) -> Vec<ProcessEvent> {
         let host = || self.context.name().to_owned();
         let Some(value) = value else {
@@ -450,12 +455,12 @@ impl Drop for Inner {
 }
 
 impl RemoteProcess {
-    /// Its process id there, once it has one.
+    /// The process id there, once it has one.
     pub fn id(&self) -> Option<i64> {
         lock(&self.inner.state).pid
     }
 
-    /// Sends input on, waiting while the process is slower. `Ok(false)` if it does not read any more.
+    /// Sends input, waiting while the process is slower. `Ok(false)` if it does not read any more.
     ///
     /// # Errors
     /// If the child is gone.
@@ -479,7 +484,7 @@ impl RemoteProcess {
         Ok(true)
     }
 
-    /// Sends what there is credit for without waiting, and says how much that was.
+    /// Sends as many bytes as there is credit for, without waiting, and returns their number.
     pub(crate) fn try_write(&self, data: &[u8]) -> Result<usize, Error> {
         let n = {
             let mut state = lock(&self.inner.state);
@@ -498,7 +503,8 @@ impl RemoteProcess {
         self.inner.grant(bytes);
     }
 
-    /// Has the child, a hop, write a piece that it keeps or is sent for that; 0 if there is no credit for all of it.
+    /// Has the child, a hop, write a piece that it keeps, or is sent for this; 0 if there is no
+    /// credit for all of it.
     pub(crate) fn try_repeat(&self, piece: &[u8]) -> Result<usize, Error> {
         {
             let mut state = lock(&self.inner.state);
@@ -516,15 +522,15 @@ impl RemoteProcess {
         self.inner.tell(vec![Value::Int(TYPE), Value::Bytes(text.to_vec())])
     }
 
-    /// The end of the input.
+    /// Ends the input.
     pub fn close_input(self) -> Self {
         self.end_input();
         self
     }
 
-    /// The end of the input.
+    /// Ends the input.
     pub fn end_input(&self) {
-        // A child that is gone knows.
+        // A child that is gone needs no end of input.
         let _ = self.inner.tell(vec![Value::Int(INPUT_END)]);
     }
 
@@ -536,7 +542,7 @@ impl RemoteProcess {
         self.inner.tell(vec![Value::Int(SIGNAL), Value::Int(signal.into())])
     }
 
-    /// Tells its terminal a new size.
+    /// Sets a new size of its terminal.
     ///
     /// # Errors
     /// If the child is gone.
@@ -561,7 +567,7 @@ impl RemoteProcess {
     /// Waits for its end for some time; `None` if it still runs.
     ///
     /// # Errors
-    /// As [`wait`](RemoteProcess::wait).
+    /// The errors of [`wait`](RemoteProcess::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Status, Error>> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
@@ -621,7 +627,7 @@ impl Future for Running {
     }
 }
 
-/// What the output of a process goes through on its way to readers.
+/// The buffers between the output of a process and its readers.
 #[derive(Debug, Default)]
 struct Pipes {
     state: Mutex<PipesState>,
@@ -630,7 +636,7 @@ struct Pipes {
 
 #[derive(Debug, Default)]
 struct PipesState {
-    /// By file descriptor, stdout first.
+    /// The buffers by file descriptor, stdout first.
     data: [VecDeque<u8>; 2],
     ended: bool,
 }
@@ -653,13 +659,13 @@ impl Pipes {
 pub struct Streams {
     /// The process: its input is written through this.
     pub process: RemoteProcess,
-    /// Its stdout.
+    /// The stdout of the process.
     pub stdout: OutputStream,
-    /// Its stderr.
+    /// The stderr of the process.
     pub stderr: OutputStream,
 }
 
-/// Reads what a process writes; the end is its end.
+/// A reader of the output of a process; its end is that of the process.
 #[derive(Debug)]
 pub struct OutputStream {
     process: RemoteProcess,

@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How a child is started.
+/// A description of how a child is started.
 ///
 /// ```no_run
 /// # use econtext::{Broker, Context, PathFinder, Local};
@@ -55,47 +55,48 @@ pub struct ContextBuilder {
 }
 
 impl ContextBuilder {
-    /// Which Python to run; [`Python::Auto`] by default.
+    /// Sets the Python to run; [`Python::Auto`] by default.
     pub fn python(mut self, python: Python) -> Self {
         self.python = python;
         self
     }
 
-    /// Where the child gets modules from that it does not have.
+    /// Sets the finder of the modules that the child does not have.
     pub fn finder(mut self, finder: Arc<dyn ModuleFinder>) -> Self {
         self.finder = Some(finder);
         self
     }
 
-    /// Called on the broker's thread for everything the child does, in order; the result of a call is there only
-    /// after what it printed. It must not wait for this broker's contexts; while it runs, so does nothing else.
+    /// Sets a callback, called on the broker's thread for all events of the child, in order; the
+    /// result of a call is there only after its output. It must not wait for this broker's
+    /// contexts; while it runs, the broker does nothing else.
     pub fn on_event(mut self, callback: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Box::new(callback));
         self
     }
 
-    /// The level of the child's root logger, in Python's numbers, 30 (warning) by default. With `None` nothing is
-    /// forwarded and `logging` there is as in any program.
+    /// Sets the level of the child's root logger, in Python's numbers, 30 (warning) by default.
+    /// With `None` no record is forwarded and `logging` there is as in any program.
     pub fn log_level(mut self, level: Option<u8>) -> Self {
         self.log_level = level;
         self
     }
 
-    /// Bounds on what the child may send, and on what is sent to it.
+    /// Sets bounds on the data that the child may send, and on the data that is sent to it.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Bytes of modules, compressed, that may be sent ahead of a call because it will import them. Default 4 MiB; with 0
-    /// every module waits until it is asked for.
+    /// Sets the bytes of modules, compressed, that may be sent ahead of a call because it will
+    /// import them. The default is 4 MiB; with 0 every module waits until it is asked for.
     pub fn push_budget(mut self, bytes: usize) -> Self {
         self.push_budget = bytes;
         self
     }
 
-    /// Starts the child from this one: a bastion, or the same host as another user. The hop passes its stream on and
-    /// cannot change it unnoticed; it lives as long as what hangs on it.
+    /// Starts the child from this one: a bastion, or the same host as another user. The hop passes
+    /// its stream on and cannot change it unnoticed; it lives as long as the children behind it.
     ///
     /// ```no_run
     /// # use econtext::{Broker, Context, Ssh, Sudo};
@@ -111,29 +112,32 @@ impl ContextBuilder {
         self
     }
 
-    /// Once it is up, the child may connect back to the listener, over TLS; the ssh that it began on then ends. Where it
-    /// cannot reach the listener, and behind a hop, all stays as it is.
+    /// Lets the child connect back to the listener once it is up, over TLS; the ssh that it began
+    /// on then ends. Where it cannot reach the listener, and behind a hop, the connection stays as
+    /// it is.
     pub fn connect_back(mut self, listener: &Listener) -> Self {
         self.back = Some(listener.clone());
         self
     }
 
-    /// For controllers that are Python programs: dates, paths, dataclasses and the like come as [`Object`](crate::Object)s
-    /// called `econtext.values.Rich`, of (kind, module, class, parts), and `econtext.values:call` takes what Python's pickle
-    /// makes of functions and arguments. `agent/imported/values.py` says how.
+    /// Turns on values for controllers that are Python programs: dates, paths, dataclasses and the
+    /// like come as [`Object`](crate::Object)s called `econtext.values.Rich`, of (kind, module,
+    /// class, parts), and `econtext.values:call` takes functions and arguments as Python's pickle
+    /// writes them. The details are in `agent/imported/values.py`.
     pub fn python_values(mut self, wanted: bool) -> Self {
         self.python_values = wanted;
         self
     }
 
-    /// The source of `econtext.target`, a module by which code there knows which host it is on. By default it has the context's
-    /// name as `name`, no `groups` and no `vars`, and is the one at `position` 1 of a `count` of 1.
+    /// Sets the source of `econtext.target`, a module by which code there knows which host it is
+    /// on. By default it has the context's name as `name`, no `groups` and no `vars`, and is the
+    /// one at `position` 1 of a `count` of 1.
     pub fn target_module(mut self, source: impl Into<String>) -> Self {
         self.target = Some(source.into());
         self
     }
 
-    /// How long it may take until the child is up. Default 60 seconds.
+    /// Sets how long it may take until the child is up. The default is 60 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -142,7 +146,7 @@ impl ContextBuilder {
     /// Starts the child, without waiting for it: calls may follow at once, in the same round trip.
     ///
     /// # Errors
-    /// If no local process could be started. What goes wrong later is told to every call, and by
+    /// If no local process could be started. Later errors are reported by every call, and by
     /// [`Context::wait_ready`].
     pub fn connect(self, broker: &Broker, transport: impl Transport + 'static) -> Result<Context, Error> {
         let ContextBuilder {
@@ -212,7 +216,7 @@ impl ContextBuilder {
         if let Some(beside) = relay {
             let hop = beside.hop.clone();
             beside.start(&link).map_err(|error| {
-                // Nothing else will tell the link that it is over.
+                // The link does not learn of its end in any other way.
                 link.on_relay(ProcessEvent::Ended(Err(error.clone())), &shared);
                 link.error_on_hop(&hop, &error, true, String::new())
             })?;
@@ -267,7 +271,7 @@ impl Beside {
     }
 
     fn start(self, link: &Arc<Link>) -> Result<(), Error> {
-        // It is set only here.
+        // The link is set only here.
         let _ = self.link.set(Arc::downgrade(link));
         self.command.launch_prepared(&self.process)
     }
@@ -291,7 +295,7 @@ impl Drop for Inner {
 }
 
 impl Broker {
-    /// A child on this machine, with what is called python3 here.
+    /// Starts a child on this machine, with the program called python3 here.
     ///
     /// # Errors
     /// If no process could be started.
@@ -319,7 +323,7 @@ impl Context {
         }
     }
 
-    /// Its name.
+    /// The name of the child.
     pub fn name(&self) -> &str {
         &self.0.link.name
     }
@@ -329,21 +333,22 @@ impl Context {
         self.0.link.is_closed()
     }
 
-    /// A number that no other child has while this one is there; clones have the same.
+    /// A number that no other child has while this one exists; clones have the same.
     pub fn id(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Waits until the child is up. Any number of threads may, at any time: the answer stays the same.
+    /// Waits until the child is up. Any number of threads may wait, at any time: the answer stays
+    /// the same.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is no child.
     pub fn wait_ready(&self) -> Result<Hello, Error> {
         check_thread()?;
         self.0.link.ready().get(None).unwrap_or_else(|| Err(self.taken()))
     }
 
-    /// As [`wait_ready`](Context::wait_ready), without blocking.
+    /// Polls for the result of [`wait_ready`](Context::wait_ready), without blocking.
     pub fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
         self.0.link.ready().poll_get(cx).map(|hello| hello.unwrap_or_else(|| Err(self.taken())))
     }
@@ -355,7 +360,7 @@ impl Context {
         self.prepare(target).args(args).start()
     }
 
-    /// A call with more to it than arguments.
+    /// Prepares a call with more options than arguments.
     pub fn prepare(&self, target: &str) -> CallBuilder<'_> {
         CallBuilder { context: self, spec: CallSpec::parse(target).map_err(Error::Usage), timeout: None }
     }
@@ -365,13 +370,13 @@ impl Context {
         Channel::new(self)
     }
 
-    /// Calls `callback` on the broker's thread with each message the child sends to the handle returned; with
-    /// `None` when there will be no more.
+    /// Calls `callback` on the broker's thread with each message the child sends to the handle
+    /// returned; with `None` after the last.
     pub fn add_handle(&self, callback: impl Fn(Option<Value>) + Send + Sync + 'static) -> Handle {
         self.0.link.add_handle(Arc::new(callback))
     }
 
-    /// Ends what [`add_handle`](Context::add_handle) began.
+    /// Removes a handle of [`add_handle`](Context::add_handle).
     pub fn remove_handle(&self, handle: Handle) {
         self.0.link.remove_handle(handle);
     }
@@ -386,22 +391,24 @@ impl Context {
         self.0.link.send(handle, &value)
     }
 
-    /// Lets results hold instances of a class; they arrive as [`Object`](crate::Object)s and nothing of theirs is run.
+    /// Lets results hold instances of a class; they arrive as [`Object`](crate::Object)s and none
+    /// of their code is run.
     pub fn allow_class(&self, module: &str, name: &str) {
         self.0.link.allow_class(module, name);
     }
 
-    /// Bytes that wait to be written to the child.
+    /// The bytes that wait to be written to the child.
     pub fn queued_bytes(&self) -> usize {
         self.0.link.queued_bytes()
     }
 
-    /// Bytes that were written to the child, the payload and what was for children behind it among them.
+    /// The bytes that were written to the child, including the payload and the data for children
+    /// behind it.
     pub fn sent_bytes(&self) -> u64 {
         self.0.link.sent_bytes()
     }
 
-    /// The local process that carries the stream: the child itself, or its ssh.
+    /// The id of the local process that carries the stream: the child itself, or its ssh.
     pub fn process_id(&self) -> Option<u32> {
         self.0.link.process_id()
     }
@@ -411,7 +418,7 @@ impl Context {
         self.0.link.disconnect(grace, &self.0.shared);
     }
 
-    /// Why the child is gone, or that it is.
+    /// The error that says why the child is gone, or only that it is.
     pub(crate) fn closed_error(&self) -> Error {
         self.0.link.closed_error()
     }
@@ -431,7 +438,7 @@ pub struct CallBuilder<'a> {
 }
 
 impl CallBuilder<'_> {
-    /// The positional arguments: a tuple, a sequence, or `()`.
+    /// Sets the positional arguments: a tuple, a sequence, or `()`.
     pub fn args(mut self, args: impl Serialize) -> Self {
         let host = self.context.name().to_owned();
         if let Ok(spec) = &mut self.spec {
@@ -461,7 +468,7 @@ impl CallBuilder<'_> {
         self
     }
 
-    /// The arguments as values that are there already.
+    /// Sets the arguments as values that are converted already.
     pub fn values(mut self, args: Vec<Value>, kwargs: Vec<(Value, Value)>) -> Self {
         if let Ok(spec) = &mut self.spec {
             (spec.args, spec.kwargs) = (args, kwargs);
@@ -477,13 +484,15 @@ impl CallBuilder<'_> {
         self
     }
 
-    /// How long the call may take, in its queue and running. It is then interrupted as by Ctrl-C.
+    /// Sets how long the call may take, in its queue and running. It is then interrupted as by
+    /// Ctrl-C.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How long an interrupted call may take to end before its process group is killed. Default 2 seconds.
+    /// Sets how long an interrupted call may take to end before its process group is killed. The
+    /// default is 2 seconds.
     pub fn grace(mut self, grace: Duration) -> Self {
         if let Ok(spec) = &mut self.spec {
             spec.grace = grace;
@@ -496,7 +505,7 @@ impl CallBuilder<'_> {
         self.start_program(None)
     }
 
-    /// Makes the call of something that will import what `start` does: that goes ahead.
+    /// Makes a call whose imports are those of `start`: these modules go ahead.
     pub fn start_ahead<T: DeserializeOwned>(self, start: Start<'_>) -> Call<T> {
         self.start_program(Some(start))
     }
@@ -505,7 +514,8 @@ impl CallBuilder<'_> {
         self.context
     }
 
-    /// Makes the call as another one that will make it; beside that, whose imports go ahead: module and function.
+    /// Makes the call through another one: `wrap` returns that, and the module and function whose
+    /// imports go ahead.
     pub(crate) fn wrapped<T>(
         mut self,
         wrap: impl FnOnce(CallSpec) -> (CallSpec, (String, String)),
@@ -523,7 +533,7 @@ impl CallBuilder<'_> {
         self.start_program(Some(Start::Function(&inner.0, &inner.1)))
     }
 
-    /// Makes the call of what will run `program`.
+    /// Makes a call that will run `program`.
     pub(crate) fn start_program<T>(self, program: Option<Start<'_>>) -> Call<T> {
         let context = self.context.clone();
         let started = self.spec.and_then(|mut spec| {
@@ -547,7 +557,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// What the function raised, what became of the child, or that the result is no `T`.
+    /// The exception of the function, the end of the child, or a result that is no `T`.
     pub fn wait(self) -> Result<T, Error> {
         let (_, slot) = self.state.as_ref().map_err(Error::clone)?;
         check_thread()?;
@@ -555,11 +565,11 @@ impl<T: DeserializeOwned> Call<T> {
         self.convert(result)
     }
 
-    /// Waits for the result for some time; `None` if it is not there by then. The call goes on. The result stays here: it may
-    /// be asked for again.
+    /// Waits for the result for some time; `None` if it is not there by then. The call continues.
+    /// The result stays here: it may be asked for again.
     ///
     /// # Errors
-    /// As [`wait`](Call::wait).
+    /// The errors of [`wait`](Call::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<T, Error>> {
         let (_, slot) = match &self.state {
             Ok(started) => started,
@@ -584,14 +594,15 @@ impl<T> Call<T> {
         }
     }
 
-    /// As [`cancel`](Call::cancel), if it has not ended by itself after `grace`. Returns at once.
+    /// Stops the call as [`cancel`](Call::cancel) does, if it has not ended by itself after
+    /// `grace`. Returns at once.
     pub(crate) fn cancel_after(&self, grace: Duration) {
         if let Ok((handle, _)) = &self.state {
             self.context.0.link.cancel_after(*handle, grace, &self.context.0.shared);
         }
     }
 
-    /// What came of it, which stays here; `None` if `until` passes first.
+    /// Waits for the outcome, which stays here; `None` if `until` passes first.
     pub(crate) fn result(&self, until: Option<Instant>) -> Option<Result<Value, Error>> {
         match &self.state {
             Ok((_, slot)) => slot.get(until),
@@ -599,7 +610,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// As [`result`](Call::result), without blocking.
+    /// Polls for the outcome as [`result`](Call::result) does, without blocking.
     pub(crate) fn poll_result(&self, cx: &std::task::Context<'_>) -> Poll<Result<Value, Error>> {
         match &self.state {
             Ok((_, slot)) => {
@@ -623,7 +634,7 @@ impl<T: DeserializeOwned> Future for Call<T> {
     }
 }
 
-/// Waiting on the broker's own thread would be for ever.
+/// Refuses to wait on the broker's own thread: that would be for ever.
 pub(crate) fn check_thread() -> Result<(), Error> {
     match is_broker_thread() {
         true => Err(Error::Usage("a callback of the broker cannot wait for what the broker does".to_owned())),

@@ -1,8 +1,10 @@
-//! Answers what login and become tools ask on a terminal. Without IO and without a clock.
+//! Answers to the questions of login and become tools on a terminal. The module has no IO and no
+//! clock.
 //!
-//! Where a tool takes a prompt of ours, that is recognised by a nonce, wherever it appears. Other prompts of a password
-//! are recognised by the word, in the languages that tools are translated to. A known prompt is answered once. An
-//! unknown one is never answered: it is shown, and the attempt ends.
+//! Where a tool takes a prompt of ours, that prompt is recognised by a nonce, wherever it appears.
+//! Other prompts of a password are recognised by the word, in the languages that tools are
+//! translated to. A known prompt is answered once. An unknown one is never answered: it is shown,
+//! and the attempt ends.
 
 use crate::error::ErrorKind;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -12,7 +14,7 @@ use zeroize::Zeroizing;
 /// The most text before a prompt that is kept.
 const MAX_LINE: usize = 4096;
 
-/// What tools call a password, in lower case.
+/// The words of tools for a password, in lower case.
 const WORDS: [&str; 50] = [
     "password",
     "passwd",
@@ -66,26 +68,27 @@ const WORDS: [&str; 50] = [
     "гасло",
 ];
 
-/// One password and where it stands.
+/// The dialog about one password, and its state.
 pub struct Dialog {
     password: Option<SecretString>,
-    /// What appears in the prompt if the tool took ours.
+    /// The text that appears in the prompt if the tool took ours.
     nonce: Option<String>,
-    /// What a refusal means.
+    /// The kind of error that a refusal means.
     refused: ErrorKind,
     answered: bool,
-    /// Whether the line that was answered goes on: echoed stars, and what a tool puts around our prompt.
+    /// Whether the line that was answered continues: echoed stars, and the text that a tool puts
+    /// around our prompt.
     muted: bool,
     /// The line that the other side is in the middle of.
     line: Vec<u8>,
 }
 
-/// What to do about what was read.
+/// The next step after a read.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Nothing: read on.
+    /// Read on.
     Wait,
-    /// Nothing yet; if no more comes for a while, what stands there is a prompt that nobody knows:
+    /// Read on; if no more comes for a while, the text is an unknown prompt:
     /// [`Dialog::handle_silence`].
     WaitBriefly,
     /// Write this to the terminal.
@@ -100,8 +103,8 @@ impl Dialog {
         Dialog::new(ErrorKind::Auth, Some(password))
     }
 
-    /// Answers the first prompt with `password`, if there is one. `refused` is what it means if that is not accepted:
-    /// [`ErrorKind::Auth`] or [`ErrorKind::Become`].
+    /// Answers the first prompt with `password`, if there is one. `refused` is the error if that is
+    /// not accepted: [`ErrorKind::Auth`] or [`ErrorKind::Become`].
     pub fn new(refused: ErrorKind, password: Option<SecretString>) -> Self {
         Dialog { password, nonce: None, refused, answered: false, muted: false, line: Vec::new() }
     }
@@ -136,7 +139,7 @@ impl Dialog {
         if ends_like_a_prompt(&line) { Step::WaitBriefly } else { Step::Wait }
     }
 
-    /// Nothing came for a while behind a [`Step::WaitBriefly`].
+    /// Handles a silence after a [`Step::WaitBriefly`].
     pub(crate) fn handle_silence(&mut self) -> Step {
         let line = self.shown();
         if self.muted || !ends_like_a_prompt(&line) {
@@ -145,12 +148,12 @@ impl Dialog {
         Step::Fail(self.refused, format!("asked what is not known, and was told nothing: {line}"))
     }
 
-    /// Whether what comes belongs to a line that was answered.
+    /// Whether the next text belongs to a line that was answered.
     pub(crate) fn is_muted(&self) -> bool {
         self.muted
     }
 
-    /// What a tool wrote, for people: what we made of its prompt says nothing to them.
+    /// The output of a tool, for people: the nonce in its prompt says nothing to them.
     pub(crate) fn without_nonce(&self, text: &[u8]) -> String {
         let text = String::from_utf8_lossy(text);
         match &self.nonce {
@@ -180,7 +183,7 @@ impl Dialog {
         self.nonce.as_ref().is_some_and(|nonce| self.line.windows(nonce.len()).any(|w| w == nonce.as_bytes()))
     }
 
-    /// The line so far, without what only moves the cursor, and without our nonce.
+    /// The line so far, without characters that only move the cursor, and without our nonce.
     fn shown(&self) -> String {
         let text = self.without_nonce(&self.line);
         text.chars().filter(|c| !c.is_control()).collect::<String>().trim().to_owned()
@@ -209,19 +212,19 @@ mod tests {
     use super::*;
 
     const NONCE: &str = "econtext-0123456789abcdef";
-    /// Stands in transcripts where a tool waits for an answer.
+    /// The mark in transcripts for a tool that waits for an answer.
     const WAITS: char = '\u{1}';
 
-    /// What a transcript ends in: P for `password:` known, answered once; then what else happened.
+    /// The end of a transcript: a known `password:` answered once or not, then any other event.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum End {
         /// The password was typed once, and that was all.
         Answered,
-        /// Nothing was typed.
+        /// No text was typed.
         Silent,
-        /// Nothing was typed, and it ended so.
+        /// No text was typed, and the dialog failed like this.
         Refused(ErrorKind),
-        /// The password was typed once, and then it ended so.
+        /// The password was typed once, and then the dialog failed like this.
         AnsweredThen(ErrorKind),
     }
 

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What kind of thing went wrong: a closed set, as the command line prints it.
+/// The kind of an error: a closed set, as the command line prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request makes no sense; nothing was contacted.
+    /// The request makes no sense; no host was contacted.
     Usage,
     /// The system here refused: a file, a socket or a thread of this machine.
     Local,
@@ -18,7 +18,7 @@ pub enum ErrorKind {
     Unreachable,
     /// The login was refused.
     Auth,
-    /// The host's key is unknown, or not the one known.
+    /// The host's key is unknown, or differs from the known one.
     HostKey,
     /// Becoming another user failed there.
     Become,
@@ -26,7 +26,7 @@ pub enum ErrorKind {
     NoPython,
     /// The child did not come up.
     Bootstrap,
-    /// What the child sent is not what it should be.
+    /// The child sent data that is not valid.
     Protocol,
     /// The function's module could not be imported there.
     Import,
@@ -34,16 +34,16 @@ pub enum ErrorKind {
     Exception,
     /// The child sent a class that was not allowed.
     Unpermitted,
-    /// It took too long.
+    /// The operation took too long.
     Timeout,
-    /// It was stopped.
+    /// The call was stopped.
     Cancelled,
     /// The child is gone.
     Closed,
 }
 
 impl ErrorKind {
-    /// Its name in output: `host_key`, `no_python`.
+    /// The name in output: `host_key`, `no_python`.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::Usage => "usage",
@@ -77,44 +77,45 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What can go wrong. Cheap enough to clone: every call that waited gets its own.
+/// An error. It is cheap enough to clone: every call that waited gets its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request makes no sense; nothing was contacted.
+    /// The request makes no sense; no host was contacted.
     Usage(String),
-    /// The system here refused something: a file that was to be read or written, a socket, a thread.
+    /// The system here refused a request: a file that was to be read or written, a socket, a
+    /// thread.
     Local {
         /// The context's name, if this was for one.
         host: Option<String>,
-        /// The path, or what was attempted.
+        /// The path, or the operation that was attempted.
         what: String,
-        /// What the system says; it is the [source](std::error::Error::source).
+        /// The error of the system; it is the [source](std::error::Error::source).
         error: Arc<io::Error>,
     },
     /// No child came up. `kind` is one of those for which [`ErrorKind::is_connect`] holds.
     Connect {
-        /// What it was.
+        /// The kind of the failure.
         kind: ErrorKind,
         /// The context's name.
         host: String,
-        /// What was seen.
+        /// A description of the failure.
         message: String,
-        /// The last of what the transport wrote to stderr.
+        /// The last output of the transport on stderr.
         stderr: String,
     },
-    /// What the child sent is not what it should be. The connection is closed.
+    /// The child sent data that is not valid. The connection is closed.
     Protocol {
         /// The context's name.
         host: String,
-        /// What was seen.
+        /// A description of the failure.
         message: String,
     },
     /// The function raised, or its result could not be sent.
     Exception {
         /// The context's name.
         host: String,
-        /// What was raised.
+        /// The exception.
         error: Box<CallError>,
     },
     /// The result holds a class that was not allowed. Nothing was executed.
@@ -124,18 +125,18 @@ pub enum Error {
         /// The class, as `module.name`.
         class: String,
     },
-    /// It took too long.
+    /// The operation took too long.
     Timeout {
         /// The context's name.
         host: String,
-        /// What was waited for.
+        /// The phase that was waited for.
         phase: &'static str,
-        /// How long.
+        /// The time that was allowed.
         after: Duration,
-        /// The last of what the transport wrote to stderr.
+        /// The last output of the transport on stderr.
         stderr: String,
     },
-    /// It was stopped.
+    /// The call was stopped.
     Cancelled {
         /// The context's name.
         host: String,
@@ -144,9 +145,9 @@ pub enum Error {
     Closed {
         /// The context's name.
         host: String,
-        /// How it went, as far as is known.
+        /// The way it ended, as far as is known.
         message: String,
-        /// The last of what it wrote to stderr.
+        /// The last of its output on stderr.
         stderr: String,
     },
     /// A command could not be started there.
@@ -155,7 +156,7 @@ pub enum Error {
         host: String,
         /// The program.
         program: String,
-        /// The system's number for the reason, there; 0 if it is none of the system's.
+        /// The number of the reason on the system there; 0 if the reason is not the system's.
         errno: i32,
         /// The reason.
         message: String,
@@ -164,18 +165,18 @@ pub enum Error {
     Convert {
         /// The context's name.
         host: String,
-        /// Both sides of what does not fit.
+        /// Both sides of the mismatch.
         error: ConvertError,
     },
 }
 
 impl Error {
-    /// The system here refused something.
+    /// Makes the error of an operation that the system here refused.
     pub(crate) fn local(host: Option<&str>, what: impl fmt::Display, error: io::Error) -> Self {
         Error::Local { host: host.map(str::to_owned), what: what.to_string(), error: Arc::new(error) }
     }
 
-    /// What kind of thing went wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Usage(_) | Error::Convert { .. } => ErrorKind::Usage,
@@ -191,7 +192,7 @@ impl Error {
         }
     }
 
-    /// What the function raised, if that is what happened.
+    /// The exception of the function, if that is the error.
     pub fn call_error(&self) -> Option<&CallError> {
         match self {
             Error::Exception { error, .. } => Some(error),
@@ -199,7 +200,7 @@ impl Error {
         }
     }
 
-    /// The last of what the transport or the child wrote to its own stderr, if that matters here.
+    /// The last output of the transport or the child on its own stderr, if that matters here.
     pub fn stderr(&self) -> &str {
         match self {
             Error::Connect { stderr, .. } | Error::Closed { stderr, .. } | Error::Timeout { stderr, .. } => {
@@ -226,7 +227,7 @@ impl Error {
         }
     }
 
-    /// What happened, without the host's name and stderr: for output that shows those by itself.
+    /// The message, without the host's name and stderr: for output that shows those by itself.
     pub fn message(&self) -> String {
         match self {
             Error::Usage(message)

@@ -1,7 +1,8 @@
 //! Runs local Python on remote machines that have nothing but Python.
 //!
-//! A [`Broker`] owns all IO. A [`Context`] is one child: a Python process here or behind ssh, started with nothing
-//! written to its disk. Functions are called in it by name; modules it does not have come from a [`ModuleFinder`].
+//! A [`Broker`] owns all IO. A [`Context`] is one child: a Python process here or behind ssh,
+//! started with nothing written to its disk. Functions are called in it by name; modules that it
+//! does not have come from a [`ModuleFinder`].
 //!
 //! ```
 //! use econtext::Broker;
@@ -13,7 +14,8 @@
 //! # Ok::<(), econtext::Error>(())
 //! ```
 //!
-//! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` says how it all works.
+//! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` explains the
+//! design.
 
 mod back;
 mod broker;
@@ -64,7 +66,7 @@ pub use transport::{
     Podman, Ssh, Su, Sudo, Transport,
 };
 
-/// What only the crates of this repository share. It may change with any version.
+/// Items for the crates of this repository only. They may change with any version.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::sync::{Wakers, lock};
@@ -73,7 +75,7 @@ pub mod internal {
 /// Checks that `target` has the form `module:function` or `module:Class.method`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A text that says what is wrong with the target.
 pub fn check_target(target: &str) -> Result<(), String> {
     econtext_proto::CallSpec::parse(target).map(drop)
 }

@@ -1,4 +1,5 @@
-//! One child as the broker sees it: a process, a bootstrap, then a session, and who waits for what.
+//! One child as the broker sees it: a process, a bootstrap, then a session, and the callers that
+//! wait.
 
 mod kept;
 mod serve;
@@ -31,22 +32,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Something that a child did.
+/// An event of a child.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// It came up.
+    /// The child came up.
     Started(Hello),
-    /// It, or a program it started, wrote to stdout (1) or stderr (2).
+    /// The child, or a program that it started, wrote to stdout (1) or stderr (2).
     Output {
         /// The file descriptor.
         fd: u8,
-        /// What was written.
+        /// The bytes that were written.
         data: Vec<u8>,
     },
-    /// It logged something.
+    /// The child logged a record.
     Log(LogRecord),
-    /// It is gone, and why.
+    /// The child is gone, for this reason.
     Closed(Error),
 }
 
@@ -54,25 +55,25 @@ pub(crate) type EventCallback = Box<dyn Fn(Event) + Send + Sync>;
 pub(crate) type HandleCallback = Arc<dyn Fn(Option<Value>) + Send + Sync>;
 pub(crate) type CallSlot = Slot<Result<Value, Error>>;
 
-/// Bytes of stderr that are kept for errors.
+/// The bytes of stderr that are kept for errors.
 const STDERR_TAIL: usize = 16 << 10;
-/// Calls under way, beyond which further ones are written together.
+/// The number of calls under way beyond which further ones are written together.
 const MANY_CALLS: usize = 4;
 
-/// Calls under way, of which answers are read together.
+/// The number of calls under way whose answers are read together.
 const TRICKLE: usize = 16;
 
-/// Bytes that wait to be written together.
+/// The most bytes that wait to be written together.
 const DEFERRED: usize = 32 << 10;
 
-/// How long a child whose stream was closed may take to end by itself.
+/// The time that a child whose stream was closed may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a line that ends like a prompt may stand before it is taken for one.
+/// The time that a line that ends like a prompt may stand before it is taken for one.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Reads of one socket before the others have their turn.
+/// The reads of one socket before the others have their turn.
 const READS_IN_A_ROW: usize = 16;
 
-/// What the broker is to do with a link next.
+/// The next step of the broker for a link.
 pub(crate) enum LinkEnd {
     Alive,
     /// Answers trickle in to many calls: a moment later there will be several.
@@ -86,13 +87,13 @@ pub(crate) struct Link {
     transport: Box<dyn Transport>,
     finder: Option<Arc<dyn ModuleFinder>>,
     on_event: Option<EventCallback>,
-    /// Bytes of modules that may go ahead of one call.
+    /// The bytes of modules that may go ahead of one call.
     push_budget: usize,
     /// The source of `econtext.target`, unless it is the usual one.
     target: Option<String>,
     index: AtomicUsize,
     state: Mutex<State>,
-    /// Set once the child is up, or will never be.
+    /// The slot that is set once the child is up, or will never be.
     ready: Arc<Slot<Result<Hello, Error>>>,
 }
 
@@ -101,10 +102,10 @@ struct State {
     session: Session,
     stderr: Stderr,
     calls: HashMap<Handle, Running>,
-    /// Calls that were given some time to end by themselves.
+    /// The calls that were given some time to end by themselves.
     to_cancel: BTreeSet<(Instant, Handle)>,
     callbacks: HashMap<Handle, HandleCallback>,
-    /// When a shutdown was asked for, the time at which patience ends.
+    /// The time at which patience ends, once a shutdown was asked for.
     closing: Option<Instant>,
     /// Whether the broker will write what is queued.
     deferred: bool,
@@ -113,15 +114,15 @@ struct State {
     kept: Kept,
 }
 
-/// Where a link is on its way to a connection that the child makes.
+/// The state of a link's move to a connection that the child makes.
 enum Back {
     No,
-    /// It is there. Beyond so many bytes nothing is written on the old stream.
+    /// The connection exists. Beyond so many bytes no more is written on the old stream.
     Ready {
         socket: OwnedFd,
         until: u64,
     },
-    /// The stream is there.
+    /// The stream has moved to the connection.
     Moved,
 }
 
@@ -136,7 +137,7 @@ enum Phase {
         carrier: Carrier,
         bootstrap: Box<Bootstrap>,
         dialog: Option<Dialog>,
-        /// When what stands on the terminal is taken for a prompt that nobody knows.
+        /// The time at which the text on the terminal is taken for an unknown prompt.
         silence: Option<Instant>,
         started: Instant,
         give_up: Instant,
@@ -153,17 +154,17 @@ enum Phase {
     Closed(Error),
 }
 
-/// Why a stream was closed.
+/// The reason why a stream was closed.
 enum Why {
-    /// The other side closed it, before there was a child: what its bootstrap had seen.
+    /// The other side closed it, before there was a child: the output that its bootstrap had seen.
     NoChild(String, bool),
     /// The other side closed it.
     Lost,
-    /// We did.
+    /// The controller closed it.
     Given(Error),
 }
 
-/// What to do once the lock is released.
+/// An action for the time after the lock is released.
 enum Action {
     Event(Event),
     Finish(Arc<CallSlot>, Result<Value, Error>),
@@ -247,7 +248,7 @@ impl Link {
 
     // -- callers
 
-    /// Those of its stream and of the process that carries it.
+    /// The descriptors of its stream and of the process that carries it.
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         let state = self.lock();
         let Some(process) = state.carrier().and_then(Carrier::local) else { return Vec::new() };
@@ -259,7 +260,7 @@ impl Link {
         &self.ready
     }
 
-    /// The first bytes go out before the broker knows of this link.
+    /// Writes the first bytes, before the broker knows of this link.
     pub(crate) fn start_writing(&self, shared: &Shared) {
         let mut state = self.lock();
         state.flush();
@@ -309,13 +310,13 @@ impl Link {
         call.cancelled = true;
         let now = Instant::now();
         state.session.cancel(handle, now);
-        // The broker's thread tells who waits: no callback runs on this one.
+        // The broker's thread tells the callers that wait: no callback runs on this thread.
         state.flush();
         drop(state);
         shared.wake_at(now, self.index());
     }
 
-    /// As [`cancel`](Link::cancel), if the call has not ended by itself after `grace`.
+    /// Cancels as [`cancel`](Link::cancel) does, if the call has not ended by itself after `grace`.
     pub(crate) fn cancel_after(&self, handle: Handle, grace: Duration, shared: &Shared) {
         let mut state = self.lock();
         if !state.calls.contains_key(&handle) {
@@ -337,7 +338,7 @@ impl Link {
         Ok(())
     }
 
-    /// Makes the child send more than plain values, and takes them.
+    /// Makes the child send more than plain values, and accepts them.
     pub(crate) fn use_python_values(&self) -> Result<(), PickleError> {
         let mut state = self.lock();
         state.session.allow_class("econtext.values", "Rich");
@@ -357,7 +358,7 @@ impl Link {
         Ok(())
     }
 
-    /// Why the child is gone, or that it is.
+    /// The error that says why the child is gone, or only that it is.
     pub(crate) fn closed_error(&self) -> Error {
         let state = self.lock();
         match &state.phase {
@@ -370,19 +371,20 @@ impl Link {
     pub(crate) fn offer_back(self: &Arc<Self>, listener: &Listener, shared: &Arc<Shared>) {
         let mut state = self.lock();
         let Some(offer) = listener.offer(self, shared) else { return };
-        // What cannot be sent is not taken; the stream is what it was.
+        // An offer that cannot be sent is not accepted; the stream stays as it was.
         if self.load(&mut state, agent::BACK).and_then(|()| state.session.send(BACK, &offer)).is_ok() {
             state.flush();
         }
     }
 
-    /// The child has connected back: ours ends on the old stream, and the child is told so.
+    /// Handles a child that has connected back: our side ends on the old stream, and the child is
+    /// told so.
     pub(crate) fn on_back(&self, socket: OwnedFd, shared: &Shared) {
         let mut state = self.lock();
         if !matches!((&state.phase, &state.back), (Phase::Up { carrier: Carrier::Local(_) }, Back::No))
             || state.session.send_ahead(BACK, &Value::None).is_err()
         {
-            return; // and so hang up
+            return; // the drop hangs up
         }
         let until = state.session.framed_bytes();
         state.back = Back::Ready { socket, until };
@@ -390,7 +392,8 @@ impl Link {
         shared.wake_at(Instant::now(), self.index());
     }
 
-    /// The child's end on the old stream was read: what was begun over ssh goes on without it.
+    /// Moves to the new stream once the child's end on the old one was read: the session continues
+    /// without ssh.
     fn move_back(&self, shared: &Shared) {
         let mut state = self.lock();
         let Back::Ready { socket, .. } = std::mem::replace(&mut state.back, Back::Moved) else { return };
@@ -436,7 +439,7 @@ impl Link {
         state.session.remove_receiver(handle);
         let gone = state.callbacks.remove(&handle);
         drop(state);
-        // It may own what locks this link when it goes.
+        // The callback may own a value that locks this link when dropped.
         drop(gone);
     }
 
@@ -493,12 +496,12 @@ impl Link {
             if ending {
                 return self.on_timer(Instant::now(), buffer, shared);
             }
-            // What is closed is read to its end.
+            // A closed stream is read to its end.
             if full.is_none() || full == Some(false) && !closed {
                 return if trickling { LinkEnd::Trickling } else { LinkEnd::Alive };
             }
         }
-        // Edge-triggered: what is left would not be announced again.
+        // Polling is edge-triggered: the remaining data would not be announced again.
         LinkEnd::WakeAt(Instant::now())
     }
 
@@ -523,14 +526,15 @@ impl Link {
         }
     }
 
-    /// Takes in what a tool says on its terminal; returns when the broker is to look at this link.
+    /// Handles the output of a tool on its terminal; returns the time at which the broker is to
+    /// look at this link.
     fn converse(&self, state: &mut State, text: &[u8]) -> Option<Instant> {
         let now = Instant::now();
         let Phase::Starting { dialog: Some(dialog), silence, .. } = &mut state.phase else {
             return None;
         };
         *silence = None;
-        // What is echoed behind an answer, up to the end of the line, is nobody's business.
+        // The echo behind an answer, up to the end of the line, is private.
         let from =
             if dialog.is_muted() { text.iter().position(|&b| b == b'\n').unwrap_or(text.len()) } else { 0 };
         let shown = dialog.without_nonce(&text[from..]);
@@ -555,7 +559,7 @@ impl Link {
         }
     }
 
-    /// Takes in what happens to the process that carries this child beside a hop.
+    /// Handles an event of the process that carries this child beside a hop.
     pub(crate) fn on_relay(self: &Arc<Self>, event: ProcessEvent, shared: &Arc<Shared>) {
         let mut actions = Vec::new();
         let mut wake = None;
@@ -598,7 +602,7 @@ impl Link {
     ) -> LinkEnd {
         let mut actions = Vec::new();
         let mut state = self.lock();
-        // Output may be left over from a round of READS_IN_A_ROW.
+        // Some output may be left over from a round of READS_IN_A_ROW.
         let more = self.read_once(&mut state, buffer, &mut actions).is_some();
         state.grant();
         state.cancel_overdue(now);
@@ -616,7 +620,7 @@ impl Link {
         }
         match &state.phase {
             Phase::Starting { give_up, started, .. } if *give_up <= now => {
-                // What was not reached in time was not reached: nothing ran there.
+                // A host that was not reached in time was not reached: no code ran there.
                 let after = (give_up.duration_since(*started).as_secs_f64() * 1e3).round() / 1e3;
                 let mut message = format!("connecting took more than {after} s");
                 if let Some(phase) = state.stderr.phase {
@@ -624,7 +628,7 @@ impl Link {
                 }
                 let error = self.connect_error(ErrorKind::Unreachable, message, &state);
                 state.end(Why::Given(error));
-                // Its time is over: there is nothing that it could still do.
+                // The time is over: the process has no more work to do.
                 if let Phase::Ending { carrier, .. } = &mut state.phase {
                     carrier.kill();
                 }
@@ -651,7 +655,8 @@ impl Link {
             Phase::Ending { carrier, since, .. } => match carrier.ended() {
                 None => {
                     let waited = now.saturating_duration_since(*since);
-                    // It has seen the end of its stream, and ends what it started.
+                    // The child has seen the end of its stream, and ends the processes that it
+                    // started.
                     if waited > PATIENCE {
                         carrier.kill();
                     }
@@ -675,7 +680,7 @@ impl Link {
         }
     }
 
-    /// Takes in what there is to read, once: whether it filled the buffer, or `None` if there was nothing.
+    /// Reads once; returns whether the data filled the buffer, or `None` if there was none.
     fn read_once(&self, state: &mut State, buffer: &mut [u8], actions: &mut Vec<Action>) -> Option<bool> {
         if state.served.is_full() {
             return None; // once answers are out, the broker looks here again
@@ -859,13 +864,14 @@ impl Link {
         actions.push(Action::Event(Event::Closed(error)));
     }
 
-    /// The error of what hangs on a hop, when that is gone or could not start the transport.
+    /// The error of a child behind a hop, when the hop is gone or could not start the transport.
     fn hop_error(&self, carrier: &Carrier, error: &Error, starting: bool, state: &State) -> Error {
         let hop = if let Carrier::Relay(relay) = carrier { relay.hop.as_str() } else { "" };
         self.error_on_hop(hop, error, starting, state.stderr_text())
     }
 
-    /// `stderr` is that of the transport; what the hop's own error has is worth more.
+    /// The error of a child behind `hop`. `stderr` is that of the transport; the one in the hop's
+    /// own error is preferred.
     pub(crate) fn error_on_hop(&self, hop: &str, error: &Error, starting: bool, stderr: String) -> Error {
         let message = format!("on the hop {hop}: {}", error.message());
         let stderr = if error.stderr().is_empty() { stderr } else { error.stderr().to_owned() };
@@ -927,7 +933,7 @@ impl State {
         }
     }
 
-    /// Lets a child behind a hop write more, unless it has asked more than was answered.
+    /// Lets a child behind a hop write more, unless too many of its questions are open.
     fn grant(&mut self) {
         if !self.served.is_full()
             && let Some(carrier) = self.carrier_mut()
@@ -936,8 +942,8 @@ impl State {
         }
     }
 
-    /// Writes, or has the broker write this with what follows: where many calls are under way, each need not be a write of its
-    /// own. Whether the broker is to be woken.
+    /// Writes, or has the broker write this with later data: where many calls are under way, each
+    /// need not be a write of its own. Returns whether the broker is to be woken.
     fn flush_or_defer(&mut self) -> bool {
         let many = self.calls.len() > MANY_CALLS && self.session.queued_bytes() < DEFERRED;
         if !many || !matches!(self.phase, Phase::Up { .. }) {
@@ -947,7 +953,7 @@ impl State {
         !std::mem::replace(&mut self.deferred, true)
     }
 
-    /// Writes what there is room for.
+    /// Writes as much as there is room for.
     fn flush(&mut self) {
         self.deferred = false;
         let until = match &self.back {
@@ -963,7 +969,7 @@ impl State {
         std::mem::replace(&mut self.phase, Phase::Closed(Error::Usage(String::new())))
     }
 
-    /// The other side closed the stream.
+    /// Handles a stream that the other side closed.
     fn lost(&mut self) {
         let why = match &self.phase {
             Phase::Starting { bootstrap, .. } => Why::NoChild(bootstrap.tail(), bootstrap.saw_marker()),
@@ -975,7 +981,7 @@ impl State {
     fn end(&mut self, why: Why) {
         self.phase = match self.take_phase() {
             Phase::Starting { carrier, .. } | Phase::Up { carrier } => {
-                // The stream goes now, the process when it likes, within limits.
+                // The stream is closed now; the process may take some time to end.
                 carrier.shutdown();
                 Phase::Ending { carrier, why, since: Instant::now() }
             }
@@ -1001,7 +1007,7 @@ impl State {
     }
 }
 
-/// The last of what a transport writes to its stderr, and how far that says it is.
+/// The last output of a transport on its stderr, and the progress that it reports.
 #[derive(Default)]
 struct Stderr {
     kept: Vec<u8>,

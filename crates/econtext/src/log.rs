@@ -17,7 +17,7 @@ impl callsite::Callsite for Callsite {
     fn set_interest(&self, _: Interest) {} // every dispatch asks
 
     fn metadata(&self) -> &Metadata<'_> {
-        // `metadata_for` sets it before anyone else has the callsite.
+        // `metadata_for` sets it before the callsite is shared.
         self.0.get().unwrap_or_else(|| unreachable!())
     }
 }

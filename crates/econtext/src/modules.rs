@@ -1,4 +1,4 @@
-//! Modules for children: where they are found, what goes ahead of a call, and the agent's own.
+//! Modules for children: the finders, the modules sent ahead of a call, and the agent's own.
 
 pub(crate) mod agent;
 mod archive;

@@ -1,4 +1,4 @@
-//! What is sent to start a child: the command line, and the program that follows on its stdin.
+//! The data sent to start a child: the command line, and the program that follows on its stdin.
 //!
 //! ```text
 //! PYTHON -SEc DECODER FIRST_STAGE NAME        on the command line
@@ -9,30 +9,31 @@
 use econtext_proto::Secret;
 use zeroize::Zeroizing;
 
-/// Inflates and runs the first stage. No quote, `$`, backtick, `!` or line end: every login shell leaves it alone.
-/// The working directory is not to be imported from.
+/// The code that inflates and runs the first stage. It has no quote, `$`, backtick, `!` or line
+/// end: every login shell leaves it alone. It keeps the working directory from being imported from.
 const DECODER: &str = "import sys;del sys.path[0];from zlib import*;from binascii import*;\
                        exec(decompress(a2b_base64(sys.argv[1])))";
-/// `agent/first_stage.py`, minimised, in zlib, in base64.
+/// The source of `agent/first_stage.py`, minimised, in zlib, in base64.
 const FIRST_STAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/first_stage.b64"));
-/// `agent/core.py`, minimised, in zlib.
+/// The source of `agent/core.py`, minimised, in zlib.
 const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/core.z"));
 
-/// Runs the first Python there is. `exec` keeps this from leaving a shell behind.
+/// The script that runs the first Python there is. `exec` keeps it from leaving a shell behind.
 const AUTO: &str = "for p in python3 python python2 /usr/libexec/platform-python python3.14 python3.13 python3.12 \
                     python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python2.7;do \
                     command -v $p>/dev/null 2>&1&&exec $p \"$@\";done;echo econtext: no Python here>&2;exit 127";
 
-/// Which Python to run.
+/// The Python to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Python {
-    /// The first found of python3, python, python2, `/usr/libexec/platform-python` and the versioned names,
-    /// in the same round trip as everything else. Needs a POSIX `sh` there.
+    /// The first found of python3, python, python2, `/usr/libexec/platform-python` and the
+    /// versioned names, in the same round trip as everything else. It needs a POSIX `sh` there.
     #[default]
     Auto,
     /// This program, looked for in the search path there if it has no slash.
     Path(String),
-    /// A program and its first arguments: an interpreter with options, or what starts one.
+    /// A program and its first arguments: an interpreter with options, or a program that starts
+    /// one.
     ///
     /// ```
     /// # use econtext::Python;
@@ -43,7 +44,7 @@ pub enum Python {
 }
 
 impl From<&str> for Python {
-    /// `auto`, or words as a shell splits them.
+    /// Parses `auto`, or words as a shell splits them.
     fn from(s: &str) -> Self {
         match (s, shlex::split(s)) {
             ("auto", _) => Python::Auto,
@@ -64,7 +65,7 @@ impl Python {
         }
     }
 
-    /// Those of them that are options of the interpreter, and not the way to it.
+    /// The words that are options of the interpreter, and not the way to it.
     fn options(&self) -> &[String] {
         let Python::Command(words) = self else { return &[] };
         let is_python = |word: &String| {
@@ -87,7 +88,8 @@ pub fn command_line(python: &Python, name: &str) -> Vec<String> {
     words
 }
 
-/// What `ps` shows there: `econtext:` and the name, in characters that no shell and no path minds.
+/// The name that `ps` shows there: `econtext:` and the child's name, in characters that are safe in
+/// shells and paths.
 fn process_name(name: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "@:._+-".contains(c) { c } else { '_' };
     format!("econtext:{}", name.chars().map(safe).take(64).collect::<String>())
@@ -107,12 +109,12 @@ pub(crate) fn payload(level: Option<u8>, name: &str, secret: &Secret, limit: usi
     payload
 }
 
-/// Where in the payload the part is that is the same for every child.
+/// The range of the payload that is the same for every child.
 pub(crate) fn core_range() -> std::ops::Range<usize> {
     5..5 + CORE.len()
 }
 
-/// Joins words for a login shell, whichever it is: single quotes mean the same to sh, csh and fish.
+/// Joins words for any login shell: single quotes mean the same to sh, csh and fish.
 pub fn shell_join<S: AsRef<str>>(words: &[S]) -> String {
     let mut line = String::new();
     for word in words {
@@ -125,7 +127,8 @@ pub fn shell_join<S: AsRef<str>>(words: &[S]) -> String {
             line.push_str(word);
         } else {
             line.push('\'');
-            // csh's `!` is taken even between single quotes, and takes a backslash there.
+            // The `!` of csh has its meaning even between single quotes, and needs a backslash
+            // there.
             line.push_str(&word.replace('\'', r"'\''"));
             line.push('\'');
         }
@@ -137,7 +140,7 @@ pub fn shell_join<S: AsRef<str>>(words: &[S]) -> String {
 mod tests {
     use super::*;
 
-    /// Raising a ceiling needs a reason in the commit message.
+    /// A raised ceiling needs a reason in the commit message.
     const MAX_COMMAND_LINE: usize = 700;
     const MAX_PAYLOAD: usize = 9_500;
 

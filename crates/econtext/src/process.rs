@@ -21,10 +21,10 @@ pub(crate) struct Process {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// What runs.
+/// The running thing behind a process.
 enum Body {
     Child(Child),
-    /// Something in this process, and its exit status once it has ended.
+    /// A task in this process, and its exit status once it has ended.
     InProcess(Running, Arc<OnceLock<u8>>),
 }
 
@@ -48,7 +48,8 @@ impl Process {
             unlockpt(&master)?;
             let name = ptsname(&master, Vec::new())?;
             let slave = open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-            // Held open here as well, or the master would be at its end before the child opens its side.
+            // The slave is held open here as well, or the master would be at its end before the
+            // child opens it.
             let slave_fd = slave.try_clone()?;
             // SAFETY: setsid and ioctl are async-signal-safe, and nothing is allocated between fork and exec.
             unsafe {
@@ -78,7 +79,7 @@ impl Process {
         Ok(Process { body: Body::Child(child), socket: ours, stderr, terminal })
     }
 
-    /// Begins what stands for a process. It has no terminal: it is told what it needs.
+    /// Begins a task in place of a process. It has no terminal: it is given what it needs.
     fn begin(begin: impl FnOnce(UnixStream, File, Done) -> io::Result<Running>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (stderr, their_stderr) = io::pipe()?;
@@ -89,14 +90,14 @@ impl Process {
         let ended: Arc<OnceLock<u8>> = Arc::default();
         let status = ended.clone();
         let done = Box::new(move |code| {
-            // One that was ended from here has its status already.
+            // A task that was ended from here has its status already.
             let _ = status.set(code);
         });
         let running = begin(theirs, File::from(OwnedFd::from(their_stderr)), done)?;
         Ok(Process { body: Body::InProcess(running, ended), socket: ours, stderr, terminal: None })
     }
 
-    /// How it ended, if it did.
+    /// The way it ended, if it did.
     pub(crate) fn status(&mut self) -> Option<Status> {
         match &mut self.body {
             Body::Child(child) => match child.try_wait() {
@@ -108,7 +109,7 @@ impl Process {
         }
     }
 
-    /// Its process id; that of this process, if it is none of its own.
+    /// The process id; that of this process, if it has none of its own.
     pub(crate) fn id(&self) -> u32 {
         match &self.body {
             Body::Child(child) => child.id(),
@@ -116,7 +117,7 @@ impl Process {
         }
     }
 
-    /// Ends it and what it started in its group, if it is still there.
+    /// Ends it and the other processes of its group, if it is still there.
     pub(crate) fn kill(&mut self) {
         match &mut self.body {
             Body::Child(child) => {
@@ -128,7 +129,7 @@ impl Process {
             }
             Body::InProcess(running, ended) => {
                 (running.0)();
-                // What is aborted says nothing any more.
+                // An aborted task reports no status.
                 let _ = ended.set(255);
             }
         }
@@ -165,7 +166,7 @@ mod tests {
     use crate::error::ErrorKind;
     use std::io::Read as _;
 
-    /// Runs a shell script that ends by itself; gives the process, and what the script wrote to stdout.
+    /// Runs a shell script that ends by itself; returns the process, and the output of the script.
     fn run(script: &str, change: impl FnOnce(&mut Launch)) -> (Process, String) {
         let mut launch = Launch::new(vec!["sh".into(), "-c".into(), script.into()]);
         change(&mut launch);
@@ -177,7 +178,8 @@ mod tests {
         (process, out)
     }
 
-    /// Process, process group, session and terminal of the shell: fields 1, 5, 6 and 7 of proc_pid_stat(5).
+    /// The process, process group, session and terminal of the shell: fields 1, 5, 6 and 7 of
+    /// proc_pid_stat(5).
     const WHO: &str =
         "read pid _ _ _ group session terminal _ </proc/$$/stat; echo $pid $group $session $terminal";
 
@@ -192,7 +194,8 @@ mod tests {
     fn a_process_leads_a_group_of_its_own_in_our_session() {
         let [pid, group, session, _] = who(|_| {});
         assert_eq!(group, pid);
-        // Not getsid(2): a session that began outside of our namespace is 0, which rustix does not expect.
+        // The test does not use getsid(2): a session that began outside of our namespace is 0,
+        // which rustix does not expect.
         let ours = std::fs::read_to_string("/proc/self/stat").unwrap();
         let (_, behind_name) = ours.rsplit_once(')').unwrap();
         assert_eq!(behind_name.split_whitespace().nth(3).unwrap(), session.to_string());

@@ -1,4 +1,4 @@
-//! Running whole programs, as `python FILE`, `python -c` and `python -m` would.
+//! Runs of whole programs, as by `python FILE`, `python -c` and `python -m`.
 
 use crate::channel::Channel;
 use crate::context::{Call, Context};
@@ -12,10 +12,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Bytes of input on their way to one program.
+/// The most bytes of input on their way to one program.
 const WINDOW: usize = 256 << 10;
 
-/// A program to run in a child: what would be Python's command line.
+/// A program to run in a child, as given on Python's command line.
 ///
 /// ```no_run
 /// # fn f(child: &econtext::Context) -> Result<(), econtext::Error> {
@@ -41,12 +41,13 @@ impl Program {
         Self::new("file", name.into(), source.into())
     }
 
-    /// Code as of `python -c`. If its last statement is an expression, that is the value of the run.
+    /// The code of a `python -c`. If its last statement is an expression, that is the value of the
+    /// run.
     pub fn code(source: impl Into<Vec<u8>>) -> Self {
         Self::new("c", "-c".into(), source.into())
     }
 
-    /// A module as of `python -m`: the child's own, or one that the context's finder has.
+    /// The module of a `python -m`: the child's own, or one that the context's finder has.
     pub fn module(name: impl Into<String>) -> Self {
         Self::new("m", name.into().into(), Vec::new())
     }
@@ -55,7 +56,7 @@ impl Program {
         Program { kind, name, source, args: Vec::new(), env: Vec::new() }
     }
 
-    /// Where its imports begin.
+    /// The place where its imports begin.
     pub fn start(&self) -> Start<'_> {
         match self.kind {
             "m" => Start::Main(self.name.to_str().unwrap_or_default()),
@@ -63,7 +64,8 @@ impl Program {
         }
     }
 
-    /// Its arguments: `sys.argv[1:]`. What is no UTF-8 has surrogates there, as in any program's.
+    /// Adds arguments: `sys.argv[1:]`. Bytes that are no UTF-8 become surrogates there, as in any
+    /// program.
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
@@ -76,7 +78,7 @@ impl Program {
     }
 }
 
-/// The stdin of a running [`Program`]. Dropping it is the end of the input.
+/// The stdin of a running [`Program`]. A drop ends the input.
 #[derive(Debug)]
 pub struct Input {
     channel: Channel,
@@ -84,7 +86,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// Sends some input on, waiting while the program is slower. `Ok(false)` if nobody reads it any more.
+    /// Sends some input, waiting while the program is slower. `Ok(false)` if it is not read any
+    /// more.
     ///
     /// # Errors
     /// If the child is gone.
@@ -102,7 +105,7 @@ impl Input {
         Ok(true)
     }
 
-    /// Sends all that `reader` has, then the end.
+    /// Sends all data of `reader`, then the end.
     ///
     /// # Errors
     /// If the child is gone, or reading fails.
@@ -123,23 +126,26 @@ impl Input {
         Ok(())
     }
 
-    /// The end of the input.
+    /// Ends the input.
     pub fn close(&self) {
         self.channel.close();
     }
 }
 
 impl Context {
-    /// Starts a program. Its result is its exit status, and the value of code that ends in an expression. What it
-    /// prints comes as events; what it raises, other than `SystemExit`, is the call's error.
+    /// Starts a program. Its result is its exit status, and the value of code that ends in an
+    /// expression. Its output comes as events; an exception, other than `SystemExit`, is the call's
+    /// error.
     ///
-    /// A child runs one program at a time, and what a program leaves behind in the interpreter stays.
+    /// A child runs one program at a time, and the state that a program leaves behind in the
+    /// interpreter stays.
     pub fn run(&self, program: &Program, timeout: Option<Duration>) -> (Input, Call<(u8, Value)>) {
         self.run_streaming(program, timeout, |_| {})
     }
 
-    /// As [`run`](Context::run). If the value of code is a generator, `on_item` is called with each of its items, on the
-    /// broker's thread, between what it prints; the next is asked for when it returns.
+    /// Starts a program as [`run`](Context::run) does. If the value of code is a generator,
+    /// `on_item` is called with each of its items, on the broker's thread, between its output; the
+    /// next item is asked for when `on_item` returns.
     pub fn run_streaming(
         &self,
         program: &Program,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Set once. It can be read any number of times, and taken by the last that wants it.
+/// A value that is set once. It can be read any number of times, and taken by the last reader.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
     state: Mutex<State<T>>,
@@ -41,7 +41,7 @@ impl<T> Slot<T> {
         take(&mut *self.filled(None)?)
     }
 
-    /// As [`take`](Slot::take), without waiting.
+    /// Takes the value as [`take`](Slot::take) does, without waiting.
     pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<T>> {
         self.poll_filled(cx).map(|mut state| take(&mut state))
     }
@@ -54,7 +54,7 @@ impl<T> Slot<T> {
         copy(&*self.filled(until)?)
     }
 
-    /// As [`get`](Slot::get), without waiting.
+    /// Reads the value as [`get`](Slot::get) does, without waiting.
     pub(crate) fn poll_get(&self, cx: &Context<'_>) -> Poll<Option<T>>
     where
         T: Clone,

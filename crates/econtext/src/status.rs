@@ -1,13 +1,13 @@
-//! How a process ended, here or beside a child, and what it did before.
+//! The end of a process, here or beside a child, and its events before.
 
 use crate::error::Error;
 use econtext_proto::Value;
 use std::fmt;
 
-/// How a process ended.
+/// The way a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Its exit status.
+    /// The exit status.
     pub code: Option<u8>,
     /// The signal that ended it. With neither this nor a code, another process there has collected the status.
     pub signal: Option<i32>,
@@ -45,7 +45,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Something that a process did.
+/// An event of a process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProcessEvent {
@@ -55,11 +55,11 @@ pub enum ProcessEvent {
     Output {
         /// The file descriptor.
         fd: u8,
-        /// What was written.
+        /// The bytes that were written.
         data: Vec<u8>,
     },
-    /// It took some of its input in: there is room for more.
+    /// It read some of its input: there is room for more.
     InputWanted,
-    /// It is gone, and all that it wrote has come. The last event.
+    /// It is gone, and all of its output has come. This is the last event.
     Ended(Result<Status, Error>),
 }

@@ -1,4 +1,4 @@
-//! Generators there, as iterators here.
+//! Generators of the child, as iterators here.
 
 use crate::context::{Call, CallBuilder, Context, check_thread};
 use crate::error::Error;
@@ -12,15 +12,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
-/// Items that may be under way before any is taken.
+/// The items that may be under way before any is taken.
 const WINDOW: i64 = 16;
 
-/// How long a generator may take to end by itself, once its items are not read any more, before it is interrupted.
+/// The time that a generator may take to end by itself, once its items are not read any more,
+/// before it is interrupted.
 const GRACE: Duration = Duration::from_millis(100);
 
 impl CallBuilder<'_> {
-    /// Makes the call; if the function is a generator, the iterator has what it yields. It is asked for no more than 16
-    /// items that nobody has taken. Of a function that is no generator there are no items.
+    /// Makes the call; if the function is a generator, the iterator has its items. It is asked for
+    /// no more than 16 items that are not taken yet. A function that is no generator has no items.
     ///
     /// ```no_run
     /// # fn f(child: &econtext::Context) -> Result<(), econtext::Error> {
@@ -38,8 +39,9 @@ impl CallBuilder<'_> {
         Items { context, handle, items, call, ended: false, told: false, item: PhantomData }
     }
 
-    /// Makes the call; if the function is a generator, `on_item` is called with each of its items, on the broker's
-    /// thread, between what it prints. The next is asked for when it returns. The result is what the generator returns.
+    /// Makes the call; if the function is a generator, `on_item` is called with each of its items,
+    /// on the broker's thread, between its output. The next item is asked for when `on_item`
+    /// returns. The result is the return value of the generator.
     pub fn start_streaming(self, on_item: impl Fn(Value) + Send + Sync + 'static) -> Call<Value> {
         let give = self.context().giver();
         self.begin(move |item| {
@@ -88,7 +90,7 @@ impl CallBuilder<'_> {
 }
 
 impl Context {
-    /// A handle for the items of a generator; the callback is told its number with each.
+    /// Adds a handle for the items of a generator; the callback is given its number with each.
     pub(crate) fn item_handle(
         &self,
         on_item: impl Fn(Option<(Value, Handle)>) + Send + Sync + 'static,
@@ -98,24 +100,24 @@ impl Context {
         let handle = self.add_handle(move |item| {
             on_item(item.and_then(|item| Some((item, *own.get()?))));
         });
-        // It is set only here.
+        // The number is set only here.
         let _ = number.set(handle);
         handle
     }
 
-    /// Asks the generator behind a handle for one more item.
+    /// Makes a function that asks the generator behind a handle for one more item.
     pub(crate) fn giver(&self) -> impl Fn(Handle) + Send + Sync + use<> {
         let inner = Arc::downgrade(&self.0);
         move |handle| {
             if let Some(inner) = inner.upgrade() {
-                // If the child is gone, it will yield no more.
+                // A child that is gone yields no more items.
                 let _ = inner.link.send(handle, &Value::Int(1));
             }
         }
     }
 }
 
-/// Where a program's items go, as [`WINDOW`] and a channel.
+/// The arguments for a program's items: a channel and [`WINDOW`].
 pub(crate) fn items_argument(handle: Handle) -> (Value, i64) {
     (Value::Channel(handle), WINDOW)
 }
@@ -123,7 +125,7 @@ pub(crate) fn items_argument(handle: Handle) -> (Value, i64) {
 /// An item, and the handle by which to ask for one more; `None` at the end.
 type Arrived = Option<(Value, Handle)>;
 
-/// Items that have come and were not taken. There are no more than were asked for.
+/// The items that have come and were not taken. There are no more than were asked for.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<(VecDeque<Arrived>, Wakers)>,
@@ -162,7 +164,8 @@ impl Queue {
     }
 }
 
-/// What a generator yields, as it comes; see [`CallBuilder::stream`]. Dropping it closes the generator there.
+/// The items of a generator, as they come; see [`CallBuilder::stream`]. A drop closes the generator
+/// there.
 #[derive(Debug)]
 pub struct Items<T> {
     context: Context,
@@ -171,17 +174,18 @@ pub struct Items<T> {
     call: Call<Value>,
     /// Whether no further item is wanted, or will come.
     ended: bool,
-    /// Whether the iterator has told its end, and with that what the generator raised.
+    /// Whether the iterator has returned its end, and with that the exception of the generator.
     told: bool,
     item: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    /// Waits for the end; what the generator returned, or the function if it is none. Items that were not taken are lost. That
-    /// of a generator which was iterated to its end is still there.
+    /// Waits for the end; gives the return value of the generator, or of a function that is none.
+    /// Items that were not taken are lost. The value of a generator that was iterated to its end is
+    /// still there.
     ///
     /// # Errors
-    /// As [`Call::wait`].
+    /// The errors of [`Call::wait`].
     pub fn finish<R: DeserializeOwned>(mut self) -> Result<R, Error> {
         self.close();
         check_thread()?;
@@ -189,10 +193,11 @@ impl<T: DeserializeOwned> Items<T> {
         from_value(value).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
     }
 
-    /// What the generator returned, or the function if it is none; `None` as long as it has not ended.
+    /// The return value of the generator, or of a function that is none; `None` as long as it has
+    /// not ended.
     ///
     /// # Errors
-    /// As [`Call::wait`].
+    /// The errors of [`Call::wait`].
     pub fn returned<R: DeserializeOwned>(&self) -> Option<Result<R, Error>> {
         let result = self.call.result(Some(Instant::now()))?;
         let host = || self.context.name().to_owned();
@@ -222,7 +227,8 @@ impl<T: DeserializeOwned> Items<T> {
         from_value(item).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
     }
 
-    /// What it raised is the last there is to see. What it returned is for `finish` and `returned`.
+    /// Ends the iteration. An exception is the last item; a return value is left for `finish` and
+    /// `returned`.
     fn end(&mut self, result: Result<Value, Error>) -> Option<Result<T, Error>> {
         self.told = true;
         result.err().map(Err)
@@ -232,7 +238,7 @@ impl<T: DeserializeOwned> Items<T> {
 impl<T> Items<T> {
     fn close(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
-            // If the child is gone, it knows.
+            // A child that is gone needs no end.
             let _ = self.context.0.link.send(self.handle, &Value::Dead);
         }
     }

@@ -1,4 +1,4 @@
-//! Locks that a panic elsewhere does not take away, and wakers of what waits behind them.
+//! Locks that survive a panic elsewhere, and the wakers of tasks that wait behind them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -15,7 +15,7 @@ impl Wakers {
         }
     }
 
-    /// All of them, to be woken without the lock that they are behind.
+    /// Takes all of them, to be woken without the lock that they are behind.
     pub fn take(&mut self) -> Wakers {
         std::mem::take(self)
     }
@@ -26,8 +26,8 @@ impl Wakers {
     }
 }
 
-/// The content of a mutex. Nothing in these crates is left half changed by a thread that panics: the content of a
-/// poisoned lock is as good as before.
+/// Locks a mutex. A thread of these crates that panics leaves no data half changed: the content of
+/// a poisoned lock is as good as before.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

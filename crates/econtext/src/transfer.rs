@@ -1,7 +1,8 @@
 //! Files and directories to a child's machine and back: checked, atomic, and in flat memory.
 //!
-//! A file is written beside its name and gets it once its checksum is right. What is the same already is skipped. What a
-//! lost connection left of a file is gone on with, if its checksum is that of the beginning.
+//! A file is written beside its name and gets it once its checksum is right. Files that are the
+//! same already are skipped. The part of a file that a lost connection left is resumed, if its
+//! checksum is that of the beginning.
 
 mod part_file;
 
@@ -23,11 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Bytes of a file in one message.
+/// The most bytes of a file in one message.
 const CHUNK: usize = 256 << 10;
-/// Bytes on their way that are not acknowledged.
+/// The most bytes on their way that are not acknowledged.
 const WINDOW: usize = 4 << 20;
-/// Zeros that are not sent are told of in pieces, for both sides to be at work.
+/// The most bytes of a hole in one message: holes are reported in pieces so that both sides are at
+/// work.
 const HOLES: u64 = 4 << 20;
 
 // The kinds of messages; the same numbers are in `transfer.py`.
@@ -39,30 +41,31 @@ const HOLE: i64 = 4;
 const END: i64 = 5;
 const SKIP: i64 = 6;
 
-/// What to do beside copying contents.
+/// The options of a transfer, beside the copy of contents.
 #[derive(Clone, Debug, Default)]
 pub struct TransferOptions {
-    /// Keep mode and times, and the owner where the receiver may set it.
+    /// Whether mode and times are kept, and the owner where the receiver may set it.
     pub preserve: bool,
-    /// Copy symbolic links as such. Otherwise what they lead to is copied.
+    /// Whether symbolic links are copied as such. Otherwise their targets are copied.
     pub links: bool,
-    /// The permissions of the files of a `put`; directories may be entered by those that may read them. By default a file that
-    /// is replaced keeps its own, and a new one has those of its source without what the umask there takes.
+    /// The permissions of the files of a `put`; directories may be entered by those that may read
+    /// them. By default a file that is replaced keeps its own, and a new one has those of its
+    /// source without the bits of the umask there.
     pub mode: Option<u32>,
     /// The owner of the files and directories of a `put`, a name or number there.
     pub owner: Option<String>,
-    /// Their group, a name or number there.
+    /// The group of the files and directories of a `put`, a name or number there.
     pub group: Option<String>,
     /// Whether a file that a `put` replaces is kept, as `NAME.2026-11-28-06:38:46~`.
     pub backup: bool,
-    /// How long all of it may take.
+    /// The time that the whole transfer may take.
     pub timeout: Option<Duration>,
-    /// Ends it as cancelled, at the next piece, once it is set.
+    /// A flag that ends the transfer as cancelled, at the next piece, once it is set.
     pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl TransferOptions {
-    /// With an owner and group as for chown: `root`, `root:adm` or `:adm`.
+    /// Sets an owner and group as for chown: `root`, `root:adm` or `:adm`.
     #[must_use]
     pub fn owned_by(mut self, names: &str) -> Self {
         let (owner, group) = names.split_once(':').unwrap_or((names, ""));
@@ -79,19 +82,20 @@ impl TransferOptions {
     }
 }
 
-/// A file of a [`put`](Context::put), and what there is in its place: see [`compare`](Context::compare).
+/// A file of a [`put`](Context::put), and the file that is in its place: see
+/// [`compare`](Context::compare).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Comparison {
     /// The file here.
     pub source: PathBuf,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Its SHA-1.
+    /// The SHA-1 of the content.
     pub digest: Vec<u8>,
-    /// Its permissions.
+    /// The permissions.
     pub mode: u32,
-    /// Where it goes there.
+    /// The path that it goes to there.
     pub path: PathBuf,
     /// The file that is there.
     pub there: Option<FileThere>,
@@ -101,17 +105,17 @@ pub struct Comparison {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FileThere {
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Its SHA-1.
+    /// The SHA-1 of the content.
     pub digest: Vec<u8>,
-    /// Its permissions.
+    /// The permissions.
     pub mode: u32,
     /// The name of its owner, or the number where there is no name.
     pub owner: String,
     /// The name of its group, or the number.
     pub group: String,
-    /// Its content, if that is no more than was asked for.
+    /// The content, if that is no more than was asked for.
     pub content: Option<Vec<u8>>,
 }
 
@@ -126,37 +130,37 @@ impl Comparison {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listed {
-    /// Its name, relative to the directory that it would be copied into.
+    /// The name, relative to the directory that it would be copied into.
     pub name: PathBuf,
-    /// Its path there.
+    /// The path there.
     pub path: PathBuf,
-    /// Its size in bytes, if it is a file.
+    /// The size in bytes, if it is a file.
     pub size: Option<u64>,
-    /// Its permissions.
+    /// The permissions.
     pub mode: u32,
 }
 
-/// How far a transfer is.
+/// The progress of a transfer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Progress<'a> {
     /// The file, as named in the transfer.
     pub name: &'a Path,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Bytes of it that are there.
+    /// The bytes of it that are there.
     pub done: u64,
-    /// Bytes of all files of the transfer.
+    /// The bytes of all files of the transfer.
     pub total: u64,
-    /// Bytes of those that are there.
+    /// The bytes of all files that are there.
     pub total_done: u64,
 }
 
-/// Tells how far a transfer is.
+/// The reporter of the progress of a transfer.
 struct Reporter<'a> {
     progress: &'a dyn Fn(Progress<'_>),
     total: u64,
-    /// Bytes of the files that are done.
+    /// The bytes of the files that are done.
     before: Cell<u64>,
 }
 
@@ -177,18 +181,18 @@ impl<'a> Reporter<'a> {
     }
 }
 
-/// What was transferred.
+/// The summary of a transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transferred {
-    /// Files that were written.
+    /// The number of files that were written.
     pub files: u64,
-    /// Files that were there already.
+    /// The number of files that were there already.
     pub skipped: u64,
-    /// Bytes that crossed, without holes and without what was there already.
+    /// The bytes that crossed, without holes and without the bytes that were there already.
     pub bytes: u64,
 }
 
-/// Mode, owner, group and modification time.
+/// The mode, owner, group and modification time.
 type Metadata = (u32, u32, u32, f64);
 
 /// One thing to send.
@@ -202,8 +206,9 @@ struct Entry {
 }
 
 impl Context {
-    /// Copies files and directories to `destination` there: into it if it is a directory, ends in a slash (then it is made if it is missing), or there are
-    /// several sources; else as it. `~` is the home directory there.
+    /// Copies files and directories to `destination` there: into it if it is a directory, ends in a
+    /// slash (then it is made if it is missing), or there are several sources; else under its name.
+    /// `~` is the home directory there.
     ///
     /// ```no_run
     /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
@@ -212,7 +217,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// What the system here or there says against it, or what became of the child.
+    /// The error of the system here or there, or the end of the child.
     pub fn put<P: AsRef<Path>>(
         &self,
         sources: &[P],
@@ -269,11 +274,11 @@ impl Context {
         Ok(sent)
     }
 
-    /// Compares the files of a [`put`](Context::put) with what is there, and changes nothing. The content of files there comes
-    /// along if it has no more than `content` bytes.
+    /// Compares the files of a [`put`](Context::put) with those that are there, and changes
+    /// nothing. The content of files there is included if it has no more than `content` bytes.
     ///
     /// # Errors
-    /// As [`put`](Context::put).
+    /// The errors of [`put`](Context::put).
     pub fn compare<P: AsRef<Path>>(
         &self,
         sources: &[P],
@@ -315,7 +320,7 @@ impl Context {
         Ok(found)
     }
 
-    /// What a [`put`](Context::put) sends.
+    /// The entries that a [`put`](Context::put) sends.
     fn entries<P: AsRef<Path>>(&self, sources: &[P], options: &TransferOptions) -> Result<Vec<Entry>, Error> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut names: HashSet<OsString> = HashSet::new();
@@ -332,10 +337,10 @@ impl Context {
         Ok(entries)
     }
 
-    /// What a [`get`](Context::get) of `sources` would copy.
+    /// Lists the files and directories that a [`get`](Context::get) of `sources` would copy.
     ///
     /// # Errors
-    /// As [`get`](Context::get).
+    /// The errors of [`get`](Context::get).
     pub fn list<S: AsRef<OsStr>>(
         &self,
         sources: &[S],
@@ -352,7 +357,7 @@ impl Context {
             .collect())
     }
 
-    /// What is below paths there, by names that lead nowhere else here.
+    /// Lists the entries below paths there, by names that do not lead elsewhere here.
     fn listing<S: AsRef<OsStr>>(
         &self,
         sources: &[S],
@@ -380,7 +385,7 @@ impl Context {
                 metadata,
             });
         }
-        // Nor by a link that it sends first.
+        // The child must not choose it by a link that it sends first, either.
         let links: Vec<&OsString> = entries.iter().filter(|e| e.kind == LINK).map(|e| &e.name).collect();
         if let Some(entry) = entries.iter().find(|e| {
             links
@@ -397,7 +402,7 @@ impl Context {
     /// there and has wildcards (`*`, `?`, `[`) stands for all that match.
     ///
     /// # Errors
-    /// What the system here or there says against it, or what became of the child.
+    /// The error of the system here or there, or the end of the child.
     pub fn get<S: AsRef<OsStr>>(
         &self,
         sources: &[S],
@@ -454,7 +459,7 @@ impl Context {
             let path = directory.join(&entry.name);
             let same = fs::read_link(&path).is_ok_and(|target| target.as_os_str() == entry.target);
             if !same {
-                let _ = fs::remove_file(&path); // what cannot go shows up in the next line
+                let _ = fs::remove_file(&path); // a failure shows up in the next line
                 symlink(&entry.target, &path).map_err(|e| failed(&path, e))?;
             }
         }
@@ -479,16 +484,17 @@ impl Context {
     }
 }
 
-/// What the other side has of a file: bytes, their digest, and whether that is the file itself.
+/// The part of a file that the other side has: bytes, their digest, and whether that is the file
+/// itself.
 type Have = (u64, Value, bool);
 
-/// Why a transfer stopped.
+/// The reason why a transfer stopped.
 enum Failure {
     /// A file here.
     Local(PathBuf, io::Error),
     /// The child, or the way to it.
     Remote(Error),
-    /// The child has sent something that cannot be right.
+    /// The child has sent data that cannot be right.
     Wrong(Error),
     /// The other side has ended its part, and its call says why.
     Ended,
@@ -510,7 +516,7 @@ impl Failure {
     }
 }
 
-/// Whether a destination is a directory whatever there is.
+/// Whether a destination is a directory in any case.
 fn is_into(sources: usize, destination: &OsStr) -> bool {
     sources > 1 || destination.as_bytes().ends_with(b"/")
 }
@@ -526,7 +532,7 @@ fn os_string(value: &Value) -> OsString {
 fn base_name(path: &Path) -> io::Result<OsString> {
     match path.file_name() {
         Some(name) => Ok(name.to_owned()),
-        // `.` and `..` have one too.
+        // The paths `.` and `..` have a name too.
         None => fs::canonicalize(path)?
             .file_name()
             .map(OsStr::to_owned)
@@ -539,7 +545,7 @@ fn metadata_of(metadata: &fs::Metadata) -> Metadata {
     (metadata.mode() & 0o7777, metadata.uid(), metadata.gid(), time)
 }
 
-/// Everything below a path, directories first.
+/// Lists all entries below a path, directories first.
 fn walk(
     name: OsString,
     path: &Path,
@@ -580,7 +586,7 @@ fn walk(
         above.pop();
         return Ok(());
     } else if !metadata.is_file() {
-        // A device or socket among files is none of them; by itself it is a mistake.
+        // A device or socket among files is left out; by itself it is a mistake.
         return match Path::new(&name).components().count() {
             1 => Err((
                 path.to_owned(),
@@ -613,7 +619,7 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-/// Sends entries, with no more on the way than the window.
+/// The sender of entries, with no more on the way than the window.
 struct Sender<'a> {
     channel: &'a Channel,
     host: &'a str,
@@ -702,11 +708,11 @@ impl Sender<'_> {
 }
 
 fn is_zero(data: &[u8]) -> bool {
-    // Compared with itself, shifted: as fast as memory.
+    // The data is compared with itself, shifted: that is as fast as memory.
     data.first() == Some(&0) && data[..data.len() - 1] == data[1..]
 }
 
-/// What there is here of a file of that size.
+/// The part of a file of that size that is here.
 fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
     for (candidate, whole) in [(path.to_owned(), true), (PartFile::path_of(path), false)] {
         let Ok(metadata) = fs::symlink_metadata(&candidate) else { continue };
@@ -718,7 +724,7 @@ fn local_have(path: &Path, size: u64) -> io::Result<Option<Have>> {
     Ok(None)
 }
 
-/// Receives files.
+/// The receiver of files.
 struct Receiver<'a> {
     channel: &'a Channel,
     host: &'a str,
@@ -743,7 +749,7 @@ impl Receiver<'_> {
         self.wrong(entry, "a malformed message about it")
     }
 
-    /// Receives one file; `whole` if it is here, and may be skipped.
+    /// Receives one file; `whole` says that it is here, and may be skipped.
     fn file(&mut self, entry: &Entry, whole: bool) -> Result<(), Failure> {
         let path = self.directory.join(&entry.name);
         let failed = |e| Failure::Local(path.clone(), e);
@@ -773,7 +779,8 @@ impl Receiver<'_> {
         match filled {
             Ok(()) => part.finish(&path).map_err(failed)?,
             Err(failure) => {
-                // What went wrong here would go wrong again; what a lost connection leaves is worth keeping.
+                // A failure here would happen again; the part that a lost connection leaves is
+                // worth keeping.
                 if matches!(failure, Failure::Local(..) | Failure::Wrong(_)) {
                     part.remove();
                 }
@@ -785,7 +792,7 @@ impl Receiver<'_> {
         Ok(())
     }
 
-    /// Receives what is behind the first `offset` bytes of a file, and checks the whole.
+    /// Receives the bytes behind the first `offset` of a file, and checks the whole.
     fn fill(
         &mut self,
         file: &mut File,
@@ -848,7 +855,7 @@ impl Receiver<'_> {
 }
 
 fn set_metadata(path: &Path, (mode, uid, gid, mtime): &Metadata) -> io::Result<()> {
-    // Never that of what a link leads to.
+    // The metadata of a link's target is never changed.
     let file = File::options().read(true).custom_flags(NO_FOLLOW).open(path)?;
     let distance = Duration::try_from_secs_f64(mtime.abs()).map_err(io::Error::other)?;
     let time = match *mtime < 0.0 {
@@ -860,6 +867,6 @@ fn set_metadata(path: &Path, (mode, uid, gid, mtime): &Metadata) -> io::Result<(
     if rustix::process::geteuid().is_root() {
         fchown(&file, Some(*uid), Some(*gid))?;
     }
-    // Behind the owner, whose change takes some bits away.
+    // The mode comes after the owner, whose change clears some bits.
     file.set_permissions(fs::Permissions::from_mode(*mode))
 }

@@ -1,4 +1,4 @@
-//! Ways to start a child: an argument vector, a dialog, and what its failures mean.
+//! Ways to start a child: an argument vector, a dialog, and the meaning of its failures.
 
 mod container;
 #[cfg(feature = "native-ssh")]
@@ -23,20 +23,21 @@ use std::fmt;
 pub struct Launch {
     /// The program, looked for in `PATH`, and its arguments.
     pub argv: Vec<String>,
-    /// What to set in its environment. Never a secret.
+    /// The variables to set in its environment. They are never secret.
     pub env: Vec<(String, String)>,
-    /// Answers what is asked on its terminal; without one it gets no terminal.
+    /// The dialog that answers questions on its terminal; without one it gets no terminal.
     pub dialog: Option<Dialog>,
     /// Whether it must not see the controller's terminal.
     pub detach: bool,
-    /// What does the same in this process, where there is such a thing.
+    /// The task that does the same in this process, where there is one.
     pub(crate) in_process: Option<InProcess>,
 }
 
-/// How something that runs in this process says that it has ended, and with which status.
+/// The function by which a task in this process says that it has ended, and with which status.
 pub(crate) type Done = Box<dyn FnOnce(u8) + Send>;
 
-/// Begins what stands for a process: it is given the other end of the stream, its stderr, and whom to tell.
+/// The function that begins a task in place of a process: it is given the other end of the stream,
+/// its stderr, and the function to call at its end.
 pub(crate) struct InProcess(
     #[allow(clippy::type_complexity, reason = "it is called in one place")]
     pub(crate)  Box<
@@ -50,24 +51,24 @@ impl fmt::Debug for InProcess {
     }
 }
 
-/// What runs in this process, and how it is ended.
+/// A task that runs in this process, as the function that ends it.
 pub(crate) struct Running(pub(crate) Box<dyn Fn() + Send + Sync>);
 
 impl Launch {
-    /// Starts `argv` as it is.
+    /// Makes a launch of `argv` as it is.
     pub fn new(argv: Vec<String>) -> Self {
         Launch { argv, env: Vec::new(), dialog: None, detach: false, in_process: None }
     }
 }
 
-/// What there is to see of a transport that ended before a child came up.
+/// The traces of a transport that ended before a child came up.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
-    /// How the local process ended.
+    /// The way the local process ended.
     pub status: Option<Status>,
-    /// The last of what it wrote to stderr.
+    /// The last of its output on stderr.
     pub stderr: &'a str,
-    /// The last of what it wrote to stdout, escaped.
+    /// The last of its output on stdout, escaped.
     pub stdout: &'a str,
 }
 
@@ -87,41 +88,43 @@ pub struct Failure<'a> {
 /// }
 /// ```
 pub trait Transport: Send + Sync {
-    /// The local process that ends up as the argument vector `child`, with its stdin and stdout.
+    /// The local process that leads to the argument vector `child`, with its stdin and stdout.
     fn launch(&self, child: &[String]) -> Launch;
 
-    /// What it means that this process ended with no child.
+    /// The kind of error when this process ended without a child.
     fn classify(&self, failure: &Failure<'_>) -> ErrorKind {
         classify_python(failure)
     }
 
-    /// What a failure of this kind means, in words that say more than the kind.
+    /// The meaning of a failure of this kind, in words that say more than the kind.
     fn describe(&self, kind: ErrorKind, failure: &Failure<'_>) -> Option<String> {
         let _ = (kind, failure);
         None
     }
 
-    /// What a line that the process writes to its stderr is. They are all a part of an error, unless this says something else.
+    /// The kind of a line that the process writes to its stderr. All lines are a part of an error,
+    /// unless this says otherwise.
     fn note(&self, line: &str) -> Note {
         let _ = line;
         Note::Text
     }
 
-    /// Whether a child that has a connection of its own lives on when the process that began it is ended.
+    /// Whether a child that has a connection of its own survives the end of the process that began
+    /// it.
     fn is_only_a_way(&self) -> bool {
         false
     }
 }
 
-/// What a line on a transport's stderr is.
+/// The kind of a line on a transport's stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
-    /// Something to be shown with an error.
+    /// A text to be shown with an error.
     Text,
-    /// Nothing of interest.
+    /// A line of no interest.
     Noise,
-    /// How far it is: `key exchange`. If it gets no further, the error says so.
+    /// The progress: `key exchange`. If it gets no further, the error says so.
     Phase(&'static str),
 }
 
@@ -157,7 +160,8 @@ impl Transport for Local {
     }
 }
 
-/// A child behind any argument vector that hands its stdin and stdout on: `["chroot", "/srv/root"]`.
+/// A child behind any argument vector that forwards its stdin and stdout: `["chroot",
+/// "/srv/root"]`.
 #[derive(Clone, Debug)]
 pub struct Argv(pub Vec<String>);
 
@@ -167,7 +171,8 @@ impl Transport for Argv {
     }
 }
 
-/// What a shell or `exec` says when there is no Python, or else that it did not come up.
+/// The kind of error by the message of a shell or `exec`: there is no Python, or else it did not
+/// come up.
 pub(crate) fn classify_python(failure: &Failure<'_>) -> ErrorKind {
     let says = |text: &str| failure.stderr.contains(text) || failure.stdout.contains(text);
     let not_found = ["not found", "No such file", "Unknown command", "no Python here"].into_iter().any(says);

@@ -17,18 +17,18 @@ enum Node<'a> {
     Int(i64),
     BigInt(BigInt),
     Float(f64),
-    /// UTF-8, perhaps with surrogates: checked when a value is made of it.
+    /// UTF-8, perhaps with surrogates; it is checked when a value is made of it.
     Text(&'a [u8]),
     Native(&'a [u8]),
     Bytes(&'a [u8]),
-    /// Decoded from an escaped text form.
+    /// Text decoded from an escaped form.
     OwnedText(String),
     OwnedNative(Vec<u8>),
     List(Vec<NodeId>),
     Tuple(Vec<NodeId>),
     Dict(Vec<(NodeId, NodeId)>),
     Global(&'a [u8], &'a [u8]),
-    /// What REDUCE or NEWOBJ would have called, with what, and the state that BUILD would have set.
+    /// The callable and arguments of REDUCE or NEWOBJ, which are not called, and the state that BUILD would have set.
     Made {
         callable: NodeId,
         args: NodeId,
@@ -110,7 +110,7 @@ struct Parser<'a, 'l> {
     stack: Vec<NodeId>,
     marks: Vec<usize>,
     memo: Vec<NodeId>,
-    /// Memo numbers that do not follow in order: only other picklers write them.
+    /// Entries whose memo numbers do not follow in order: only other picklers write them.
     far_memo: HashMap<u32, NodeId>,
     limits: &'l PickleLimits,
 }
@@ -389,7 +389,7 @@ impl<'a> Parser<'a, '_> {
         Ok(())
     }
 
-    /// Where the stack of the innermost mark begins.
+    /// The position where the stack of the innermost mark begins.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -514,13 +514,13 @@ fn raw_unicode(line: &[u8]) -> Option<String> {
 struct Converter<'p, 'a> {
     pickle: &'p Pickle<'a>,
     allowed: &'p AllowList,
-    /// What may still be made.
+    /// The number of values that may still be made.
     values: usize,
     bytes: usize,
 }
 
 impl Converter<'_, '_> {
-    /// Recurses at most `limits.depth` deep.
+    /// Makes the value of a node. It recurses at most `limits.depth` deep.
     fn convert(&mut self, id: NodeId, depth: usize) -> Result<Value, PickleError> {
         let limits = &self.pickle.limits;
         if depth > limits.depth {

@@ -9,7 +9,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// [`PickleError::TooDeep`] if the value is nested deeper than the limit, [`PickleError::Unpermitted`] for a
-/// [`Value::Object`], which only travels from the child; `out` is then to be thrown away.
+/// [`Value::Object`], which only travels from the child; `out` must then be discarded.
 pub fn encode(
     handle: i64,
     value: &Value,
@@ -19,7 +19,7 @@ pub fn encode(
     encode_marked(handle, value, limits, out).map(drop)
 }
 
-/// As [`encode`], and returns where in `out` large byte strings are: what many children may be sent alike.
+/// Encodes as [`encode`] does, and returns where in `out` large byte strings are: many children may be sent the same ones.
 pub(crate) fn encode_marked(
     handle: i64,
     value: &Value,
@@ -31,7 +31,7 @@ pub(crate) fn encode_marked(
     Ok(out.large)
 }
 
-/// As [`encode`], but without strings of `longest` bytes and more, which [`take_long`] has; returns where each belongs.
+/// Encodes as [`encode`] does, but leaves strings of `longest` bytes and more to [`take_long`]; returns where each belongs.
 pub(crate) fn encode_around(
     handle: i64,
     value: &Value,
@@ -44,8 +44,8 @@ pub(crate) fn encode_around(
     Ok(out.left_out.map(|(_, places)| places).unwrap_or_default())
 }
 
-/// The strings of `longest` bytes and more that a value has, in the order in which they are written. No deeper than what
-/// was written.
+/// Takes the strings of `longest` bytes and more from a value, in the order in which they are written. The value was encoded
+/// before, so the depth is bounded.
 pub(crate) fn take_long(value: Value, longest: usize, found: &mut Vec<Vec<u8>>) {
     match value {
         Value::Bytes(bytes) | Value::NativeStr(bytes) if bytes.len() >= longest => found.push(bytes),
@@ -75,14 +75,14 @@ fn encode_message(
     Ok(())
 }
 
-/// Bytes from which on a string is large.
+/// The number of bytes from which on a string is large.
 const LARGE: usize = 1024;
 
-/// What is written, and where large strings are in it.
+/// The output, and where large strings are in it.
 struct Out<'a> {
     bytes: &'a mut Vec<u8>,
     large: Vec<Range<usize>>,
-    /// From which length on strings are left out, if they are, and where.
+    /// The length from which on strings are left out, if they are, and the places of those.
     left_out: Option<(usize, Vec<usize>)>,
 }
 

@@ -31,7 +31,7 @@ struct ValueDeserializer {
     exact: bool,
 }
 
-/// How kinds that serde lacks are shown to `Value`'s visitor: a map of one key that starts with NUL.
+/// Shows a kind that serde lacks to `Value`'s visitor: as a map of one key that starts with NUL.
 fn tagged<'de, V: Visitor<'de>>(
     tag: &'static str,
     value: Value,
@@ -103,7 +103,7 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
             Value::List(v) | Value::Tuple(v) | Value::Set(v) | Value::FrozenSet(v) => {
                 visit_seq(v, exact, visitor)
             }
-            // A dict that looks like one of our tags is none.
+            // A dict that looks like one of our tags is not a tag.
             Value::Dict(items)
                 if exact && matches!(items.first(), Some((Value::Str(k), _)) if k.starts_with('\0')) =>
             {
@@ -147,7 +147,7 @@ impl<'de> de::Deserializer<'de> for ValueDeserializer {
         visitor.visit_newtype_struct(ValueDeserializer { value: self.value, exact: name == VALUE_NAME })
     }
 
-    /// Bytes are no text, even where serde's own `String` would take them.
+    /// Refuses bytes as text, even where serde's own `String` would take them.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConvertError> {
         match &self.value {
             Value::Bytes(b) => Err(de::Error::invalid_type(de::Unexpected::Bytes(b), &visitor)),
@@ -336,7 +336,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
-/// What a value under a tag of [`tagged`] was; the value itself if the tag is none.
+/// The value that was given to [`tagged`] under a tag; the value itself if the tag is not one of those.
 fn untag(tag: &str, value: Value) -> Result<Value, Value> {
     Ok(match (tag, value) {
         ("\0int", Value::Bytes(b)) => Value::int(BigInt::from_signed_bytes_le(&b)),

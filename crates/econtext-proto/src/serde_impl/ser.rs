@@ -12,12 +12,12 @@ use serde::ser::{self, Error as _, Serialize, Serializer};
 /// their name, others a dict of one item. Bytes need `serde_bytes`, as everywhere in serde.
 ///
 /// # Errors
-/// What a `Serialize` implementation reports.
+/// The errors that a `Serialize` implementation reports.
 pub fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, ConvertError> {
     value.serialize(ValueSerializer { kind: "" })
 }
 
-/// Makes a value; `kind` is what a [`KIND_PREFIX`] newtype around it asked for.
+/// A serializer into a value; `kind` is the one that a [`KIND_PREFIX`] newtype around it asked for.
 struct ValueSerializer {
     kind: &'static str,
 }
@@ -26,7 +26,7 @@ fn key_value(name: &str, value: Value) -> Value {
     Value::Dict(vec![(Value::Str(name.to_owned()), value)])
 }
 
-/// Sequences, tuples, tuple structs and tuple variants.
+/// A serializer of sequences, tuples, tuple structs and tuple variants.
 struct SeqSerializer {
     items: Vec<Value>,
     wrap: fn(Vec<Value>) -> Value,
@@ -48,7 +48,7 @@ impl SeqSerializer {
     }
 }
 
-/// Maps, structs and struct variants.
+/// A serializer of maps, structs and struct variants.
 struct MapSerializer {
     items: Vec<(Value, Value)>,
     key: Option<Value>,
@@ -320,7 +320,7 @@ impl Serialize for Raw<'_> {
 }
 
 impl Serialize for Value {
-    /// Kinds that serde lacks are newtypes with names that [`to_value`] knows; other formats see what is inside.
+    /// Serializes kinds that serde lacks as newtypes with names that [`to_value`] knows; other formats see the inner value.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match self {
             Value::None => s.serialize_unit(),

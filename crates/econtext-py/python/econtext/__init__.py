@@ -40,7 +40,7 @@ sudo, su, doas = _ways.sudo, _ways.su, _ways.doas
 
 
 def __getattr__(name: str) -> Any:
-    """What is not needed by everyone is imported on first use."""
+    """Imports the names that not every program needs, on first use."""
     if name == 'Executor':
         from ._executor import Executor
         return Executor

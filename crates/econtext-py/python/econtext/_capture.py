@@ -1,8 +1,8 @@
-"""Functions, classes and values of here, in a form in which a child makes them again.
+"""Functions, classes and values of this process, in a form from which a child makes them again.
 
-A function of a module is called by its name: the child imports the module, from here if it has none. What cannot be imported
-goes by its parts: functions of the running script, of a notebook or a prompt, lambdas, functions inside of others, and classes.
-Of a function these are its code, as source, and its cells, defaults and attributes; of a class its bases and its attributes, as
+A function of a module is called by its name: the child imports the module, from here if it has none. Other objects
+are sent as parts: functions of the running script, a notebook or a prompt, lambdas, inner functions, and classes.
+The parts of a function are its code, as source, and its cells, defaults and attributes; those of a class its bases and attributes, as
 they are now. `values.py` in the child puts them together. Bytecode is sent only where there is no source, because it runs on one
 version of Python only.
 
@@ -11,7 +11,7 @@ A *setting* puts values in places: variables of a module, cells and defaults of 
 values have an object in common are one setting, and those that have one in common with the arguments are a part of the call: so
 what is one object here is one object there.
 
-No value is compared, hashed, iterated or asked whether it is true: values may answer what they like.
+No value is compared, hashed, iterated or tested for truth: a value may give any answer.
 """
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from . import _econtext, _source
 from ._channel import Channel
 from ._errors import UsageError
 
-#: Bytes that go beside a pickle: in it, they would grow by half.
+#: The length from which on bytes are sent beside a pickle: in it, they would grow by half.
 _LONG = 4096
-#: Bytes that one value may have, as `Limits::frame` of the Rust crate.
+#: The number of bytes that one value may have, as `Limits::frame` of the Rust crate.
 MAX_VALUE = 128 << 20
-# What every module has of its own.
+# The variables that every module has of its own.
 _OWN = frozenset(('__name__', '__builtins__', '__spec__', '__loader__', '__package__', '__doc__'))
 
 #: A place in the child: ('global', module, name), ('cell', key), ('defaults', key), ('attribute', key, name) and others.
@@ -53,7 +53,7 @@ Target = tuple[str, ...]
 
 def request(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: Optional[float], trust: bool,
             declared: Any, stream: bool = False) -> _econtext.Request:
-    """A call of a function object, or of `module:function`; with `stream`, for the items of what it returns."""
+    """A call of a function object, or of `module:function`; with `stream`, for the items of its result."""
     if type(function) is str:
         function, name = _named(function)
     else:
@@ -63,14 +63,14 @@ def request(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeou
         if issubclass(type(function), types.FunctionType) and inspect.iscoroutinefunction(function):
             raise UsageError('%s() is a coroutine function: call one that runs it, as lambda: asyncio.run(%s())' % (
                 (function.__qualname__,) * 2))
-    # Builtins have another module on Python 2, which a pickle knows.
+    # Builtins have another module on Python 2, which a pickle takes into account.
     if name is not None and not trust and not stream and name[0] != 'builtins' and not reloaded(name[0]):
         found = _econtext.Request.plain('%s:%s' % name, args, kwargs, timeout, declared)
         if found is not None:
             return found
     capture = _Capture()
     if name is not None:
-        # By name even where the function is not to be had here.
+        # The name is sent even if the function is not available here.
         reference: Any = _Reference(capture.define('call %s:%s' % name, ('import', *name)))
         capture.reload(name[0])
     else:
@@ -90,7 +90,7 @@ def _named(target: str) -> tuple[Any, Optional[tuple[str, str]]]:
         raise UsageError('%r is not of the form module:function%s' % (target, hint))
     if module != '__main__':
         return None, (module, path)
-    # The program that runs here.
+    # This is the program that runs here.
     found: Any = sys.modules['__main__']
     for part in path.split('.'):
         found = getattr(found, part)
@@ -105,7 +105,7 @@ def importable(thing: Any) -> Optional[tuple[str, str]]:
     elif kind in (types.MethodType, types.BuiltinMethodType):
         if not issubclass(type(thing.__self__), type):
             return None
-        module = thing.__self__.__module__  # a classmethod
+        module = thing.__self__.__module__  # it is a classmethod
     elif issubclass(kind, type) or kind in _FUNCTIONS:
         module = thing.__module__
     else:
@@ -114,7 +114,7 @@ def importable(thing: Any) -> Optional[tuple[str, str]]:
     if type(module) is not str or type(path) is not str or module == '__main__':
         return None
     if module.partition('.')[0] == 'econtext':
-        return None  # there that is another package
+        return None  # there, that is another package
     found: Any = sys.modules.get(module)
     if found is None or getattr(found, '__spec__', None) is None:
         return None
@@ -143,16 +143,16 @@ def _size(count: int) -> str:
 # -- keys
 
 _lock = threading.Lock()
-#: The things that have a key with the same text, by number; those that have gone leave theirs to others.
+#: The things that have a key with the same text, by number; the number of a thing that has gone is used again.
 _things: dict[str, list[Any]] = {}
-#: Names that a class has had when it was sent.
+#: The names that a class had when it was sent.
 _attributes: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
 #: The key of a variable that functions share, by the cell's id, with the function after which it is called.
 _cells: dict[int, tuple[Any, str]] = {}
 
 
 def _key(space: str, name: str, thing: Any) -> str:
-    """The key of a thing, which it keeps for as long as it lives. What takes its place here takes it there too."""
+    """The key of a thing, which it keeps for as long as it lives. A thing that takes its place here takes it there too."""
     text = '%s:%s' % (space, name)
     with _lock:
         things = _things.setdefault(text, [])
@@ -169,7 +169,7 @@ def _key(space: str, name: str, thing: Any) -> str:
         try:
             things[free] = weakref.ref(thing)
         except TypeError:
-            things[free] = lambda: thing  # an alias of a type, which nothing can refer to weakly
+            things[free] = lambda: thing  # an alias of a type, which has no weak references
         return '%s:%d' % (text, free)
 
 
@@ -199,16 +199,16 @@ def reloaded(name: str) -> bool:
     return spec is not None and _specs.setdefault(name, spec) is not spec
 
 
-# -- what is sent
+# -- parts of a call
 
 class _Reference:
-    """What a definition will be there."""
+    """A reference to the object that a definition will make there."""
 
     def __init__(self, key: str) -> None:
         self.key = key
 
     def __call__(self) -> None:
-        """It stands for a function, and pickle wants those to be callable."""
+        """Makes a reference callable: it stands for a function, and pickle requires that of one."""
 
 
 #: An argument that is the child's own `Context` there.
@@ -229,10 +229,10 @@ class Calls(NamedTuple):
 
 
 class _Pickled(NamedTuple):
-    """A pickle, and what there is to know about it."""
+    """A pickle, and facts about it."""
 
     data: bytes
-    #: Objects in it that something else may have in common with it.
+    #: Objects in it that another value may share.
     objects: frozenset[int]
     #: Keys of definitions that it refers to.
     references: frozenset[str]
@@ -243,14 +243,14 @@ class _Place(NamedTuple):
 
     target: Target
     value: Any
-    #: How to call it in an error: `f() uses the variable 'lock', which`.
+    #: Its description in an error: `f() uses the variable 'lock', which`.
     what: str
     #: The value by itself.
     pickled: _Pickled
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves to the child's half what it has to find or make by itself. Protocol 2 is what every Python reads."""
+    """A pickler that leaves to the child the objects that it has to find or make by itself. Every Python reads protocol 2."""
 
     def __init__(self, capture: _Capture, file: io.BytesIO, long_aside: bool) -> None:
         super().__init__(file, 2)
@@ -264,7 +264,7 @@ class _Pickler(pickle.Pickler):
         return found
 
     def found(self, thing: Any) -> Any:
-        """What the child finds by itself, as it knows it."""
+        """The reference to an object that the child finds by itself."""
         kind = type(thing)
         capture = self.capture
         if kind is _Reference:
@@ -273,7 +273,7 @@ class _Pickler(pickle.Pickler):
             return None if importable(thing) else ('definition', capture.function(thing))
         if issubclass(kind, type):
             if thing is enum.EnumMeta:
-                return 'named', 'enum', 'EnumMeta'  # EnumType only from 3.11 on
+                return 'named', 'enum', 'EnumMeta'  # it is EnumType only from 3.11 on
             if thing.__module__ == 'builtins' and getattr(builtins, thing.__name__, None) is thing or importable(thing):
                 return None
             return ('definition', capture.klass(thing))
@@ -282,7 +282,7 @@ class _Pickler(pickle.Pickler):
         if kind is types.CellType:
             return 'cell', capture.cell(thing)
         if kind is Channel:
-            # The number makes another definition of what has another channel.
+            # The number makes another definition of a function with another channel.
             return 'aside', capture.beside(thing._channel), thing._channel.number
         if kind is bytes and self.long_aside and len(thing) > _LONG:
             return 'aside', capture.beside(thing)
@@ -304,7 +304,7 @@ class _Pickler(pickle.Pickler):
         if reduce is not None and not (kind in _FUNCTIONS and importable(thing)):
             return reduce(thing)
         if any('__class__' in vars(base) for base in kind.__mro__[:-1]):
-            # It may say that it is of another class, and pickle asks.
+            # The object may claim to be of another class, and pickle asks it.
             parts: Any = object.__reduce_ex__(thing, 2)
             is_new = parts[0] is copyreg.__newobj__  # type: ignore[attr-defined]
             return (_Reference('make new') if is_new else parts[0], *parts[1:])
@@ -316,7 +316,7 @@ class _Pickler(pickle.Pickler):
         reduced = thing.__reduce_ex__(2)
         if type(reduced) is not str:
             return reduced
-        # It says that it is a variable of its module.
+        # A text means that it is a variable of its module.
         module = pickle.whichmodule(thing, reduced)  # type: ignore[attr-defined]
         if module != '__main__' and getattr(sys.modules.get(module), '__spec__', None) is not None:
             return reduced
@@ -337,7 +337,7 @@ def _cached_property(thing: Any) -> Any:
     return functools.cached_property, (thing.func,), {'attrname': thing.attrname, '__doc__': thing.__doc__}
 
 
-#: How objects of types that pickle refuses are made again.
+#: The ways in which objects of types that pickle refuses are made again.
 _REDUCERS: dict[Any, Callable[[Any], Any]] = {
     property: lambda p: (property, (p.fget, p.fset, p.fdel, p.__doc__)),
     classmethod: lambda m: (classmethod, (m.__func__,)),
@@ -353,7 +353,7 @@ _REDUCERS: dict[Any, Callable[[Any], Any]] = {
 _TYPE_PARAMETERS = {getattr(typing, name) for name in ('TypeVar', 'ParamSpec', 'TypeVarTuple', 'NewType', 'TypeAliasType')
                     if isinstance(getattr(typing, name, None), type)}
 
-#: Objects of the standard library whose identity is what they mean, by their own id.
+#: Objects of the standard library whose identity is their meaning, by their own id.
 _SINGLETONS: dict[int, tuple[str, str]] = {}
 for _module, _names in (('dataclasses', ('MISSING', 'KW_ONLY', '_FIELD', '_FIELD_CLASSVAR', '_FIELD_INITVAR', '_HAS_DEFAULT_FACTORY')),
                         ('inspect', ()), ('functools', ('_NOT_FOUND',))):
@@ -361,7 +361,7 @@ for _module, _names in (('dataclasses', ('MISSING', 'KW_ONLY', '_FIELD', '_FIELD
         if hasattr(sys.modules[_module], _name):
             _SINGLETONS[id(getattr(sys.modules[_module], _name))] = _module, _name
 
-#: Types of which two values that are one object cannot be told from two equal ones.
+#: Types for which it makes no difference whether two equal values are one object.
 _ATOMS = frozenset((str, bytes, int, float, complex, bool, type(None), tuple, frozenset))
 
 #: Types whose instances are found by a name, or a value.
@@ -372,23 +372,23 @@ _asynccontextmanager = contextlib.asynccontextmanager(lambda: iter(())).__code__
 
 
 class _Capture:
-    """What one call needs to be defined and set."""
+    """The definitions and settings that one call needs."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, tuple[str, tuple[Any, ...]]] = {}
         #: Keys of definitions and places, in the order in which they can be applied.
         self.order: list[Any] = []
         self.texts: list[str] = []
-        self.aside: list[Any] = []  # what goes beside the pickles: channels, and long bytes of arguments
+        self.aside: list[Any] = []  # values beside the pickles: channels, and long bytes of arguments
         self.keys: dict[int, str] = {}  # of what was defined, by its id
         self.taken: set[Target] = set()
-        self.alive: list[Any] = []  # by whose identity things are known
+        self.alive: list[Any] = []  # things that are known by their identity
         #: Classes that are being defined, with the places that have to wait for them.
         self.making: dict[str, list[_Place]] = {}
         self.waits_for: set[str] = set()
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Calls:
-        """Makes a call ready."""
+        """Prepares a call."""
         try:
             data, objects, _ = self.pickled((function, args, kwargs, ()), True)
         except UsageError:
@@ -487,7 +487,7 @@ class _Capture:
         return _Pickled(file.getvalue(), frozenset(found), frozenset(pickler.references))
 
     def blame(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raises what says which argument cannot be sent."""
+        """Raises an error that says which argument cannot be sent."""
         named = [('the function', function)] + [('argument %d' % (i + 1), arg) for i, arg in enumerate(args)]
         for what, value in named + [('argument %s=' % key, value) for key, value in kwargs.items()]:
             self.pickled_named(what, value)
@@ -505,13 +505,13 @@ class _Capture:
     # -- definitions and places
 
     def define(self, key: str, body: tuple[Any, ...], references: frozenset[str] = frozenset()) -> str:
-        """Notes a definition; what it needs is there already. It is made anew when what it refers to is."""
+        """Notes a definition; those that it refers to are there already. It is made anew when one of them is."""
         self.bodies[key] = self.digest(body, references), body
         self.order.append(key)
         return key
 
     def digest(self, body: tuple[Any, ...], references: frozenset[str]) -> str:
-        """What tells a content from others, with that of what it refers to."""
+        """The digest of a content, together with the digests of the definitions that it refers to."""
         known = [(key, self.bodies[key][0]) for key in sorted(references) if key in self.bodies]
         return hashlib.sha1(repr((body, known)).encode('utf-8', 'surrogatepass')).hexdigest()[:20]
 
@@ -553,7 +553,7 @@ class _Capture:
             self.order.append(place)
 
     def sentinel(self, thing: object) -> str:
-        """An object whose identity is all there is to it, as of a default that means that nothing was given."""
+        """An object that has only an identity, as a default that means that nothing was given."""
         if id(thing) not in self.keys:
             self.keys[id(thing)] = self.define('object:%x' % id(thing), ('object',))
             self.alive.append(thing)
@@ -588,7 +588,7 @@ class _Capture:
         return self.define(key, body, references)
 
     def module(self, module: types.ModuleType) -> Any:
-        """A module: by its name, or by what is in it if it was made here."""
+        """A module: by its name, or by its content if it was made here."""
         name = module.__name__
         if sys.modules.get(name) is module and (name == '__main__' or getattr(module, '__spec__', None) is not None):
             self.reload(name)
@@ -602,7 +602,7 @@ class _Capture:
         return 'definition', key
 
     def reload(self, name: str) -> None:
-        """Has a child import a module again, if that was done here and the child has an old one."""
+        """Has a child import a module again if that was done here and the child has an old one."""
         if not reloaded(name) or 'reload ' + name in self.bodies:
             return
         loader = getattr(sys.modules[name].__spec__, 'loader', None)
@@ -616,9 +616,9 @@ class _Capture:
     # -- functions
 
     def cell(self, cell: types.CellType) -> str:
-        """A variable of a function that another one inside of it uses."""
+        """A variable of a function that an inner function uses."""
         if id(cell) not in self.keys:
-            # One that is an argument by itself.
+            # It is a cell that is an argument by itself.
             self.keys[id(cell)] = 'cell:%x' % id(cell)
             self.alive.append(cell)
         return self.keys[id(cell)]
@@ -666,7 +666,7 @@ class _Capture:
         return key
 
     def recipe(self, function: types.FunctionType, key: str, title: str) -> bool:
-        """Defines what a decorator of the standard library has made by that decorator: there it may be made in another way."""
+        """Defines a product of a decorator of the standard library by that decorator: it may work in another way there."""
         code = function.__code__
         if code in (_contextmanager, _asynccontextmanager):
             name = 'contextmanager' if code is _contextmanager else 'asynccontextmanager'
@@ -685,18 +685,18 @@ class _Capture:
         return True
 
     def bind(self, space: str, names_of: dict[str, Any], name: str, thing: Any) -> None:
-        """Lets a thing be found by its own name, as here: so it can be pickled there."""
+        """Lets a thing be found by its own name, as here, so that it can be pickled there."""
         if name.isidentifier() and names_of.get(name) is thing:
             self.put(('global', space, name), thing, name)
 
     def package(self, space: str, names_of: dict[str, Any], code: types.CodeType) -> None:
-        """What relative imports are relative to."""
+        """Notes the package that relative imports are relative to."""
         package = names_of.get('__package__')
         if space == '__main__' and type(package) is str and package and _source.imports_relatively(code):
             self.put(('global', space, '__package__'), package, '__package__')
 
     def globals(self, title: str, space: str, names_of: dict[str, Any], names: Iterable[str], attributes: frozenset[str]) -> None:
-        """What a function looks up in its module."""
+        """Notes the variables that a function looks up in its module."""
         for name in names:
             if name in _OWN or name not in names_of or names_of[name] is getattr(builtins, name, self):
                 continue
@@ -757,7 +757,7 @@ class _Capture:
         return key
 
     def made_class(self, kind: type, title: str, first: dict[str, Any], attributes: dict[str, Any]) -> tuple[tuple[Any, ...], frozenset[str]]:
-        """The body of the definition of a class, and what it refers to. Attributes that it makes are taken out of `attributes`."""
+        """The body of the definition of a class, and the keys that it refers to. Attributes that it makes are removed from `attributes`."""
         fields = attributes.get('_fields')
         if kind.__bases__ == (tuple,) and type(fields) is tuple and '_make' in attributes:
             usual: Any = __import__('collections').namedtuple(kind.__name__, fields)
@@ -784,18 +784,18 @@ class _Capture:
                 attributes.pop(prefix + name if name.startswith('__') and not name.endswith('__') else name, None)
             first['__slots__'] = slots
         for name in list(attributes):
-            # What every class of its kind has under such a name would be set instead: they can be given only with it.
+            # A descriptor that its metaclass has under such a name would be called instead: they can be given only with the class.
             if name == '__orig_bases__' or name not in _NOT_SENT and _is_set_by(type(kind), name):
                 first[name] = attributes.pop(name)
         data, _, references = self.pickled_named('a base of %s' % title, (type(kind), kind.__bases__, first))
-        # Those of ours need not be run again: what they did is in the attributes.
+        # Our own need not be run again: their results are in the attributes.
         plainly = not (type(kind).__module__ == 'builtins' or importable(type(kind)))
         return ('class', kind.__name__, data, plainly), references
 
     def enumeration(self, kind: Any, title: str, first: dict[str, Any],
                     attributes: dict[str, Any]) -> tuple[tuple[Any, ...], frozenset[str]]:
         members = [(name, member._value_) for name, member in kind.__members__.items()]
-        # Functions by which members are made have to be there before those.
+        # Functions that make members have to be there before those.
         early: dict[str, Any] = {name: attributes.pop(name) for name in ('__new_member__', '_generate_next_value_', '_missing_', '__init__')
                                  if name in attributes}
         if '__new_member__' in early:
@@ -816,7 +816,7 @@ class _Capture:
         return ('enum', kind.__name__, data), references
 
     def annotations(self, kind: type) -> dict[str, Any]:
-        """The annotations of a class: each as text, and as a pickle of what it is where that can be had."""
+        """The annotations of a class: each as text, and, where possible, as a pickle of its value."""
         try:
             if sys.version_info >= (3, 14):
                 import annotationlib
@@ -838,7 +838,7 @@ class _Capture:
         return sent
 
     def dataclass(self, kind: Any, key: str, title: str) -> None:
-        """What the decorator of a dataclass made is made there, where the functions that it writes are other ones."""
+        """Has the decorator of a dataclass run there, where the functions that it writes are other ones."""
         own = list(self.annotations(kind))
         fields = []
         for name in own:
@@ -858,7 +858,7 @@ class _Capture:
         self.put(('dataclass', key), (wanted, fields), 'a field of %s' % title)
 
     def expression(self, kind: type, space: str, names_of: dict[str, Any], name: str) -> Optional[_Reference]:
-        """An attribute that cannot be sent, as a lock, by the expression in the class statement that made it."""
+        """An attribute that cannot be sent, such as a lock, as the expression in the class statement that made it."""
         found = _source.assigned(kind, name)
         if found is None:
             return None
@@ -881,7 +881,7 @@ _ENUMS = frozenset((
 
 
 def _is_set_by(metaclass: type, name: str) -> bool:
-    """Whether to set an attribute of a class is to call a descriptor of its metaclass."""
+    """Whether setting an attribute of a class calls a descriptor of its metaclass."""
     found: Any = next((vars(base)[name] for base in metaclass.__mro__ if name in vars(base)), None)
     return hasattr(type(found), '__set__')
 
@@ -897,10 +897,10 @@ def _is_generated(value: Any) -> bool:
 
 
 def _space(names_of: dict[str, Any]) -> str:
-    """What the child calls the module of these variables."""
+    """The child's name of the module of these variables."""
     main = sys.modules.get('__main__')
     if main is not None and names_of is main.__dict__:
         return '__main__'
     name = str(names_of.get('__name__', '?'))
-    # One that is no module, as of exec or a doctest, is known as long as it is the same.
+    # A namespace that is not a module, as of exec or a doctest, is known as long as it is the same.
     return '%s@%x' % (name, id(names_of))

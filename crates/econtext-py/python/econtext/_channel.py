@@ -1,4 +1,4 @@
-"""Messages both ways, beside calls."""
+"""Messages in both directions, beside calls."""
 from __future__ import annotations
 
 from typing import Any, Iterator, Optional
@@ -22,7 +22,7 @@ class ChannelError(Error):
 
 
 class Channel:
-    """Ordered messages between here and a function there, which is given the channel as an argument.
+    """A channel: ordered messages between this process and a function there, which gets the channel as an argument.
 
     >>> import econtext
     >>> def double(channel):
@@ -40,7 +40,7 @@ class Channel:
         self._channel, self._host = channel, host
 
     def send(self, value: Any) -> None:
-        """Sends a value: whatever may be an argument of a call."""
+        """Sends a value: any that may be an argument of a call."""
         if value is _DEAD:
             return self.close()
         if not self._channel.send(value):
@@ -48,7 +48,7 @@ class Channel:
             self._channel.send_made(request('econtext.values:same', (value,), {}, None, False, None))
 
     def receive(self, timeout: Optional[float] = None) -> Any:
-        """The next value. `ChannelError` if the other side has closed, or nothing came within `timeout` seconds."""
+        """The next value. Raises `ChannelError` if the other side has closed, or nothing came within `timeout` seconds."""
         try:
             found = self._channel.receive(timeout)
         except StopIteration:

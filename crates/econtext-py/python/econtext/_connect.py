@@ -17,11 +17,11 @@ G = TypeVar('G', bound=_group.GroupBase)
 
 
 class Ways(Generic[H, G]):
-    """Functions that start children, for hosts of one kind: those that one waits for, or those that one awaits."""
+    """Functions that start children, for hosts of one kind: those that are waited for, or those that are awaited."""
 
     def __init__(self, host: type[H], group: type[G]) -> None:
         self._host, self._group = host, group
-        # For help() and inspect, each says what it returns.
+        # For help() and inspect, each function says what it returns.
         for name, function in vars(Ways).items():
             if not name.startswith('_'):
                 own = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
@@ -42,7 +42,7 @@ class Ways(Generic[H, G]):
               connect_timeout: float = 60.0, output: Optional[OutputCallback] = None) -> H:
         """A child on this machine, or next to another one (`via`).
 
-        `python` is the Python to run; by default this one, and with `via` the first that is found there. What the child prints goes to `sys.stdout` and
+        `python` is the Python to run; by default this one, and with `via` the first that is found there. The child's output goes to `sys.stdout` and
         `sys.stderr`, or to `output(host, 1 or 2, bytes)`.
         """
         if python is None:
@@ -56,7 +56,7 @@ class Ways(Generic[H, G]):
             output: Optional[OutputCallback] = None) -> H:
         """A child behind your own `ssh`, with your configuration, agent, keys and jump hosts.
 
-        `host` may be `user@host:port`. `options` are those of `ssh -o`. A password is typed on a terminal of ssh's own, and
+        `host` may be `user@host:port`. `options` are those of `ssh -o`. A password is typed on a terminal of ssh's own, and is
         shown nowhere.
         """
         return self._start(
@@ -127,19 +127,19 @@ class Ways(Generic[H, G]):
     def sudo(self, *, via: Optional[_host.HostBase] = None, user: str = 'root', password: Optional[str] = None,
              name: Optional[str] = None, python: StrPath = 'auto', connect_timeout: float = 60.0,
              output: Optional[OutputCallback] = None) -> H:
-        """Another user on the host `via`, or on this machine, by sudo. The password is typed to a prompt that is known."""
+        """A child of another user on the host `via`, or on this machine, by sudo. The password is typed to a prompt that is known."""
         return self._become('sudo', via, user, password, name, python, connect_timeout, output)
 
     def su(self, *, via: Optional[_host.HostBase] = None, user: str = 'root', password: Optional[str] = None,
            name: Optional[str] = None, python: StrPath = 'auto', connect_timeout: float = 60.0,
            output: Optional[OutputCallback] = None) -> H:
-        """Another user on the host `via`, or on this machine, by su."""
+        """A child of another user on the host `via`, or on this machine, by su."""
         return self._become('su', via, user, password, name, python, connect_timeout, output)
 
     def doas(self, *, via: Optional[_host.HostBase] = None, user: str = 'root', password: Optional[str] = None,
              name: Optional[str] = None, python: StrPath = 'auto', connect_timeout: float = 60.0,
              output: Optional[OutputCallback] = None) -> H:
-        """Another user on the host `via`, or on this machine, by doas."""
+        """A child of another user on the host `via`, or on this machine, by doas."""
         return self._become('doas', via, user, password, name, python, connect_timeout, output)
 
     def command(self, argv: Sequence[str], *, name: Optional[str] = None, python: StrPath = 'auto',
@@ -156,10 +156,10 @@ class Ways(Generic[H, G]):
               jump: Optional[str] = None, password: Optional[str] = None, config: Optional[str] = None,
               options: Union[str, Iterable[str]] = (), python: Optional[StrPath] = None, retries: int = 0, connect_timeout: float = 60.0,
               connect_rate: Optional[float] = None, output: Optional[OutputCallback] = None) -> G:
-        """Hosts by the grammar of the command: `web[01-20]`, `@group`, `a,b!c`, `docker:name`, `local:`.
+        """A group of hosts by the grammar of the command: `web[01-20]`, `@group`, `a,b!c`, `docker:name`, `local:`.
 
-        `inventory` has files as of the command's `-i`. `become` is the user that is become on each host, `via` the hosts that
-        they are reached from, `limit` how many are worked on at a time, `connect_rate` logins a second. Nothing is connected
+        `inventory` has files as the command's `-i` does. `become` is the user to run as on each host, `via` the hosts that
+        they are reached from, `limit` the number of hosts at a time, `connect_rate` the logins per second. Nothing is connected
         before it is used.
         """
         settings = dict(

@@ -1,6 +1,6 @@
-"""The exceptions: one tree, in which `kind` is what the command and the Rust crate call it too.
+"""The exceptions: one tree, in which `kind` is the name that the command and the Rust crate use too.
 
-What a function raised there is a `RemoteError`. If it was one of Python's own exceptions, or one that was registered, it is
+An exception of a function there is a `RemoteError`. If it was one of Python's own, or one that was registered, it is
 that as well, so that both of these catch it:
 
     except FileNotFoundError: ...
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Error(Exception):
-    """What can go wrong. `host` says where, if it was somewhere; `stderr` is the last that ssh, sudo or the child wrote."""
+    """The base of all errors. `host` says where, if it was on a host; `stderr` has the last output of ssh, sudo or the child."""
 
     kind: ClassVar[str] = 'usage'
     host: Optional[str]
@@ -46,7 +46,7 @@ class Error(Exception):
 
 
 class UsageError(Error, ValueError):
-    """The request makes no sense, or what is to be sent cannot be. Nothing was contacted."""
+    """The request makes no sense, or a value cannot be sent. Nothing was contacted."""
 
 
 class LocalError(Error, OSError):
@@ -63,7 +63,7 @@ class LocalError(Error, OSError):
 
 
 class ConnectError(Error, ConnectionError):
-    """No child came up: no function can have run there."""
+    """No child came up, so no function can have run there."""
 
     kind = 'unreachable'
 
@@ -85,7 +85,7 @@ class HostKeyError(ConnectError):
 
 
 class BecomeError(ConnectError):
-    """Another user could not be become there."""
+    """The switch to another user failed there."""
 
     kind = 'become'
 
@@ -103,7 +103,7 @@ class BootstrapError(ConnectError):
 
 
 class ProtocolError(Error):
-    """What the child sent is not what it should be. The connection is closed."""
+    """The child sent malformed data. The connection is closed."""
 
     kind = 'protocol'
 
@@ -115,13 +115,13 @@ class UnpermittedError(Error, TypeError):
 
 
 class TimeoutError(Error, builtins.TimeoutError):
-    """It took too long, and was interrupted there."""
+    """The call took too long, and was interrupted there."""
 
     kind = 'timeout'
 
 
 class CancelledError(Error):
-    """It was stopped."""
+    """The call was stopped."""
 
     kind = 'cancelled'
 
@@ -133,7 +133,7 @@ class ClosedError(Error, ConnectionError):
 
 
 class CommandError(Error, subprocess.CalledProcessError):
-    """A command of `run(..., check=True)` ended with something else than 0."""
+    """A command of `run(..., check=True)` ended with a status other than 0."""
 
     kind = 'exception'
 
@@ -160,7 +160,7 @@ class RemoteFrame(NamedTuple):
 
 
 class RemoteTraceback(Exception):
-    """The traceback there, as the cause of the exception here, so that whatever prints one prints both."""
+    """The traceback there, as the cause of the exception here, so that code that prints one prints both."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -171,7 +171,7 @@ class RemoteTraceback(Exception):
 
 
 class RemoteError(Error):
-    """What a function raised there."""
+    """The exception that a function raised there."""
 
     kind: ClassVar[str] = 'exception'
     #: The qualified name of its type there.
@@ -210,14 +210,14 @@ def make(kind: str, host: Optional[str], message: str, stderr: str, errno: Optio
     if kind == 'local':
         return LocalError(message, host, stderr, errno)
     if errno is not None:
-        # A command that could not be started, as subprocess says it.
+        # The command could not be started; the error is that of subprocess.
         return remote(host, 'builtins', 'OSError', message, (errno, message), '', (), None)
     if unpermitted is not None:
         message = 'the result holds the class %s, which was not allowed' % unpermitted
     return _BY_KIND.get(kind, Error)(message, host, stderr)
 
 
-# Those that cannot be raised here without another meaning: they end programs and iterations.
+# Exceptions that have another meaning if they are raised here: they end programs and iterations.
 _NOT_REBUILT = 'StopIteration', 'StopAsyncIteration'
 _OS_ERRORS = 'OSError', 'IOError', 'EnvironmentError', 'WindowsError'
 #: Exceptions, by their module and qualified name, that are rebuilt beside Python's own.
@@ -255,7 +255,7 @@ def _class(base: type[Exception]) -> type[RemoteError]:
 
 
 def _rebuilt(base: type[Exception], args: tuple[Any, ...], state: dict[str, Any], group: Sequence[RemoteError]) -> RemoteError:
-    """An exception with the arguments and attributes that it has there. Its own `__init__` is not run: it may make arguments of
+    """An exception with the arguments and attributes that it has there. Its own `__init__` is not run: it may compute arguments from
     others, and has done so there."""
     kind = _class(base)
     builtin: Any = next(known for known in base.__mro__ if known.__module__ == 'builtins')
@@ -265,7 +265,7 @@ def _rebuilt(base: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
     else:
         taken = args
         if issubclass(builtin, SyntaxError) and sys.version_info < (3, 10) and len(args) == 2 and type(args[1]) is tuple:
-            taken = args[0], args[1][:4]  # from Python 3.10 on there is an end
+            taken = args[0], args[1][:4]  # from Python 3.10 on there is an end, too
         try:
             error = builtin.__new__(kind, *taken)
             builtin.__init__(error, *taken)
@@ -280,7 +280,7 @@ def _rebuilt(base: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
             try:
                 member.__set__(error, value)
             except (AttributeError, TypeError):
-                pass  # one that only says what its arguments are
+                pass  # it is read-only, and follows from the arguments
         else:
             vars(error)[name] = value
     return error  # type: ignore[no-any-return]
@@ -288,7 +288,7 @@ def _rebuilt(base: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
 
 def remote(host: Optional[str], module: str, name: str, message: str, args: tuple[Any, ...], traceback: str,
            frames: Sequence[Any], cause: Optional[RemoteError], state: dict[str, Any] = {}, group: Sequence[Any] = ()) -> RemoteError:
-    """What was raised there, as an exception of here. Nothing that was sent can make this raise."""
+    """The exception that was raised there, as one of this process. Nothing that was sent can make this raise."""
     parts = host, module, name, message, args, traceback, frames, cause, state, group
     if name == 'AssertionError' and not message and frames:
         message = frames[-1][3]  # the statement
@@ -298,7 +298,7 @@ def remote(host: Optional[str], module: str, name: str, message: str, args: tupl
         try:
             error = _rebuilt(base, args, state, group)
         except Exception:
-            pass  # it has less than it needs: then it is a plain one
+            pass  # an argument is missing: the exception is then a plain one
     full = name if module in ('builtins', 'exceptions', '__builtin__') else '%s.%s' % (module, name)
     if error is None:
         error = RemoteError.__new__(RemoteError, message)
@@ -307,7 +307,7 @@ def remote(host: Optional[str], module: str, name: str, message: str, args: tupl
     own = vars(error)
     own.update(host=host, type_name=full, frames=[RemoteFrame(*frame) for frame in frames], traceback=traceback,
                remote_cause=cause, _parts=parts, _text=message)
-    # What an exception has by these names there it has here: `CalledProcessError.stderr`.
+    # An exception has the attributes of these names that it has there: `CalledProcessError.stderr`.
     own.setdefault('message', message)
     own.setdefault('stderr', '')
     if group:

@@ -1,4 +1,4 @@
-"""A `concurrent.futures.Executor` over hosts. It has no threads: what ends on a host makes the next work begin."""
+"""A `concurrent.futures.Executor` over hosts. It has no threads: the end of a call on a host makes the next one begin."""
 from __future__ import annotations
 
 import collections
@@ -24,7 +24,7 @@ T = TypeVar('T')
 
 
 class _Slots:
-    """A host, and how much of it is in use."""
+    """A host, and the number of its slots in use."""
 
     def __init__(self, host: Host, free: int) -> None:
         self.host, self.free, self.size = host, free, free
@@ -33,8 +33,8 @@ class _Slots:
 class Executor(concurrent.futures.Executor):
     """Runs functions on hosts, each where there is room: on a group, on some hosts, or on a set as `econtext.hosts` takes it.
 
-    Of work that is not begun nothing is sent, so that it can be cancelled, and goes where there is room first. A host that is
-    lost fails what ran on it with `ClosedError`, and gets no more. Hosts that were given stay connected; those of a set are
+    Work that is not begun is not sent, so that it can be cancelled, and goes where there is room first. A host that is
+    lost fails the calls that ran on it with `ClosedError`, and gets no more. Hosts that were given stay connected; those of a set are
     closed by `shutdown`. `per_host` says how many calls a host is given at a time: one runs, the others wait there.
 
     >>> import econtext
@@ -74,11 +74,11 @@ class Executor(concurrent.futures.Executor):
 
     @property
     def _max_workers(self) -> int:
-        """As of the standard library's executors: joblib and others ask for it."""
+        """The number of workers, as the standard library's executors have it: joblib and others ask for it."""
         return sum(slot.size for slot in self._slots)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[T]:
-        """Schedules a call; see `Host.call` for which functions that can be."""
+        """Schedules a call; see `Host.call` for the functions that can be called."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         with self._lock:
             if self._is_shut_down:
@@ -88,7 +88,7 @@ class Executor(concurrent.futures.Executor):
         try:
             made = request(self._options, fn, args, kwargs)
         except Exception as error:
-            # As of a process pool: what cannot be sent fails by itself.
+            # A call that cannot be sent fails by itself, as in a process pool.
             future.set_exception(error)
             return future
         with self._lock:
@@ -101,9 +101,9 @@ class Executor(concurrent.futures.Executor):
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: Optional[float] = None, chunksize: int = 1,
             buffersize: Optional[int] = None) -> Iterator[T]:
-        """What `fn` returns for each of the items, in their order. An error says which item it is of, counted from 0.
+        """The result of `fn` for each of the items, in their order. An error says which item it is of, counted from 0.
 
-        As of the standard library's executors. `chunksize` is for processes, and changes nothing; with `buffersize` no more
+        It works as in the standard library's executors. `chunksize` is for processes, and changes nothing; with `buffersize` no more
         items are submitted ahead of those that were taken.
         """
         if buffersize is not None and buffersize < 1:
@@ -127,7 +127,7 @@ class Executor(concurrent.futures.Executor):
         return results()
 
     def _pump(self) -> None:
-        """Begins what there is room for."""
+        """Begins the calls that there is room for."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -181,7 +181,7 @@ class Executor(concurrent.futures.Executor):
             future.set_result(value)
 
     def _rest(self) -> None:
-        """Tells who waits for the end of all."""
+        """Wakes the threads that wait for the end of all calls."""
         with self._lock:
             idle = not self._running and not self._waiting
             if idle:
@@ -191,7 +191,7 @@ class Executor(concurrent.futures.Executor):
             self._owned.close()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more work; with `wait`, returns when what there is is done."""
+        """Takes no more work; with `wait`, returns when all submitted work is done."""
         with self._lock:
             self._is_shut_down = True
             cancelled = [future for future, _ in self._waiting] if cancel_futures else []
@@ -205,7 +205,7 @@ class Executor(concurrent.futures.Executor):
         self._rest()
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        """Waits for what there is; after Ctrl-C, or whatever else ends a program, it is stopped there."""
+        """Waits for all submitted work; after Ctrl-C, or another exception that ends a program, the work is stopped there."""
         stops = kind is not None and not issubclass(kind, Exception)
         if stops:
             with self._lock:
@@ -224,7 +224,7 @@ class Executor(concurrent.futures.Executor):
 
 
 def _taken(futures: collections.deque[concurrent.futures.Future[T]], number: int, timeout: Optional[float]) -> T:
-    """The result of the first future, which is then held here no more."""
+    """The result of the first future, which is then no longer held here."""
     future = futures.popleft()
     try:
         return future.result(timeout)
@@ -238,7 +238,7 @@ def _taken(futures: collections.deque[concurrent.futures.Future[T]], number: int
 
 
 def _note(error: BaseException, number: int) -> None:
-    """Says in an error which item of a map it is of. Before Python 3.11 only those of ours have a place for it."""
+    """Adds to an error which item of a map it is of. Before Python 3.11 only our own errors have a place for it."""
     note = 'item %d of map()' % number
     if isinstance(error, UsageError):
         error.message = '%s: %s' % (note, error.message)
@@ -247,7 +247,7 @@ def _note(error: BaseException, number: int) -> None:
 
 
 class _Done:
-    """What is to happen when a call is done. It holds nothing of it afterwards."""
+    """The callback for the end of a call. It holds nothing of the call afterwards."""
 
     def __init__(self, executor: Executor, slot: _Slots, future: concurrent.futures.Future[Any]) -> None:
         self.parts: Optional[tuple[Executor, _Slots, concurrent.futures.Future[Any]]] = (executor, slot, future)
@@ -266,14 +266,14 @@ _exiting = False
 
 
 def _at_exit() -> None:
-    """As of the standard library's executors: what was submitted is done before the interpreter ends."""
+    """Finishes submitted work before the interpreter ends, as the standard library's executors do."""
     global _exiting
     _exiting = True
     for executor in list(_busy):
         executor._wait()
 
 
-# A fork has no part in what its original waits for.
+# A fork does not wait for the work of its original.
 os.register_at_fork(after_in_child=_busy.clear)
-# Before threads are waited for, and long before children are ended; there is no public way to say so.
+# This runs before threads are waited for, and long before children are ended; there is no public hook for it.
 getattr(threading, '_register_atexit', weakref.ref)(_at_exit)

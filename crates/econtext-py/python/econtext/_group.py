@@ -26,14 +26,14 @@ Inventory = Union[StrPath, Sequence[StrPath], None]
 
 if sys.version_info >= (3, 11):
     class FailedHosts(ExceptionGroup[Exception]):
-        """What failed on some hosts: `.exceptions` has one for each."""
+        """The failures of some hosts: `.exceptions` has one for each."""
 
         def derive(self, excs: Any, /) -> Any:
-            """A part of them, as `except*` and `split` make it."""
+            """A group of some of them, as `except*` and `split` make it."""
             return FailedHosts(self.message, excs)
 else:
     class FailedHosts(Exception):
-        """What failed on some hosts: `.exceptions` has one for each. From Python 3.11 on it is an ExceptionGroup."""
+        """The failures of some hosts: `.exceptions` has one for each. From Python 3.11 on it is an ExceptionGroup."""
 
         def __init__(self, message: str, exceptions: Sequence[Exception]) -> None:
             super().__init__(message, exceptions)
@@ -44,13 +44,13 @@ else:
 
 
 def failure(failed: dict[str, Exception], among: int) -> FailedHosts:
-    """What is raised where some hosts failed."""
+    """The exception for hosts that failed."""
     return FailedHosts('%d of %d hosts failed: %s' % (len(failed), among, _econtext.fold(list(failed))), list(failed.values()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Result(Generic[T]):
-    """What came of one host: `value`, or `error`."""
+    """The result of one host: `value`, or `error`."""
 
     host: str
     value: Optional[T]
@@ -72,7 +72,7 @@ class Result(Generic[T]):
 
 
 class ResultsBase(Generic[T]):
-    """Results that have come, and how they are shown."""
+    """The base of results: those that have come, and their display."""
 
     def __init__(self, names: Sequence[str], runs: _econtext.Run, convert: Callable[[str, Any], Any]) -> None:
         self._names, self._run, self._convert = names, runs, convert
@@ -91,7 +91,7 @@ class ResultsBase(Generic[T]):
         return result
 
     def _values(self) -> dict[str, T]:
-        """Of what has come, the values by host, in the order of the group."""
+        """The values that have come, by host, in the order of the group."""
         found = {result.host: result.get() for result in self._seen if result.ok}
         return {name: found[name] for name in self._names if name in found}
 
@@ -100,7 +100,7 @@ class ResultsBase(Generic[T]):
         return {name: found[name] for name in self._names if name in found}
 
     def cancel(self) -> None:
-        """Stops what runs, and begins nothing more."""
+        """Stops the calls that run, and begins nothing more."""
         self._run.cancel()
 
     def __repr__(self) -> str:
@@ -109,9 +109,9 @@ class ResultsBase(Generic[T]):
 
 
 class Results(ResultsBase[T]):
-    """What comes of a group: an iterator of `Result`, in the order in which they come. It can be gone over again.
+    """The results of a group: an iterator of `Result`, in the order in which they come. It can be iterated again.
 
-    What asks for all of them, as `values()` or `len()`, waits for all of them.
+    A method that needs all of them, as `values()` or `len()`, waits for all of them.
     """
 
     def __iter__(self) -> Iterator[Result[T]]:
@@ -138,7 +138,7 @@ class Results(ResultsBase[T]):
 
     @property
     def failed(self) -> list[Result[T]]:
-        """Those that failed."""
+        """The results of the hosts that failed."""
         return [result for result in self if not result.ok]
 
     def values(self) -> dict[str, T]:
@@ -194,7 +194,7 @@ def _names(other: Others) -> set[str]:
 
 
 class GroupBase:
-    """What groups have in common, whether one waits for them or awaits them."""
+    """The common base of groups that are waited for and groups that are awaited."""
 
     def __init__(self, members: Members, options: Options = Options()) -> None:
         self._members, self._options = members, options
@@ -239,7 +239,7 @@ class GroupBase:
         return (self - other) | self._of((name for name in other._members if name not in self._members), other)
 
     def only(self, names: Union[str, Iterable[str]]) -> Self:
-        """Those of a set like `web[01-05]`, or of some names, that are in the group."""
+        """The hosts of a set like `web[01-05]`, or of some names, that are in the group."""
         wanted = set(_econtext.expand(names, []) if isinstance(names, str) else names)
         return self._of(name for name in self._members if name in wanted)
 
@@ -259,7 +259,7 @@ class GroupBase:
         raise TypeError('a group belongs to the process that connected it')
 
     def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
-        """The same hosts, for calls to which more is said than their arguments; see `Host.options`."""
+        """The same hosts, with options for their calls; see `Host.options`."""
         return type(self)(self._members, options_of(timeout, trust, returns))
 
     def _fleets(self) -> Iterable[tuple[_econtext.Fleet, list[tuple[int, int]]]]:
@@ -270,7 +270,7 @@ class GroupBase:
         return fleets.values()
 
     def _begin(self, run: _econtext.Run, **job: Any) -> None:
-        """Begins something on all hosts; those of one fleet together."""
+        """Begins a job on all hosts; the hosts of one fleet together."""
         for fleet, members in self._fleets():
             fleet.start(run, members, **job)
 
@@ -284,7 +284,7 @@ class GroupBase:
                     batch=None if batch is None else str(batch), fail_on=None if fail_on is None else str(fail_on))
         return run
 
-    # What a job is, and how its results are shown; the same for both kinds of groups.
+    # The jobs, and the display of their results, are the same for both kinds of groups.
 
     def _running(self, argv: Argv, input: Union[str, bytes, None], check: bool, text: bool,
                  env: Optional[Mapping[str, Optional[str]]], cwd: Optional[StrPath], umask: Optional[int],
@@ -306,7 +306,7 @@ class GroupBase:
 
 
 class Group(GroupBase):
-    """Hosts, of which those that are needed are connected: `econtext.hosts` makes one.
+    """A group of hosts, which are connected when they are needed: `econtext.hosts` makes one.
 
     >>> import econtext, os
     >>> with econtext.hosts('local:web[1-3]') as web:
@@ -318,7 +318,7 @@ class Group(GroupBase):
     """
 
     def connect(self) -> Results[None]:
-        """Connects all hosts that are not, and waits for that; what went wrong is in the results."""
+        """Connects all hosts that are not connected, and waits for that; errors are in the results."""
         run = _econtext.Run(_runtime.broker())
         self._begin(run)
         results: Results[None] = Results(self.names, run, lambda host, value: None)
@@ -336,12 +336,12 @@ class Group(GroupBase):
 
     def rollout(self, function: Any, /, *args: Any, batch: Union[int, str, None] = None, pause: float = 0.0,
                 fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
-        """As `call`, in batches (`5` or `'10%'`) with a pause between them, until too many failed: `'any'`, `'all'` of a
+        """Calls as `call` does, in batches (`5` or `'10%'`) with a pause between them, until too many failed: `'any'`, `'all'` of a
         batch, a number, or a percentage."""
         return Results(self.names, self._call(function, args, kwargs, batch, pause, fail_on), self._convert)
 
     def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
-        """Calls a function for each item, on whichever host is free, and gives the results in the order of the items.
+        """Calls a function for each item, on any host that is free, and returns the results in the order of the items.
 
         >>> import econtext
         >>> with econtext.hosts('local:[1-2]') as workers:
@@ -353,7 +353,7 @@ class Group(GroupBase):
             return list(executor.map(function, items))
 
     def where(self, predicate: Any, /, *args: Any, **kwargs: Any) -> Self:
-        """Those hosts on which a function returns something true. One that fails raises `FailedHosts`.
+        """The hosts on which a function returns a true value. A host that fails raises `FailedHosts`.
 
         >>> import econtext
         >>> with econtext.hosts('local:[1-2]') as group:

@@ -1,4 +1,4 @@
-"""One host: a child there, and what can be done with it."""
+"""One host: a child there, and its operations."""
 from __future__ import annotations
 
 import concurrent.futures
@@ -23,7 +23,7 @@ Argv = Sequence[Union[str, bytes, 'os.PathLike[str]']]
 
 
 class Output(NamedTuple):
-    """How a command ended, as of `subprocess.run`: negative codes are signals."""
+    """The result of a command, as that of `subprocess.run`: negative codes are signals."""
 
     args: Any
     returncode: int
@@ -32,12 +32,12 @@ class Output(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether it ended with 0."""
+        """Whether the command ended with 0."""
         return self.returncode == 0
 
 
 class Transferred(NamedTuple):
-    """What was copied."""
+    """The result of a transfer."""
 
     files: int
     skipped: int
@@ -45,7 +45,7 @@ class Transferred(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What is said about calls beside their arguments; see `Host.options`."""
+    """The options of calls beside their arguments; see `Host.options`."""
 
     timeout: Optional[float] = None
     trust: bool = False
@@ -53,7 +53,7 @@ class Options(NamedTuple):
 
 
 def options_of(timeout: Optional[float], trust: bool, returns: Any) -> Options:
-    """Options that make sense."""
+    """Checks options and returns them."""
     if timeout is not None and not timeout > 0:
         raise UsageError('a timeout is a number of seconds above 0, and this is %r' % (timeout,))
     return Options(timeout, trust, returns)
@@ -61,7 +61,7 @@ def options_of(timeout: Optional[float], trust: bool, returns: Any) -> Options:
 
 def request(options: Options, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
             stream: bool = False) -> _econtext.Request:
-    """A call of a function, as it goes to any number of children."""
+    """A call of a function, prepared for any number of children."""
     return _capture.request(function, args, kwargs, options.timeout, options.trust, declared(options, function), stream)
 
 
@@ -88,7 +88,7 @@ def command_of(argv: Argv, input: Union[str, bytes, None], env: Optional[Mapping
 
 
 def output_of(host: Optional[str], argv: Argv, finished: tuple[int, bytes, bytes], text: bool, check: bool) -> Output:
-    """A command's end as Python shows it."""
+    """The end of a command as an `Output`."""
     code, stdout, stderr = finished
     show: Any = (lambda data: data.decode('utf-8', 'surrogateescape')) if text else (lambda data: data)
     output = Output(argv, code, show(stdout), show(stderr))
@@ -98,7 +98,7 @@ def output_of(host: Optional[str], argv: Argv, finished: tuple[int, bytes, bytes
 
 
 def sources_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
-    """Paths that are to be read here. One that is not there is Python's own error."""
+    """The paths that are to be read here. A missing one raises Python's own error."""
     found = paths_of(paths)
     for path in found:
         os.stat(path)
@@ -106,13 +106,13 @@ def sources_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
 
 
 def paths_of(paths: Union[StrPath, Iterable[StrPath]]) -> list[str]:
-    """One path, or several."""
+    """A list of one path, or of several."""
     return [os.fsdecode(paths)] if isinstance(paths, (str, bytes, os.PathLike)) else [os.fsdecode(path) for path in paths]
 
 
 def wishes_of(preserve: bool, links: bool, mode: Optional[int] = None, owner: Optional[str] = None,
               backup: bool = False) -> tuple[bool, bool, Optional[int], Optional[str], bool]:
-    """What files are to be like beside their content, as the native half takes it."""
+    """The wanted properties of files beside their content, as the native half takes them."""
     if mode is not None and not 0 <= mode <= 0o7777:
         raise UsageError('a mode is a number such as 0o644, and this is %r' % (mode,))
     return preserve, links, mode, owner, backup
@@ -132,13 +132,13 @@ class CallFuture(concurrent.futures.Future[T], Generic[T]):
         try:
             self.set_running_or_notify_cancel()
         except (concurrent.futures.InvalidStateError, RuntimeError):
-            return True  # another thread was first
+            return True  # another thread was faster
         if self._call is not None:
             self._call.cancel()
         return True
 
     def result(self, timeout: Optional[float] = None) -> T:
-        """What the function returned. Ctrl-C while this waits interrupts the function there."""
+        """The function's return value. Ctrl-C during the wait interrupts the function there."""
         try:
             return super().result(timeout)
         except KeyboardInterrupt:
@@ -152,11 +152,11 @@ class CallFuture(concurrent.futures.Future[T], Generic[T]):
             else:
                 self.set_result(value)
         except concurrent.futures.InvalidStateError:
-            pass  # it was cancelled
+            pass  # the future was cancelled
 
 
 class HostBase:
-    """What hosts have in common, whether one waits for them or awaits them."""
+    """The common base of hosts that are waited for and hosts that are awaited."""
 
     _child: _econtext.Child
     name: str
@@ -189,10 +189,10 @@ class HostBase:
         raise TypeError('a host belongs to the process that connected it')
 
     def options(self, *, timeout: Optional[float] = None, trust: bool = False, returns: Any = None) -> Self:
-        """The same host, for calls to which more is said than their arguments.
+        """The same host, with options for its calls.
 
         `timeout`: seconds until the function is interrupted there. `returns`: a type that the result is made of, as an
-        annotation of the function would say. `trust`: the result is whatever Python's pickle makes of it, of any class.
+        annotation of the function would say. `trust`: the result may be of any class, and is unpickled by Python's pickle.
         That runs code of the target's choice here: only for targets that are trusted as much as this machine.
 
         >>> import econtext
@@ -209,7 +209,7 @@ class HostBase:
 class Host(HostBase):
     """A child on one host. The functions `ssh`, `local`, `docker` and so on start one.
 
-    Nobody waits for it to be up: calls may follow at once, and are told what went wrong. As a context manager it is closed
+    The host may be used before it is up: calls may follow at once, and raise the error if it fails. As a context manager it is closed
     at the end.
 
     >>> import econtext, os
@@ -227,10 +227,10 @@ class Host(HostBase):
         def call(self, function: str, /, *args: Any, **kwargs: Any) -> Any: ...
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls a function there, and waits for what it returns.
+        """Calls a function there, and waits for its result.
 
         `function` is a function, or its name as `module:function`. It may be of an importable module, of the running script,
-        a notebook or a prompt, a lambda, or inside of another function: what it uses goes with it. Ctrl-C interrupts it there.
+        a notebook or a prompt, a lambda, or an inner function: the objects that it uses go with it. Ctrl-C interrupts it there.
 
         >>> import econtext
         >>> with econtext.local() as host:
@@ -249,7 +249,7 @@ class Host(HostBase):
         def submit(self, function: str, /, *args: Any, **kwargs: Any) -> CallFuture[Any]: ...
 
     def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> CallFuture[Any]:
-        """Calls a function there without waiting: a `concurrent.futures.Future` of what it returns.
+        """Calls a function there without waiting, and returns a `concurrent.futures.Future` of its result.
 
         Calls of one host run one after the other. Cancelling the future interrupts the function.
 
@@ -281,8 +281,8 @@ class Host(HostBase):
         def stream(self, function: str, /, *args: Any, **kwargs: Any) -> Iterator[Any]: ...
 
     def stream(self, function: Any, /, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """Calls a generator there: an iterator over what it yields, as it comes. It runs no more than 16 items ahead. Of a
-        function that returns something else, the items of that. What a generator returns is the value of `yield from`.
+        """Calls a generator there, and returns an iterator over its items as they come. It runs at most 16 items ahead. For a
+        function that returns something else, the items are those of the result. A generator's return value is that of `yield from`.
 
         >>> import econtext
         >>> def squares(n):
@@ -296,7 +296,7 @@ class Host(HostBase):
         return _unpickled(items) if self._options.trust else items
 
     def channel(self) -> Channel:
-        """A channel: given to a call as an argument, the function there has its other end."""
+        """A channel. If it is an argument of a call, the function there has its other end."""
         return Channel(self._child.channel(), self.name)
 
     # -- commands and files
@@ -306,8 +306,8 @@ class Host(HostBase):
             timeout: Optional[float] = None) -> Output:
         """Runs a command there, without a shell, and waits for its end.
 
-        With `check`, an exit status other than 0 is a `CommandError`. Variables of `env` are set beside those there; None
-        takes one out.
+        With `check`, an exit status other than 0 is a `CommandError`. Variables of `env` are set beside those there; the value None
+        removes one.
 
         >>> import econtext
         >>> with econtext.local() as host:
@@ -333,11 +333,11 @@ class Host(HostBase):
     def put(self, sources: Union[StrPath, Iterable[StrPath]], destination: StrPath, *, preserve: bool = False,
             links: bool = False, mode: Optional[int] = None, owner: Optional[str] = None, backup: bool = False,
             progress: Optional[Callable[[str, int, int], Any]] = None) -> Transferred:
-        """Copies files and directories there: into `destination`, if that is a directory or ends in a slash; else as it.
+        """Copies files and directories there: into `destination` if that is a directory or ends in a slash; else to that name.
 
-        A file is checked, and in place at once. `preserve` keeps modes, times and owners; `links` copies symbolic links as
-        such. `mode`, as `0o644`, and `owner`, as `'root'` or `'root:adm'`, are what the files there are to have. With `backup` a
-        file that is replaced is kept beside it, with the time in its name. `progress` is called with a name, the bytes that are there, and its size.
+        Each file is checked, and replaced atomically. `preserve` keeps modes, times and owners; `links` copies symbolic links as
+        such. `mode`, as `0o644`, and `owner`, as `'root'` or `'root:adm'`, are set on the files there. With `backup` a
+        file that is replaced is kept beside it, with the time in its name. `progress` is called with a name, the number of bytes that are there, and the size.
         """
         return Transferred(*self._child.put(
             sources_of(sources), os.fsdecode(destination), wishes_of(preserve, links, mode, owner, backup),
@@ -353,7 +353,7 @@ class Host(HostBase):
     # -- the child
 
     def connect(self, timeout: Optional[float] = None) -> Self:
-        """Waits until the child is up. Nobody has to: calls wait for it too."""
+        """Waits until the child is up. This is optional: calls wait for it too."""
         if self._hello is None:
             hello = self._child.wait_ready(timeout)
             if hello is None:

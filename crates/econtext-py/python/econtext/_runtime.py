@@ -1,4 +1,4 @@
-"""What all hosts of this process share: the broker, and where modules are found. Nothing of it is there before it is used."""
+"""The state that all hosts of this process share: the broker, and the module finders. Both are made on first use."""
 from __future__ import annotations
 
 import atexit
@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 
 from . import _econtext
 
-#: Takes the host's name, 1 or 2, and what was written to that file descriptor there.
+#: A callback that takes the host's name, 1 or 2, and the bytes that were written to that file descriptor there.
 OutputCallback = Callable[[str, int, bytes], Any]
 
 _lock = threading.Lock()
@@ -57,7 +57,7 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    """The children are the original's. Their streams must not be open here, or they would not see the original go."""
+    """Closes the children's streams in a fork. The children are the original's, and could not see it end otherwise."""
     global _broker, _finders, _lock
     for descriptor in _descriptors:
         try:
@@ -65,14 +65,14 @@ def _after_fork() -> None:
         except OSError:
             pass
     _descriptors.clear()
-    _finders = {}  # another thread may have been in the midst of one
+    _finders = {}  # another thread may have been using one
     _broker, _lock = None, threading.Lock()
 
 
 # -- modules
 
 def finder() -> _econtext.Finder:
-    """Finds what children import: on `sys.path` as it is now, then with the other finders of `sys.meta_path`."""
+    """The finder of modules for children: on `sys.path` as it is now, then with the other finders of `sys.meta_path`."""
     main = getattr(sys.modules.get('__main__'), '__file__', None)
     key = tuple(sys.path), main, os.getcwd() if '' in sys.path else None
     with _lock:
@@ -89,7 +89,7 @@ def _standard() -> tuple[str, ...]:
 
 
 def _is_standard(path: str) -> bool:
-    """Whether this is a part of the standard library, of which children have one of their own."""
+    """Whether a path is in the standard library, which children have themselves."""
     path = os.path.realpath(path)
     for root in _standard():
         if path == root or path.startswith(root + os.sep):
@@ -122,7 +122,7 @@ def _spec(name: str) -> Any:
         if path is None:
             return None
     for finder in sys.meta_path:
-        # What those of the interpreter find is there too, or in the directories.
+        # Modules that the interpreter's own find are there too, or are in the directories.
         home = finder.__module__ if isinstance(finder, type) else type(finder).__module__
         find = getattr(finder, 'find_spec', None)
         if find is None or home.startswith(('_frozen_importlib', 'importlib.', '_distutils_hack')):
@@ -149,7 +149,7 @@ def _other(name: str) -> Optional[tuple[int, str, Optional[bytes], list[tuple[st
             parent, _, tail = other.rpartition('.')
             if parent == name:
                 below.setdefault(tail, 1 if hasattr(sys.modules[other], '__path__') else 0)
-        # What a finder of somebody's own has beside that, it alone knows.
+        # Only a custom finder itself knows which further modules it has.
         children = sorted(below.items()) + ([] if spec.has_location and locations else [('*', 0)])
     get_source = getattr(spec.loader, 'get_source', None)
     source = get_source(name) if get_source else None
@@ -161,7 +161,7 @@ def _other(name: str) -> Optional[tuple[int, str, Optional[bytes], list[tuple[st
     return (1, at + '/__init__.py', source.encode(), children) if locations is not None else (0, at + '.py', source.encode(), [])
 
 
-# -- what children print and log
+# -- output and logs of children
 
 def log_level() -> int:
     """The level of the root logger, which that of a child gets."""
@@ -170,7 +170,7 @@ def log_level() -> int:
 
 
 class Events:
-    """Output to `sys.stdout` and `sys.stderr`, or to a callback; log records to the logger `econtext.ctx.HOST`."""
+    """Forwards output to `sys.stdout` and `sys.stderr`, or to a callback; log records to the logger `econtext.ctx.HOST`."""
 
     def __init__(self, output: Optional[OutputCallback], prefix: bool) -> None:
         self.output, self.prefix = output, prefix
@@ -213,7 +213,7 @@ class Events:
         record = logging.LogRecord(name, level, str(path), line if isinstance(line, int) else 0, message, (), None)
         record.created = time or record.created
         record.msecs = (record.created - int(record.created)) * 1000
-        # Attributes of `extra`, and where it was; those of this process's own are not theirs.
+        # These are the attributes of `extra`, and of the place of the call; the attributes made in this process are not the child's.
         vars(record).update((str(field), value) for field, value in fields.items() if field not in _OWN_FIELDS)
         record.host = host
         if traceback:

@@ -1,6 +1,6 @@
-"""The source of functions, with what it looks up outside of itself.
+"""The source of functions, with the names that it looks up outside of itself.
 
-Found by where their code says that it is, in files, cells of notebooks and prompts. The text is that of a function without its
+It is found by the place that their code names, in files, cells of notebooks and prompts. The text is that of a function without its
 decorators, which have done their work, without annotations, which an old Python may not know, and without defaults, whose values
 are sent.
 """
@@ -29,17 +29,17 @@ class Source(NamedTuple):
     indented: bool
     filename: str
     name: str
-    names: tuple[str, ...]  # that it looks up outside of itself
+    names: tuple[str, ...]  # the names that it looks up outside of itself
     attributes: frozenset[str]
     owner: str  # the class whose private names it has, or an empty text
 
 
-# By code: a file is parsed for each once.
+# The cache is by code: a file is parsed once for each.
 _functions: weakref.WeakKeyDictionary[Any, Optional[Source]] = weakref.WeakKeyDictionary()
 
 
 def names(code: types.CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Names that code looks up in its module, and attributes that it looks up anywhere."""
+    """The names that code looks up in its module, and the attributes that it looks up anywhere."""
     found: dict[str, None] = {}
     attributes: set[str] = set()
     todo = [code]
@@ -61,7 +61,7 @@ def _lines(thing: Any) -> Optional[list[str]]:
 
 
 def of_function(function: types.FunctionType) -> Optional[Source]:
-    """What the code of a function is of."""
+    """The source of a function, or None if it is not available."""
     code = function.__code__
     if code not in _functions:
         _functions[code] = None
@@ -80,13 +80,13 @@ _started = time.time()
 
 
 def _is_that(text: str, code: types.CodeType) -> bool:
-    """Whether the text still is what code was made of: a file may have been edited since."""
+    """Whether the text still is the source of the code: a file may have been edited since."""
     try:
         if os.stat(code.co_filename).st_mtime < _started:
             return True
         todo = [compile(text, code.co_filename, 'exec', 0, True)]
     except (OSError, SyntaxError, ValueError):
-        return True  # no file, but a cell or a prompt
+        return True  # it is not a file, but a cell or a prompt
     if any(name.startswith('@py') for name in code.co_names + code.co_varnames):
         return True  # pytest has rewritten its assertions
     while todo:
@@ -136,14 +136,14 @@ def _node(tree: ast.Module, code: types.CodeType) -> Any:
             (n.lineno, n.col_offset) <= (p[0], p[2]) and (p[1], p[3]) <= (n.end_lineno, n.end_col_offset) for p in spans)]
         inside.sort(key=lambda n: (n.end_lineno - n.lineno, n.end_col_offset - n.col_offset))
         return inside[0] if spans and inside else None
-    # Which of them compiles to that code. Those that say the same are the same.
+    # The one that compiles to that code is chosen. Lambdas with the same text are the same.
     found = [node for node in found if len(found) == 1 or _compiles_to(tree, node, code)]
     same = {ast.dump(node) for node in found}
     return found[0] if len(same) == 1 else None
 
 
 def _compiles_to(tree: ast.Module, node: Any, code: types.CodeType) -> bool:
-    """Whether a lambda is what code was made of: that is what changes when the lambda does."""
+    """Whether a lambda is the source of the code: the code changes when the lambda does."""
     if not isinstance(node, ast.Lambda):
         return True
     body, node.body = node.body, ast.copy_location(ast.Constant('another body'), node.body)
@@ -162,7 +162,7 @@ def _compiles_to(tree: ast.Module, node: Any, code: types.CodeType) -> bool:
 
 
 def _owner(tree: ast.Module, node: Any) -> str:
-    """The innermost class that a node is in, at whatever depth: private names in it are that class's."""
+    """The innermost class that a node is in, at any depth: private names in it are that class's."""
     found = ''
     todo: list[tuple[Any, str]] = [(tree, '')]
     while todo:
@@ -175,7 +175,7 @@ def _owner(tree: ast.Module, node: Any) -> str:
 
 
 def _source(lines: list[str], node: Any, code: types.CodeType, owner: str) -> Source:
-    """The text of a function: without decorators, which have done their work, and without what goes as values."""
+    """The text of a function: without decorators, which have done their work, and without the parts that go as values."""
     if isinstance(node, ast.Lambda):
         name, indented = '__lambda__', False
         text = '__lambda__ = (%s)\n' % _without_defaults(ast.get_source_segment(''.join(lines), node) or '', node)
@@ -207,7 +207,7 @@ def imports_relatively(code: types.CodeType) -> bool:
 
 
 def _without_defaults(text: str, node: Any) -> str:
-    """A lambda whose defaults are None: their values are sent. Where none can be told from the text, it is as it was."""
+    """The text of a lambda with None for defaults: their values are sent. If they cannot be found, it is unchanged."""
     defaults = [d for d in node.args.defaults + node.args.kw_defaults if d is not None]
     if all(isinstance(d, ast.Constant) for d in defaults):
         return text
@@ -227,7 +227,7 @@ class _Text:
         return self.starts[line - self.line] + column - (self.column if line == self.line else 0)
 
     def replaced(self, places: list[tuple[int, int, bytes]]) -> str:
-        """With pieces replaced, so that the lines stay where they are: all of them are in parentheses."""
+        """The text with pieces replaced. The lines stay where they are: all pieces are in parentheses."""
         data = self.data
         for start, end, new in sorted(places, reverse=True):
             data = data[:start] + new + b'\n' * data[start:end].count(b'\n') + data[end:]
@@ -235,14 +235,14 @@ class _Text:
 
 
 def _edited(text: str, line: int, column: int, nodes: list[Any]) -> str:
-    """A text with None for some nodes of its tree."""
+    """The text with None for some nodes of its tree."""
     lines = _Text(text, line, column)
     return lines.replaced([
         (lines.at(n.lineno, n.col_offset), lines.at(n.end_lineno, n.end_col_offset), b'None') for n in nodes])
 
 
 def _bare_signature(text: str, first: int, node: Any) -> str:
-    """A function without annotations, which an old Python may not know, and with None for defaults: their values are sent."""
+    """The text of a function without annotations, which an old Python may not know, and with None for defaults: their values are sent."""
     arguments, lines = node.args, _Text(text, first)
     every = arguments.posonlyargs + arguments.args + arguments.kwonlyargs
     every += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
@@ -266,7 +266,7 @@ def _bare_signature(text: str, first: int, node: Any) -> str:
 
 
 def _methods(kind: type) -> list[types.FunctionType]:
-    """The functions that were written in a class. Those that dataclasses make are of other modules."""
+    """The functions that were written in a class. Functions that dataclasses make are of other modules."""
     found: list[Any] = []
     for value in vars(kind).values():
         if type(value) in (classmethod, staticmethod):
@@ -314,7 +314,7 @@ def _statements_of(kind: type) -> list[tuple[str, Any]]:
     file = getattr(module, '__file__', None)
     if file:
         candidates.append(linecache.getlines(file, names_of))
-    # Cells of a notebook and lines of a prompt, the latest first.
+    # These are cells of a notebook and lines of a prompt, the latest first.
     for filename in reversed(list(linecache.cache)):
         if 'ipykernel' in str(filename) or str(filename).startswith(('<ipython', '<python', '<stdin', '<doctest')):
             candidates.append(linecache.getlines(filename))

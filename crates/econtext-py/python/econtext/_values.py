@@ -1,4 +1,4 @@
-"""Values beyond plain ones: what results may hold, and which classes of yours are rebuilt.
+"""Values beyond plain ones: those that results may hold, and your own classes that are rebuilt.
 
 The controller never unpickles what a target sends. Dates, paths, decimals and the like are known. Instances of your own
 classes are rebuilt if the function that is called declares to return them, or if they are registered:
@@ -74,10 +74,10 @@ def _note(classes: Classes, kind: type) -> None:
 
 
 def declared(function: Any) -> Optional[Classes]:
-    """The classes that a function's annotations say it returns, and those that these are made of."""
+    """The classes in a function's return annotation, and the classes that these are made of."""
     if type(function) is types.MethodType:
         function = function.__func__
-    # What else can be called may have a hash and an equality of its own.
+    # Other callables may have a hash and an equality of their own.
     is_plain = type(function) is types.FunctionType
     if is_plain and function in _declared:
         return _declared[function]
@@ -85,7 +85,7 @@ def declared(function: Any) -> Optional[Classes]:
     try:
         hint = typing.get_type_hints(function).get('return')
     except Exception:
-        hint = None  # of what cannot be had, nothing is known
+        hint = None  # nothing is known of names that cannot be resolved
     if hint is not None:
         _walk(hint, found, set())
     if is_plain:
@@ -170,7 +170,7 @@ class Record(tuple[Any, ...]):
         return _record, (type(self).__module__, type(self).__name__, tuple(self), dict(vars(self)))
 
 
-_MAX_RECORDS = 1000  # kinds that targets make up must not fill this process
+_MAX_RECORDS = 1000  # kinds that targets invent must not fill this process
 _records: dict[tuple[str, str], type[Record]] = {}
 
 
@@ -205,7 +205,7 @@ def _instance(kind: Any, attributes: dict[str, Any], content: Any) -> Any:
 
 
 def rebuild(parts: tuple[Any, ...], declared: Optional[Classes]) -> Any:
-    """A value of a class, from what `values.py` there made of it."""
+    """A value of a class, from the parts that `values.py` there made of it."""
     kind, module, name, content = parts[:4]
     if kind == 'known':
         make = _KNOWN.get((module, name))

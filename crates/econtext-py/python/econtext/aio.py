@@ -1,4 +1,4 @@
-"""The same hosts and groups for asyncio: what waits there is awaited here, under the same names.
+"""The same hosts and groups for asyncio: methods that wait there are awaited here, under the same names.
 
 >>> import asyncio, econtext.aio, os
 >>> async def main():
@@ -7,7 +7,7 @@
 >>> asyncio.run(main())
 'hosts'
 
-Cancelling a task interrupts what it awaits there.
+Cancelling a task interrupts the function that it awaits there.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar('T')
 
 
 def _ring(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Callable[[], None]:
-    """Wakes who awaits a future, from another thread."""
+    """A function that wakes the task that awaits a future, from another thread."""
     def wake() -> None:
         if not future.done():
             future.set_result(None)
@@ -44,13 +44,13 @@ def _ring(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> Call
         try:
             loop.call_soon_threadsafe(wake)
         except RuntimeError:
-            pass  # the loop is closed: nobody awaits anything
+            pass  # the loop is closed: no task awaits anything
 
     return ring
 
 
 async def _polled(poll: Callable[[Callable[[], None]], Optional[T]]) -> T:
-    """What `poll` gives, once it does."""
+    """The result of `poll`, once it has one."""
     loop = asyncio.get_running_loop()
     while True:
         rung: asyncio.Future[None] = loop.create_future()
@@ -61,7 +61,7 @@ async def _polled(poll: Callable[[Callable[[], None]], Optional[T]]) -> T:
 
 
 async def _result(child: _econtext.Child, made: _econtext.Request) -> Any:
-    """What a call returns. It is stopped if nobody awaits it any more."""
+    """The result of a call, which is stopped if it is no longer awaited."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -76,7 +76,7 @@ async def _result(child: _econtext.Child, made: _econtext.Request) -> Any:
         try:
             loop.call_soon_threadsafe(settle, value, error)
         except RuntimeError:
-            pass  # the loop is closed: nobody awaits anything
+            pass  # the loop is closed: no task awaits anything
 
     call = child.start(made)
     call.when_done(done)
@@ -98,7 +98,7 @@ class Host(_host.HostBase):
         def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Awaitable[Any]: ...
     else:
         async def call(self, function, /, *args, **kwargs):
-            """Calls a function there: what it returns. Cancelling interrupts it."""
+            """Calls a function there, and returns its result. Cancelling interrupts it."""
             result = await _result(self._child, request(self._options, function, args, kwargs))
             return pickle.loads(result) if self._options.trust else result
 
@@ -126,7 +126,7 @@ class Host(_host.HostBase):
         def stream(self, function: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]: ...
     else:
         async def stream(self, function, /, *args, **kwargs):
-            """Calls a generator there: what it yields, as it comes."""
+            """Calls a generator there, and yields its items as they come."""
             items = self._child.stream(request(self._options, function, args, kwargs, True))
             try:
                 while True:
@@ -208,7 +208,7 @@ async def _transferred(transfer: _econtext.Transfer) -> Transferred:
 
 
 class Results(_group.ResultsBase[T]):
-    """What comes of a group: `async for` has a `Result` for each host, in the order in which they come; `await` waits for all."""
+    """The results of a group: `async for` has a `Result` for each host, in the order in which they come; `await` waits for all."""
 
     async def __aiter__(self) -> AsyncIterator[Result[T]]:
         def poll(callback: Callable[[], None]) -> Any:
@@ -260,7 +260,7 @@ class Group(_group.GroupBase):
     """Hosts; see `econtext.Group`."""
 
     def connect(self) -> Results[None]:
-        """Connects all hosts that are not."""
+        """Connects all hosts that are not connected."""
         run = _econtext.Run(_runtime.broker())
         self._begin(run)
         return Results(self.names, run, lambda host, value: None)
@@ -277,16 +277,16 @@ class Group(_group.GroupBase):
 
     def rollout(self, function: Any, /, *args: Any, batch: Union[int, str, None] = None, pause: float = 0.0,
                 fail_on: Union[int, str, None] = None, **kwargs: Any) -> Results[Any]:
-        """As `call`, in batches, until too many failed."""
+        """Calls as `call` does, in batches, until too many failed."""
         return Results(self.names, self._call(function, args, kwargs, batch, pause, fail_on), self._convert)
 
     async def where(self, predicate: Any, /, *args: Any, **kwargs: Any) -> Self:
-        """Those hosts on which a function returns something true."""
+        """The hosts on which a function returns a true value."""
         values = await (await self.call(predicate, *args, **kwargs).raise_failures()).values()
         return self._of(name for name in self._members if values[name])
 
     async def map(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
-        """Calls a function for each item, on whichever host is free; the results in the order of the items."""
+        """Calls a function for each item, on any host that is free, and returns the results in the order of the items."""
         every = list(items)
         failed = await (await self.connect()).errors()
         free: asyncio.Queue[_econtext.Child] = asyncio.Queue()

@@ -1,8 +1,8 @@
-"""The names of the 2016 design: what is sent and received. New programs want `econtext` itself.
+"""The names of the 2016 design for messages. New programs should use `econtext` itself.
 
-`CALL_FUNCTION`, `FORWARD_LOG` and `GET_MODULE` are handles, `_DEAD` ends a channel, a `CallError` is what a function raised
-there, `Context` and `Broker` are the controller's. What runs in a child only, as `ExternalContext` or `Importer`, is that
-child's own source, here to be read.
+`CALL_FUNCTION`, `FORWARD_LOG` and `GET_MODULE` are handles, `_DEAD` ends a channel, a `CallError` is an exception of a function
+there, `Context` and `Broker` are the controller's. Classes that only a child runs, as `ExternalContext` or `Importer`, are that
+child's own source, and are here for reading only.
 """
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class EcontextBackend(ParallelBackendBase):  # type: ignore[misc]
         self.executor = Executor(hosts, **options) if executor is None else executor
 
     def effective_n_jobs(self, n_jobs: int) -> int:
-        """As many as there is room for; fewer, if so many are asked for."""
+        """The number of calls that there is room for, or the smaller number that is asked for."""
         room = self.executor._max_workers
         return room if n_jobs is None or n_jobs < 2 else min(n_jobs, room)
 
@@ -58,7 +58,7 @@ class EcontextBackend(ParallelBackendBase):  # type: ignore[misc]
     apply_async = submit
 
     def retrieve_result_callback(self, out: Any) -> Any:
-        """What a batch returned."""
+        """The result of a batch."""
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:

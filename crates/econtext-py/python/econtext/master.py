@@ -1,4 +1,4 @@
-"""The names of the 2016 design: the controller. New programs want `econtext` itself.
+"""The names of the 2016 design for the controller. New programs should use `econtext` itself.
 
 >>> from econtext.master import Broker
 >>> broker = Broker()
@@ -21,7 +21,7 @@ class Context(_host.Host):
 
     def call_with_deadline(self, deadline: Optional[float], with_context: bool, fn: Callable[..., Any], *args: Any,
                            **kwargs: Any) -> Any:
-        """Calls a function there; after `deadline` seconds it is interrupted. With a context, it is given the child's own
+        """Calls a function there; after `deadline` seconds it is interrupted. With a context, it gets the child's own
         `Context` first, to send with."""
         host = self.options(timeout=deadline)
         return host.call(fn, *((_capture.CHILDS_CONTEXT,) if with_context else ()) + args, **kwargs)
@@ -45,7 +45,7 @@ class LocalStream:
 
     @staticmethod
     def _first_stage() -> str:
-        """The source of what the command line runs."""
+        """The source of the program that the command line runs."""
         import os
         with open(os.path.join(os.path.dirname(__file__), '_first_stage.txt')) as file:
             return file.read()

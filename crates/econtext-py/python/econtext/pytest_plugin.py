@@ -1,7 +1,7 @@
 """Tests of remote machines, for pytest.
 
 With `--econtext-hosts 'web[01-03]'` the fixture `host` is each of them in turn, and a test that is marked
-`@pytest.mark.remote` runs there, whole: what it uses goes with it, and an assertion that fails shows its lines.
+`@pytest.mark.remote` runs there as a whole: the objects that it uses go with it, and an assertion that fails shows its lines.
 
     @pytest.mark.remote
     def test_the_service_answers():
@@ -21,7 +21,7 @@ import pytest
 
 import econtext
 
-# What pytest raises there for a test that says what is to become of it.
+# Exceptions of pytest by which a test there decides its own outcome.
 _OUTCOMES: dict[str, Any] = {'Skipped': pytest.skip, 'Failed': pytest.fail, 'XFailed': pytest.xfail, 'Exit': pytest.exit}
 _KEY: pytest.StashKey[econtext.Group] = pytest.StashKey()
 
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _option(config: pytest.Config, name: str) -> Any:
-    """What the command line says, or the ini file; None if neither does."""
+    """The value from the command line, or the ini file; None if neither has one."""
     return config.getoption('--econtext-' + name) or config.getini('econtext_' + name) or None
 
 

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-/// What can be stopped.
+/// Work that can be stopped.
 pub(super) trait Stoppable: Send + Sync {
     fn stop(&self);
 }
@@ -167,7 +167,7 @@ impl Run {
         }
     }
 
-    /// The next result; `None` if there is none yet: `callback` is called once there is. `StopIteration` is the end.
+    /// The next result; `None` if there is none yet, and `callback` is called once there is. `StopIteration` is the end.
     fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<Told<'py>>> {
         let results = self.results.get()?;
         let waker = CallBack::waker(callback, &self.teller);
@@ -178,7 +178,7 @@ impl Run {
         }
     }
 
-    /// Stops what runs, and begins nothing more.
+    /// Stops the work that runs, and begins nothing more.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         let results = self.results.get()?;
         py.detach(|| results.cancel());

@@ -1,4 +1,4 @@
-//! One job on some hosts: calls on children that are there without threads, all else by a rollout.
+//! One job on some hosts: calls on children that are connected need no threads, all other work is done by a rollout.
 
 use super::Hosts;
 use super::results::Results;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// What is done on each host.
+/// The work that is done on each host.
 pub(super) enum Job {
     Connect,
     Call(Arc<Spec>),
@@ -25,7 +25,7 @@ pub(super) enum Job {
     Get(Vec<OsString>, PathBuf, TransferOptions),
 }
 
-/// What came of it.
+/// The result of a job on one host.
 pub(super) enum Done {
     Connected,
     Value(Value),
@@ -42,7 +42,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Calls on children that are there need no threads; all else has `limit` of them.
+    /// Begins the job. Calls on connected children need no threads; all other work has `limit` of them.
     pub(super) fn begin(self: &Arc<Self>, hosts: Vec<(usize, usize)>, rollout: Rollout) {
         self.results.expect(hosts.len());
         let at_once = rollout.batch.is_none() && rollout.fail_on.is_none();
@@ -100,7 +100,7 @@ impl Work {
                     Err(error) => error,
                 },
                 _ => {
-                    // It went in the meantime.
+                    // The child went in the meantime.
                     let message = "the child is gone".to_owned();
                     Error::Closed { host: host(), message, stderr: String::new() }
                 }
@@ -109,7 +109,7 @@ impl Work {
         }
     }
 
-    /// Does the job on one host, connecting it if need be.
+    /// Does the job on one host, and connects it if necessary.
     fn one(&self, index: usize, position: usize) -> Result<Done, Error> {
         let of = &self.of;
         if let Some(child) = of.connected(index) {
@@ -172,7 +172,7 @@ impl Work {
     }
 }
 
-/// Waits for what comes sooner or later.
+/// Waits for a result without a time limit.
 fn forever<T>(poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>) -> T {
     block_on(poll, None).unwrap_or_else(|| unreachable!("there is no deadline"))
 }
@@ -190,7 +190,7 @@ impl Pumped {
         let waker: Waker = self.clone().into();
         if let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) {
             self.work.results.put(self.position, result.map(Done::Value));
-            // Not here: what the next one imports may be asked of Python, and this may be the broker's thread.
+            // The next call is not made here: Python may be asked for its imports, and this may be the broker's thread.
             let (work, queue) = (self.work.clone(), self.queue.clone());
             self.work.of.teller.tell(move |py| py.detach(|| work.next(&queue)));
         }

@@ -1,4 +1,4 @@
-"""Files beside served modules: resources, package data and the metadata of distributions. Sent on first use.
+"""Files beside served modules: resources, package data and the metadata of distributions. It is sent on first use.
 
 A path here is one below core.ROOT, without a slash in front; '' is the top, where all of the controller's roots are one.
 """
@@ -40,7 +40,7 @@ def listing(path):
 
 
 def entry(path):
-    """(is a directory, size) of what is at a path, or None."""
+    """(is a directory, size) of the file or directory at a path, or None."""
     if not path:
         return True, 0
     parent, _, name = path.rpartition('/')
@@ -71,7 +71,7 @@ def read(path):
     while path not in contents and '/' in directory:
         reads[directory] = reads.get(directory, 0) + 1
         if reads[directory] == 2:
-            # Whoever reads two wants them all.
+            # A reader of two files will want all of them.
             contents.update(tree(directory, 16 << 20))
         directory = directory.rpartition('/')[0]
     if path not in contents:
@@ -121,7 +121,7 @@ def below(path):
 
 
 class Path(object):
-    """What importlib.resources calls a Traversable, and importlib.metadata takes for a path."""
+    """A Traversable of importlib.resources, which importlib.metadata takes for a path."""
 
     def __init__(self, path):
         self.path = path
@@ -227,7 +227,7 @@ class Reader(object):
     def resource_path(self, resource):
         path = self.path.joinpath(resource)
         if not os.path.exists(str(path)):
-            raise missing(path.path)  # it is no file of a file system
+            raise missing(path.path)  # it is not a file of a file system
         return str(path)
 
     def is_resource(self, name):
@@ -245,7 +245,7 @@ def distributions(name):
         return iter([PathDistribution(path) for path in metadata_directories()])
     if ALL in contents and not any(distribution_name(path.name) == normal(name) for path in metadata_directories()):
         return iter(())
-    # Their metadata comes in one answer, which may be empty.
+    # The metadata of all comes in one answer, which may be empty.
     if '@' + name not in contents:
         found = contents['@' + name] = dict(tree('@' + name))
         contents[ALL] = found.pop(ALL)
@@ -272,7 +272,7 @@ def metadata_directories():
 
 
 def fetch_entry_points():
-    """Who wants all distributions wants their entry points, and most have none."""
+    """Fetches the entry points of all distributions at once: a reader of all wants them, and most have none."""
     if ENTRY_POINTS not in contents:
         contents.update(tree(ENTRY_POINTS))
         contents[ENTRY_POINTS] = None
@@ -292,7 +292,7 @@ def adapt(module):
 
 
 def adapt_importlib(common):
-    """Python 3.9's importlib.resources.files() knows directories and zip files only."""
+    """Adapts importlib.resources.files() of Python 3.9, which knows directories and zip files only."""
     original = common.fallback_resources
 
     def fallback_resources(spec):
@@ -304,7 +304,7 @@ def adapt_importlib(common):
 
 
 def adapt_pkg_resources(pkg_resources):
-    """Resources of served packages, and the served distributions in the working set."""
+    """Adds resources of served packages, and the served distributions in the working set."""
     class Provider(pkg_resources.NullProvider):
         def _has(self, path):
             return entry(below(path)) is not None
@@ -344,7 +344,7 @@ def adapt_pkg_resources(pkg_resources):
 
 
 def adapt_distlib(resources):
-    """Resources of served packages; it knows the types of the loaders that it can ask."""
+    """Adds resources of served packages; distlib knows the types of the loaders that it can ask."""
     class Finder(resources.ResourceFinder):
         def _find(self, path):
             return entry(below(path)) is not None

@@ -1,4 +1,4 @@
-"""An interactive interpreter whose lines come from the controller. Sent on first use."""
+"""An interactive interpreter whose lines come from the controller. It is sent on first use."""
 from __future__ import absolute_import
 
 import ast
@@ -14,7 +14,7 @@ count = 0
 
 
 def is_complete(source):
-    """Whether this is a whole statement or several, or wrong; not whether more lines could follow.
+    """Whether the source is one whole statement or several, or wrong; not whether more lines could follow.
 
     Code that ends within an indented block is complete with an empty line behind it.
     """
@@ -28,7 +28,7 @@ def is_complete(source):
 
 
 def run(source):
-    """Runs code in the module that all of it shares, as Python's own prompt does: values of expressions are shown.
+    """Runs code in the module that all lines share, as Python's own prompt does: values of expressions are shown.
 
     Returns (the text of the last one's value or None, None), or (None, exit status) if the code ends the program.
     """
@@ -67,7 +67,7 @@ def display(value):
 
 
 def complete(word, line):
-    """What `word` may become, at the end of `line`: modules and names where they are imported; else names of the module, of
+    """The completions of `word` at the end of `line`: modules and names in an import; else names of the module, of
     builtins and keywords, or attributes of a dotted name."""
     words = line.rpartition(';')[2].split()
     if words and words[0] == 'import' and word != 'import':
@@ -87,11 +87,11 @@ def complete(word, line):
     return found
 
 
-LIMIT = 500  # candidates
+LIMIT = 500  # the number of candidates
 
 
 def modules(word):
-    """The modules whose names begin so."""
+    """The modules whose names begin with a word."""
     import pkgutil
     package, dot, _ = word.rpartition('.')
     if package:
@@ -102,7 +102,7 @@ def modules(word):
 
 
 def names_in(module, word):
-    """The names that can be imported from a module and begin so."""
+    """The names that can be imported from a module and begin with a word."""
     import pkgutil
     path = path_of(module)
     names = list(getattr(sys.modules.get(module), '__all__', None) or dir(sys.modules.get(module)))
@@ -110,7 +110,7 @@ def names_in(module, word):
 
 
 def path_of(module):
-    """Where a module's own modules are; the module is imported."""
+    """The path of a module's own modules; the module is imported."""
     try:
         __import__(module)
     except Exception:
@@ -119,12 +119,12 @@ def path_of(module):
 
 
 def beginning(word, names):
-    """Those that begin so; private ones only if that is asked for."""
+    """The names that begin with a word; private ones only if the word is private."""
     private = word.rpartition('.')[2].startswith('_')
     return sorted(set(name for name in names if name.startswith(word) and (
         private or not name.rpartition('.')[2].startswith('_'))))[:LIMIT]
 
 
 def native(source):
-    """Text, or what Python 2 takes for it: bytes with a mark that they are UTF-8."""
+    """Source as text, or, for Python 2, as bytes with a mark that they are UTF-8."""
     return source if core.PY3 else '\xef\xbb\xbf' + source.encode('utf-8')

@@ -1,4 +1,4 @@
-"""Runs a program here as `python FILE`, `python -c CODE` and `python -m MODULE` would. Sent on first use."""
+"""Runs a program here as `python FILE`, `python -c CODE` and `python -m MODULE` would. It is sent on first use."""
 from __future__ import absolute_import
 
 import atexit
@@ -22,16 +22,16 @@ class Source(object):
 
 
 def run(kind, name, source, argv, stdin, items, credit, env):
-    """Runs the program and returns (exit status, value of -c's last expression). If that is a generator, what it yields
-    goes to the channel `items`.
+    """Runs the program and returns (exit status, value of -c's last expression). If that is a generator, its items
+    go to the channel `items`.
 
     `stdin` is a channel of chunks; each is acknowledged with its size once it is written, so that no more than a
-    window of it is ever in memory here. What the program raises is raised.
+    window of it is ever in memory here. An exception of the program is raised.
     """
     feed(stdin)
     (os.environb if core.PY3 else os.environ).update(env)
     if core.PY3:
-        # As Python has its own arguments, in whatever encoding they are.
+        # The arguments are decoded as Python decodes its own, in any encoding.
         name, argv = name.decode('utf-8', 'surrogateescape'), [word.decode('utf-8', 'surrogateescape') for word in argv]
     sys.argv[:] = argv
     status, value = 0, None
@@ -49,7 +49,7 @@ def run(kind, name, source, argv, stdin, items, credit, env):
 
 
 def set_up(env, directory, nice, limits):
-    """What programs and commands here are to find: environment, working directory, niceness and limits."""
+    """Sets up the environment, working directory, niceness and limits of programs and commands here."""
     (os.environb if core.PY3 else os.environ).update(env)
     if directory is not None:
         os.chdir(directory)
@@ -60,7 +60,7 @@ def set_up(env, directory, nice, limits):
 
 
 def set_limit(name, value):
-    """As `prepare` of process.py, which cannot import this; in core.py every child would have to be sent it."""
+    """Sets a limit as `prepare` of process.py does. That cannot import this; code in core.py would be sent to every child."""
     import resource
     limit = getattr(resource, 'RLIMIT_' + name.upper())
     hard = resource.getrlimit(limit)[1]
@@ -95,7 +95,7 @@ def execute(kind, name, source):
 
 
 def execute_served(name, importer):
-    """What runpy of Python 2 cannot: it does not ask sys.meta_path for what is in packages."""
+    """Runs a module of a package. runpy of Python 2 cannot: it does not ask sys.meta_path for those."""
     if importer.is_package(name):
         name += '.__main__'
     package = name.rpartition('.')[0]
@@ -117,7 +117,7 @@ def feed(channel):
     core.no_inherit(w)
     if core.PY3:
         sys.stdin.close()
-    # An error handler as Python's own: undecodable input is no reason to die.
+    # The error handler is Python's own: undecodable input must not end the program.
     sys.stdin = sys.__stdin__ = open(0, errors='surrogateescape', closefd=False) if core.PY3 else os.fdopen(0)
 
     def pump():
@@ -133,11 +133,11 @@ def feed(channel):
 
 
 def finish():
-    """What Python does at the end of a program: waits for threads, runs the atexit functions."""
+    """Does what Python does at the end of a program: waits for threads, runs the atexit functions."""
     threading = sys.modules.get('threading')
     if threading:
         threading._shutdown()
-        threading._shutdown = lambda: None  # the interpreter will call it too, and not every version bears that
+        threading._shutdown = lambda: None  # the interpreter will call it too, which not every version allows
     ours = core.core.at_exit
     if core.PY3:
         atexit.unregister(ours)

@@ -1,4 +1,4 @@
-"""Served code in processes that multiprocessing starts. Sent when those are.
+"""Served code in processes that multiprocessing starts. It is sent when those are started.
 
 A spawned process and the forkserver are fresh Pythons. They get an importer of their own, which asks this process over
 a socket; this process has what the controller sent, or asks it. Forks ask in the same way. Nothing is written to disk
@@ -17,7 +17,7 @@ import zlib
 
 from econtext import core
 
-# Runs in front of what multiprocessing has put behind `-c`, and begins with our own core.
+# This program runs in front of the one that multiprocessing has put behind `-c`, and begins with our own core.
 PROGRAM = """\
 import socket, sys, zlib
 if sys.path and not sys.path[0]: del sys.path[0]
@@ -38,7 +38,7 @@ sys.modules["econtext.spawn"].set_up(ask)
 
 
 def adapt(module):
-    """Makes ready for the processes that multiprocessing will start."""
+    """Prepares multiprocessing for the processes that it will start."""
     from multiprocessing import util
     server = Server()
     util.register_after_fork(server, Server.after_fork)
@@ -65,13 +65,13 @@ def adapt(module):
 
 
 def adapt_pool(pool):
-    """A pool replaces each worker that has ended. Where none lives long enough to take work, that would go on for ever."""
+    """Makes a pool give up whose workers all end before they take work. It would replace them for ever."""
     kind = pool.Pool
     original = kind._join_exited_workers
     failed = {}
 
     def join(first):
-        # In Python 3.7 and older it is the pool, then the list of its workers.
+        # In Python 3.7 and older the arguments are the pool, then the list of its workers.
         workers = first._pool if isinstance(first, kind) else first
         statuses = [worker.exitcode for worker in workers if worker.exitcode not in (None, 0)]
         if statuses:
@@ -119,7 +119,7 @@ class Server(object):
         return PROGRAM % (self.socket.getsockname(),)
 
     def after_fork(self):
-        """In the fork: asks through the parent. A spawned process runs this too, and is none."""
+        """Makes a fork ask through its parent. A spawned process runs this too, and is not a fork."""
         if self.pid == os.getpid():
             return
         found = {}
@@ -161,7 +161,7 @@ class Server(object):
 
 
 def is_ours(connection):
-    """Anybody here may know the socket's name; what we serve is for our own user only."""
+    """Whether the other end is of our own user: all users may know the socket's name, but we serve our own only."""
     if not sys.platform.startswith('linux'):
         return True  # the socket is in a directory of ours
     SO_PEERCRED = getattr(socket, 'SO_PEERCRED', 17)  # Python 2 does not name it
@@ -170,7 +170,7 @@ def is_ours(connection):
 
 
 def reply(question):
-    """The answer to one question: the name of a part of ours, or a pickle of what Context.ask() is given."""
+    """The answer to one question: the name of a part of ours, or a pickle of the arguments of Context.ask()."""
     importer = core.core.importer
     if question in (b'core', b'spawn'):
         return importer.get_bytes('econtext.' + question.decode())
@@ -220,7 +220,7 @@ class Context(object):
 
 
 class Spawned(object):
-    """What core.core is here."""
+    """The object that core.core is here."""
 
     def __init__(self, ask):
         self.context = Context(ask)
@@ -249,7 +249,7 @@ def set_up(ask):
 
 
 class Missing(object):
-    """What stands for a function that is not to be had here: calling it says why."""
+    """A stand-in for a function that is not available here: a call of it says why."""
 
     def __init__(self, error):
         self.error = error
@@ -259,7 +259,7 @@ class Missing(object):
 
 
 def adapt_reduction(reduction):
-    """Work that cannot be read is the failure of that work, and not the end of the process, which would be started again."""
+    """Makes work that cannot be read fail by itself, and not end the process, which would be started again."""
     class Unpickler(core.pickle.Unpickler):
         def find_class(self, module, name):
             try:
@@ -276,7 +276,7 @@ def adapt_reduction(reduction):
 
 
 def adapt_spawn(spawn):
-    """A served script is no file that could be run again by its path."""
+    """Keeps a served script from being run again by its path: it is not a file."""
     original = spawn._fixup_main_from_path
 
     def fixup(path):

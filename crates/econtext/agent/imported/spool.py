@@ -1,9 +1,9 @@
-"""Served packages as real files in memory-backed storage, for code that opens what lies beside it.
+"""Served packages as real files in memory-backed storage, for code that opens files beside itself.
 
-The files are in a private directory of a tmpfs. A process of its own removes it when this one is gone, however it went.
+The files are in a private directory of a tmpfs. A separate process removes it when this one has ended, in whatever way.
 `start` makes files of packages on request, before they are imported. `later` is for packages that the controller saw to look
-for files: their modules come from memory as others do, with a `__file__` below the directory, and what is there is made
-once something looks at it.
+for files: their modules come from memory as others do, with a `__file__` below the directory, and the files are made
+once something looks at them.
 """
 from __future__ import absolute_import
 
@@ -17,7 +17,7 @@ import threading
 from econtext import core, files
 
 if core.PY3:
-    from importlib import machinery  # now: to import it while it is looked for would make it twice
+    from importlib import machinery  # now: an import of it during a search would make it twice
 
 
 LIMIT = 256 << 20  # bytes of all files that are made because something looks at them
@@ -38,7 +38,7 @@ def start(packages, where=None):
 
 
 def memory():
-    """The first place that is in memory and may be written to."""
+    """The first writable directory that is in memory."""
     with open('/proc/mounts') as f:
         mounts = dict((line.split()[1], line.split()[2]) for line in f)
     for place in '/dev/shm', os.environ.get('XDG_RUNTIME_DIR'), '/run/shm', '/tmp':
@@ -79,7 +79,7 @@ def guard(directory):
 
 
 class Spooler(object):
-    """First on sys.meta_path: finds nothing, but fetches a package's files before others look for it."""
+    """The first finder on sys.meta_path: finds nothing, but fetches a package's files before others look for it."""
 
     def __init__(self, directory, packages):
         self.directory, self.packages, self.seen = directory, packages, set(['econtext'])
@@ -115,7 +115,7 @@ class Spooler(object):
 
 
 def write(path, directory, limit=float('inf')):
-    """Writes all files below a path of the controller's; the number of bytes."""
+    """Writes all files below a path of the controller's, and returns the number of bytes."""
     size = 0
     for name, data in files.tree(path):
         target = os.path.join(directory, name)
@@ -132,9 +132,9 @@ def write(path, directory, limit=float('inf')):
 # -- files that are made once something looks at them
 
 def later(package):
-    """Has the files below a path of a package made once something looks there. The path ends with a slash.
+    """Has the files below a path of a package made once something looks there. The path ends in a slash.
 
-    Before Python 3.8 they are made now: nothing tells there of files that are opened.
+    Before Python 3.8 they are made now: there is no event for files that are opened.
     """
     importer = core.core.importer
     if package in importer.spooled:
@@ -158,7 +158,7 @@ def later(package):
 
 
 class Nothing(object):
-    """There is no place for files here."""
+    """The error that there is no place for files here."""
 
     def __contains__(self, package):
         return True
@@ -182,7 +182,7 @@ class Packages(set):
         self.waiting.add(package)
 
     def look(self, path):
-        """Makes the files of the packages that a path is of, or leads to."""
+        """Makes the files of the packages that a path belongs to, or leads to."""
         if isinstance(path, int) or not self.waiting:
             return
         try:
@@ -204,7 +204,7 @@ class Packages(set):
             return  # a fork, which cannot ask
         with self.lock:
             if self.making or package not in self.waiting:
-                return  # it is this thread that looks, while it makes them
+                return  # this thread looks at them while it makes them
             self.making = package
             try:
                 if not os.path.isdir(self.directory):
@@ -212,7 +212,7 @@ class Packages(set):
                     guard(self.directory)
                 self.left -= write(package[:-1], self.directory, self.left)
                 self.waiting.discard(package)
-                # From now on modules are imported from the files.
+                # From now on, modules are imported from the files.
                 for path in list(sys.path_importer_cache):
                     if (path + '/').startswith(self.directory + package):
                         sys.path_importer_cache.pop(path, None)
@@ -245,7 +245,7 @@ def watch(packages):
 
     def told(word):
         if isinstance(word, (str, bytes)):
-            # In a command or a variable the path is a part.
+            # In a command or a variable, the path is only a part.
             at = word.find(packages.directory if isinstance(word, str) else packages.directory.encode())
             word = word[max(at, 0):]
         packages.look(word)
@@ -264,14 +264,14 @@ def watch(packages):
 
 
 class Watched(object):
-    """`os.stat` or `os.access`, of which no audit event tells. As a builtin, it becomes no method in a class."""
+    """A wrapper of `os.stat` or `os.access`, which have no audit event. Like a builtin, it does not become a method in a class."""
 
     def __init__(self, original, packages):
         self.original, self.packages = original, packages
         self.__name__, self.__doc__ = original.__name__, original.__doc__
 
     def __call__(self, path, *args, **kwargs):
-        # Tracebacks look for the source of each line, and have it from the importer.
+        # Tracebacks look for the source of each line, and get it from the importer.
         if self.packages.waiting and sys._getframe(1).f_globals.get('__name__') != 'linecache':
             self.packages.look(path)
         return self.original(path, *args, **kwargs)

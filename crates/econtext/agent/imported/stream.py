@@ -1,11 +1,11 @@
-"""Calls of generators: what they yield goes to the controller as it comes. Sent on first use."""
+"""Calls of generators, whose items go to the controller as they come. It is sent on first use."""
 from __future__ import absolute_import
 
 from econtext import core
 
 
 def call(items, credit, spec):
-    """A call as of the core; of a generator the items go to the channel, and what it returns is the result."""
+    """Makes a call as the core does; a generator's items go to the channel, and its return value is the result."""
     return drain(core.core.call(*spec), items, credit)
 
 

@@ -1,8 +1,8 @@
-"""Files and directories, there and back. Sent on first use, and run as calls.
+"""Transfers of files and directories, there and back. It is sent on first use, and run as calls.
 
-What is on its way is limited: the receiver acknowledges what it has dealt with, and the sender waits when a window is
-full. A file is written beside its name and gets that only once its checksum is right; what a lost connection leaves of it
-is gone on with the next time. All paths are bytes.
+The data on its way is limited: the receiver acknowledges data that it has handled, and the sender waits when a window is
+full. A file is written beside its name and gets that only once its checksum is right; a part left by a lost connection
+is resumed the next time. All paths are bytes.
 """
 from __future__ import absolute_import
 
@@ -15,22 +15,22 @@ import stat
 from econtext import core
 
 try:
-    from hashlib import sha1  # many times faster than the one that is there at start, where there is OpenSSL
+    from hashlib import sha1  # with OpenSSL it is many times faster than the one that is there at start
     sha1()
 except (ImportError, ValueError):
-    sha1 = core.sha1  # or forbidden
+    sha1 = core.sha1  # it is missing or forbidden
 
 core.core.stream.hurry()
 
 DIRECTORY, LINK, FILE, DATA, HOLE, END, SKIP = range(7)
 CHUNK = 1 << 18
-HOLES = 1 << 22  # zeros that are not sent are told of in pieces, for both sides to be at work
+HOLES = 1 << 22  # zeros that are not sent are reported in pieces, so that both sides work
 ZEROS = bytes(bytearray(CHUNK))
 PART = b'.econtext-part'
 
 
 def named(error, path=None):
-    """An error of the system's with the path that the user knows, as text, in place of that of a part of a file."""
+    """An error of the system with the path that the user knows, as text, in place of that of a part of a file."""
     path = path or error.filename
     if core.PY3 and isinstance(path, bytes):
         path = os.fsdecode(path)
@@ -42,9 +42,9 @@ def named(error, path=None):
 # -- to this machine
 
 def look(destination, into, files):
-    """Whether `destination` is to be a directory, and what is here already of `files`, a list of (name, size).
+    """Whether `destination` is to be a directory, and the content of `files`, a list of (name, size), that is here already.
 
-    For each (size, digest, whether it is the file itself): of the same size, or the start of it; or None.
+    Each item is (size, digest, whether it is the file itself), of a file of the same size or of a start of it; or None.
     """
     destination = os.path.expanduser(destination)
     into = into or os.path.isdir(destination)
@@ -61,7 +61,7 @@ def look(destination, into, files):
                 try:
                     have = status.st_size, digest(candidate, status.st_size), whole
                 except EnvironmentError:
-                    continue  # what cannot be read may be written all the same
+                    continue  # a file that cannot be read may still be written
                 break
         found.append(have)
     return destination, into, found
@@ -92,9 +92,9 @@ def digest(path, size):
 
 
 def survey(destination, into, files, limit):
-    """What is here of `files`, a list of (name, size), and nothing is changed.
+    """A survey of those of `files`, a list of (name, size), that are here. Nothing is changed.
 
-    For each (path, size, digest, mode, owner, group, content if it has no more than `limit` bytes); None for what is missing.
+    Each item is (path, size, digest, mode, owner, group, content of at most `limit` bytes); None for a missing file.
     """
     destination, into, _ = look(destination, into, ())
     found = []
@@ -140,23 +140,23 @@ def owner_number(database, name):
 
 
 class Wishes(object):
-    """What files are to be like, beside their content."""
+    """The wanted properties of files, beside their content."""
 
     def __init__(self, preserve, mode, owner, group, backup):
         self.preserve, self.mode, self.backup = preserve, mode, backup
         self.owner, self.group = owner_number('pwd', owner), owner_number('grp', group)
 
     def grant(self, path, metadata, directory=False):
-        """Gives what is at `path` the metadata of its source, if that is wanted, and what is wanted in its place."""
+        """Gives the file at `path` the metadata of its source, if that is wanted, and the properties wanted in its place."""
         if self.preserve:
             set_metadata(path, metadata)
         mode = self.mode
         if directory and mode is not None:
-            mode |= (mode & 0o444) >> 2  # what may be read may be entered
+            mode |= (mode & 0o444) >> 2  # a readable directory may be entered
         if self.owner + self.group > -2:
             before = stat.S_IMODE(os.stat(path).st_mode)
             os.chown(path, self.owner, self.group)
-            mode = before if mode is None else mode  # chown takes some bits away
+            mode = before if mode is None else mode  # chown clears some bits
         if mode is not None:
             os.chmod(path, mode)
 
@@ -177,7 +177,7 @@ def keep_backup(path):
 
 
 def put(channel, destination, into, *wishes):
-    """Takes in what the channel brings; the number of files that were written."""
+    """Takes in the files from the channel, and returns the number of files that were written."""
     written, later, target, path = 0, [], None, destination
     wishes = Wishes(*wishes)
     try:
@@ -209,7 +209,7 @@ def put(channel, destination, into, *wishes):
                     make_link(values[1], path)
                 elif kind == SKIP:
                     wishes.grant(path, values[1])
-        for path, metadata in reversed(later):  # writing into them has changed their times
+        for path, metadata in reversed(later):  # writes into them have changed their times
             wishes.grant(path, metadata, True)
     except BaseException as e:
         if target:
@@ -265,13 +265,13 @@ class Target(object):
             try:
                 os.fchown(self.fd, before.st_uid, before.st_gid)
             except OSError:
-                mode &= 0o777  # it is another user's now
+                mode &= 0o777  # the file is another user's now
         if not wishes.preserve:
             os.fchmod(self.fd, mode)
         wishes.grant(self.part, self.metadata)
         if before and wishes.backup:
             keep_backup(self.path)
-        os.rename(self.part, self.path)  # before it is closed: then others may have it
+        os.rename(self.part, self.path)  # before it is closed: afterwards others may use it
         os.close(self.fd)
 
     def remove(self):
@@ -283,7 +283,7 @@ class Target(object):
 
 
 def umask():
-    """The permissions that new files do not get. To ask the system is to set them, for all threads; Linux has a file too."""
+    """The permissions that new files do not get. The system call to read them sets them, for all threads; Linux has a file too."""
     try:
         with open('/proc/self/status') as f:
             for line in f:
@@ -297,10 +297,10 @@ def umask():
 
 
 def open_part(final, offset):
-    """The path and the descriptor of a file that nobody else writes, with the `offset` bytes that were seen here of it.
+    """The path and the descriptor of a file that no other process writes, with the `offset` bytes of it that were seen here.
 
-    Hosts may have a disk in common, and be given the same file at the same time: who comes second has another name, and
-    finds what was seen in the file of the first, or in what has become of that.
+    Hosts may share a disk, and be sent the same file at the same time: the second one uses another name, and
+    finds the bytes that were seen in the file of the first, or in the finished file.
     """
     path = part_of(final)
     fd = open_own(path)
@@ -322,13 +322,13 @@ def open_part(final, offset):
                     core.write_all(fd, data)
                     have += len(data)
         except EnvironmentError:
-            pass  # it has gone; the next may be it
+            pass  # the file has gone; the next may be it
     os.lseek(fd, 0, 0)
     return path, fd
 
 
 def is_mine(fd, path):
-    """Whether the file could be locked, and has still this name. Where there are no locks nobody has one."""
+    """Whether the file could be locked, and still has this name. Without locks, no other process has one."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except EnvironmentError as e:
@@ -341,7 +341,7 @@ def is_mine(fd, path):
 
 
 def open_own(path):
-    """A file of our own, new or what is left of one: where others may write too, they may have put something there."""
+    """A file of our own, new or left over: where others may write too, they may have put something there."""
     flags = os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_CLOEXEC', 0)
     while 1:
         try:
@@ -360,7 +360,7 @@ def open_own(path):
         try:
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as e:
-            if e.errno != errno.EEXIST:  # or somebody was faster, whose file is looked at then
+            if e.errno != errno.EEXIST:  # another one was faster, and its file is checked
                 raise
 
 
@@ -377,7 +377,7 @@ def set_metadata(path, metadata):
     os.utime(path, (mtime, mtime))
     if os.geteuid() == 0:
         os.chown(path, uid, gid)
-    os.chmod(path, mode)  # behind chown, which takes some bits away
+    os.chmod(path, mode)  # after chown, which clears some bits
 
 
 def make_directory(path):
@@ -399,7 +399,7 @@ def make_link(target, path):
 # -- from this machine
 
 def listing(paths, links):
-    """(name, path, kind, size, link target, metadata) of everything below the paths, directories first.
+    """(name, path, kind, size, link target, metadata) of every entry below the paths, directories first.
 
     A path that is not there and has wildcards stands for all that match.
     """
@@ -444,7 +444,7 @@ def walk(name, path, links, found, above):
     elif stat.S_ISREG(status.st_mode):
         found.append((name, path, FILE, status.st_size, b'', metadata))
     elif above:
-        pass  # a device or socket among files is none of them
+        pass  # devices and sockets are left out
     else:
         raise EnvironmentError(errno.EINVAL, 'neither a file nor a directory', path)
 

@@ -1,4 +1,4 @@
-"""Calls of functions, and with arguments, that are more than names and plain values; results that are. Sent on first use.
+"""Calls whose functions, arguments or results are more than names and plain values. It is sent on first use.
 
 Functions and classes of the controller's `__main__`, of notebooks and inside of other functions cannot be imported. They arrive in
 parts: definitions make objects, settings put values in their places. Each has a key, under which it is known here, and a digest
@@ -13,11 +13,11 @@ from econtext import core
 PY3 = core.PY3
 FUTURE = () if PY3 else ('division', 'print_function', 'absolute_import', 'unicode_literals')  # the source is Python 3's
 
-bodies = getattr(core.core, 'bodies', {})  # a spawned process has those of its parent
-made = {}  # (digest, what came of it), by key
+bodies = getattr(core.core, 'bodies', {})  # a spawned process has its parent's
+made = {}  # (digest, object made), by key
 bound = {}  # the digest of the setting that a place has its value from
-cells = {}  # variables of functions that others inside of them use
-aside = []  # what the call that is read has beside its pickles
+cells = {}  # variables of functions that inner functions use
+aside = []  # the values beside the pickles of the call that is being read
 namespaces = {}  # globals of functions, by the name of their module there
 
 
@@ -27,10 +27,10 @@ def call(needed, payload, targets, trust, stream, beside):
     """Calls the function in `payload`, a pickle of (function, args, kwargs, values), with what it needs defined and set.
 
     `needed` has (key, digest, places) of definitions, and of settings, in the order in which they are applied. A setting is applied
-    if one of its places has its value from another one: what is done to a value here stays until it changes there. The values of
-    the payload go to the places `targets`, at each call: they have something in common with the arguments. `beside` is what pickles
-    have by number. With `stream` the items of the result are wanted. With `trust` the result is a pickle of whatever it is, for a
-    controller that takes such.
+    if one of its places has its value from another one: a change to a value here stays until it changes there. The values of
+    the payload go to the places `targets`, at each call: they have something in common with the arguments. `beside` is the values
+    that pickles have by number. With `stream` the items of the result are wanted. With `trust` the result is a pickle of any value,
+    for a controller that accepts one.
     """
     aside[:] = beside
     apply(needed)
@@ -54,14 +54,14 @@ def same(value):
 
 
 def is_generator(value):
-    """By the type: what a value says of itself may be anything."""
+    """Whether a value is a generator, by its type: a value's own answers cannot be trusted."""
     return hasattr(type(value), 'gi_frame')
 
 
 class Pickled(object):
-    """A generator of the pickles of what another one yields, and returns."""
+    """A generator of the pickles of the items of another one, and of its return value."""
 
-    gi_frame = None  # by which generators are known
+    gi_frame = None  # generators are known by it
 
     def __init__(self, items):
         self.items, self.close = items, items.close
@@ -81,7 +81,7 @@ class Pickled(object):
 def apply(needed):
     for key, digest, targets in needed:
         while bodies[key][0][0] != digest:
-            del bodies[key][0]  # of calls that were before this one
+            del bodies[key][0]  # those of earlier calls
         targets = [tuple(target) for target in targets]
         if targets:
             if [target for target in targets if bound.get(target) != digest]:
@@ -100,18 +100,18 @@ order = {}  # (digest, places) by key, as far as it was applied
 
 
 def snapshot():
-    """All that was applied, for a process that this one starts: (key, digest, places, content)."""
+    """Everything that was applied, for a process that this one starts: (key, digest, places, content)."""
     return [(key, order[key][0], order[key][1], bodies[key][0][1]) for key in sorted(order, key=lambda key: key.startswith('set '))
             if bodies[key][0][0] == order[key][0]]
 
 
 def replay(snapshot):
-    """Applies what a parent process has applied. What depends on the child itself, as its channels, is not to be had here."""
+    """Applies the definitions and settings of a parent process. Those that depend on the child, as channels, are not available."""
     left = [(key, digest, targets) for key, digest, targets, body in snapshot]
     for key, digest, targets, body in snapshot:
         bodies[key] = [(digest, body)]
     while left:
-        # They depend on each other; the order in which they came has gone when some were replaced.
+        # They depend on each other; the order in which they came is lost once some were replaced.
         failed = []
         for entry in left:
             try:
@@ -179,11 +179,11 @@ def annotation(text, data):
     try:
         return text if data is None else loads(data)
     except Exception:
-        return text  # of a newer Python
+        return text  # it is of a newer Python
 
 
 def decorate(kind, parameters, fields):
-    """Makes a dataclass of a class, as its decorator did."""
+    """Makes a class a dataclass, as its decorator did."""
     import dataclasses
     import inspect
     known = inspect.signature(dataclasses.field).parameters
@@ -204,7 +204,7 @@ def decorate(kind, parameters, fields):
 
 
 def persistent(reference):
-    """What the controller's pickler leaves to us: definitions, modules, channels, paths of any Python's pathlib."""
+    """An object that the controller's pickler leaves to us: a definition, module, channel, or path of any Python's pathlib."""
     kind, value = reference[0], reference[1]
     if kind == 'definition':
         return made[value][1]
@@ -279,7 +279,7 @@ def imported(module, path):
 
 
 def reloaded(name, digest):
-    """Imports a module of the controller again, if what is here is not of that source."""
+    """Imports a module of the controller again if the one here is not of that source."""
     importer = core.core.importer
     record = importer.records.get(name)
     if name not in sys.modules or not record or record[2] is None:
@@ -355,7 +355,7 @@ def enumerated(name, data):
 
 
 def klass(name, data, plainly):
-    """A class without its attributes. What classes of the controller's program do when one is derived from them was done there: it
+    """A class without its attributes. Work that classes of the controller's program do on a derived class was done there: it
     is in the attributes. Classes that are imported do it here."""
     metaclass, bases, first = loads(data)
     if sys.version_info < (3, 7) and '__orig_bases__' in first:
@@ -395,11 +395,11 @@ def set_cell(cell, value):
         ctypes.pythonapi.PyCell_Set(ctypes.py_object(cell), ctypes.py_object(value))
 
 
-codes = {}  # of sources, which may be those of several functions
+codes = {}  # code of sources, which several functions may share
 
 
 def function(namespace, text, cell_keys, name, qualname, module):
-    """A function without its values: those are set when all that they need is there."""
+    """A function without its values: those are set when everything that they need is there."""
     code = codes.get(text)
     if code is None:
         if len(codes) > 1000:
@@ -415,7 +415,7 @@ def function(namespace, text, cell_keys, name, qualname, module):
 
 
 def compiled(free, title, text, line, indented, filename, name, owner, futures):
-    """The code of a function from its source, which stands at `line` of `filename` there."""
+    """The code of a function, from its source at `line` of `filename` there."""
     import __future__
     import ast
     flags = 0
@@ -425,8 +425,8 @@ def compiled(free, title, text, line, indented, filename, name, owner, futures):
     text = '\n' * (line - 1 - indented) + ('if 1:\n' if indented else '') + text
     tree = core.compile_for_here(text, filename, flags | ast.PyCF_ONLY_AST, title + '() of')
     node = tree.body[0].body[0] if indented else tree.body[0]
-    # Variables of functions around it are variables of one around it, and private names those of its class. The names that are
-    # made by that are no variables.
+    # Variables of enclosing functions become those of one enclosing function, and private names those of its class. The names
+    # that this adds are not variables.
     names = [made for made in (owner, name) if made and made not in free]
     around = ast.parse('def around(%s):\n %s\n %s' % (
         ', '.join(f for f in free if f != '__class__'), 'global ' + ', '.join(names) if names else 'pass',
@@ -450,7 +450,7 @@ def found(code, name):
 
 
 def show(filename, line, text):
-    """Lets tracebacks and inspect.getsource see the lines. Several definitions may be from one file."""
+    """Lets tracebacks and inspect.getsource see the lines. One file may have several definitions."""
     import linecache
     old = linecache.cache.get(filename)
     lines = list(old[2]) if old and old[1] is None else []
@@ -461,7 +461,7 @@ def show(filename, line, text):
 
 
 def unmarshalled(free, title, data, version):
-    """The code of a function whose source is not to be had, as it was typed at a prompt of Python: its bytecode."""
+    """The code of a function without available source, as one typed at a prompt of Python, from its bytecode."""
     if tuple(version) != sys.version_info[:2]:
         raise TypeError('the source of %s() is not to be had on the controller, and the bytecode of its Python %d.%d does not run '
                         'on the %d.%d of %s' % ((title,) + tuple(version) + sys.version_info[:2] + (core.core.context.name,)))
@@ -472,7 +472,7 @@ def unmarshalled(free, title, data, version):
 # -- results
 
 class Rich(object):
-    """A value as (kind, its class's module, its class, its parts); the controller rebuilds those it knows."""
+    """A value as (kind, its class's module, its class, its parts); the controller rebuilds those that it knows."""
 
     def __init__(self, *args):
         self.args = args
@@ -486,7 +486,7 @@ core.CONSTRUCTORS.add(id(Rich))
 
 
 def zone(value, where, parents):
-    """A time zone: its name, if it is one of the database; else its difference to UTC in seconds."""
+    """A time zone as its name, if it is one of the database; else as its difference to UTC in seconds."""
     tz = value.tzinfo
     if tz is None:
         return None
@@ -533,7 +533,7 @@ for base in core.text, bytes, int, float:
 
 
 def has_more(kind, value):
-    """Whether an instance of a subclass of a known class is more than that: it would not come back as what it is."""
+    """Whether an instance of a subclass of a known class is more than that: it would not come back the same."""
     return bool(getattr(value, '__dict__', None)) or any(
         getattr(value, name, 0) for name in ('nanosecond', 'nanoseconds')) or any(
         '__slots__' in base.__dict__ and base.__dict__['__slots__'] for base in kind.__mro__ if base.__module__ == kind.__module__)
@@ -546,7 +546,7 @@ def rich(value, where, parents):
     fields = getattr(kind, '__dataclass_fields__', None)
     if fields is not None:
         named = [field for field in fields if getattr(fields[field], '_field_type').name == '_FIELD' and hasattr(value, field)]
-        # Attributes beyond the fields, and what a dict, a list or an exception has beside its attributes.
+        # Attributes beyond the fields, and the content that a dict, a list or an exception has beside its attributes.
         named += [field for field in getattr(value, '__dict__', ()) if field not in named]
         parts = dict((field, core.plain(getattr(value, field), '%s.%s' % (where, field), parents)) for field in named)
         base = [base for base in kind.__mro__ if base in BASES]
@@ -556,7 +556,7 @@ def rich(value, where, parents):
         return Rich('namedtuple', *name + ((tuple(kind._fields), tuple(
             core.plain(item, '%s.%s' % (where, field), parents) for field, item in zip(kind._fields, value))),))
     if hasattr(kind, 'n_sequence_fields'):
-        # As os.stat's: a tuple of which more has a name than it has items. None of them holds another object.
+        # A tuple with more names than items, as that of os.stat. None of them holds another object.
         names = [key for key in kind.__dict__ if not key.startswith(('_', 'n_')) and not callable(kind.__dict__[key])]
         fields = dict((key, getattr(value, key)) for key in names)
         if all(type(item) in core.PLAIN or item is None for item in fields.values()):
@@ -569,7 +569,7 @@ def rich(value, where, parents):
         if (module, base.__name__) in KNOWN:
             if base is not kind and module != 'pathlib' and has_more(kind, value):
                 break
-            # A path of this system is one of that: which it is says the class at hand.
+            # A path of this system is one of that system there: the class at hand says which.
             concrete = name[1] if module == 'pathlib' and name[0].startswith('pathlib') else base.__name__
             return Rich('known', text(module), text(concrete), KNOWN[module, base.__name__](value, where, parents))
     if not issubclass(kind, core.PLAIN + (dict, list, tuple, set, frozenset, bytearray, memoryview)):

@@ -1,5 +1,5 @@
-"""Connecting back: the stream moves from the ssh that it began on to a TLS connection of the child's own. Loaded if wanted."""
-# It runs with the core's names: see on_load.
+"""Connecting back: the stream moves from the ssh that it began on to the child's own TLS connection. It is loaded if wanted."""
+# The file runs with the core's names: see on_load.
 import socket
 import ssl
 
@@ -7,12 +7,12 @@ BACK = 113
 
 
 class Back(object):
-    """The controller offers (addresses, port, certificate, token); then says None as the last on the old stream.
+    """The move. The controller offers (addresses, port, certificate, token); then sends None as the last on the old stream.
 
-    So does this side, with None, as its own last. If no address can be reached the reason is sent, and all stays as it is.
+    This side sends None as its own last. If no address can be reached, the reason is sent, and nothing changes.
     """
 
-    end = None  # ours of a pair of sockets, of which the other is pumped through TLS
+    end = None  # our end of a pair of sockets; the other is pumped through TLS
 
     def on_message(self, value):
         if value is None:
@@ -21,7 +21,7 @@ class Back(object):
             thread.start_new_thread(self.attempt, value)
 
     def attempt(self, addresses, port, certificate, token):
-        # Who logged in over ssh did so from there.
+        # A login over ssh came from that address.
         origin = os.environ.get('SSH_CONNECTION', os.environ.get('SSH_CLIENT', '')).split()[:1]
         context = ssl.SSLContext(getattr(ssl, 'PROTOCOL_TLS_CLIENT', ssl.PROTOCOL_SSLv23))
         context.check_hostname = False
@@ -60,7 +60,7 @@ class Back(object):
         core.broker.start_receive(fd, core.on_stream, 0 if leads else READ)
         if hasattr(stream, 'file'):
             stream.file = io.FileIO(fd, 'rb', False)
-        # The ssh that was, with its stderr, may go.
+        # The old ssh, with its stderr, may go.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, core.stderr)
         no_inherit(core.stderr)

@@ -1,9 +1,9 @@
-"""Frames of megabytes: read to where they stay, and digested while they come. Loaded before the first of them."""
+"""Frames of megabytes, which are read to their final place and digested while they come. It is loaded before the first."""
 # It runs with the core's names: see on_load.
 
 
 def receive(self, plain=Stream.receive):
-    """As the core's, which it calls for all that is short."""
+    """Receives as the core's function does, which it calls for short frames."""
     if self.need - self.have < 1 << 20 and not self.bulk:
         return plain(self)
     if not self.bulk:

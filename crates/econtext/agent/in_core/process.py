@@ -1,4 +1,4 @@
-"""Processes beside this child: commands, and further children. Sent on first use.
+"""Processes beside this child: commands, and further children. It is sent on first use.
 
 The file runs with the names of core.py as its own (`ExternalContext.on_load`): importing it could wait for a lock of Python 2
 whose holder waits for an answer of the controller. For the same reason every process has a thread, which forks and waits:
@@ -8,31 +8,31 @@ not hold processes up.
 Every process has a handle, the same number on both sides. Both sides send no more than they were given credit for, so
 a reader that stops makes the writer stop, and nothing piles up between them.
 
-A guard, which is a fork, knows the process groups. When this process is gone, however it went, it ends them.
+A guard, which is a fork, knows the process groups. When this process has ended, in whatever way, it ends them.
 """
 WRITE = 4  # EPOLLOUT and POLLOUT
 CHUNK = 1 << 16
 
-# To the controller: what happened to the process.
+# To the controller: events of the process.
 STARTED, OUTPUT, CREDIT, EXIT, FAILED = range(5)
-# From the controller: what to do.
+# From the controller: commands.
 INPUT, INPUT_END, GRANT, SIGNAL, RESIZE, TYPE, REPEAT = range(7)
 
 TIOCSWINSZ = 0x5414 if sys.platform.startswith('linux') else 0x80087467  # termios would have to be imported
 TERMINAL = 3  # the number of the terminal's output, where the process has one beside its stdio
 
 groups = {}  # process groups that may not outlive this process, by the number of their leader
-kept = {}  # pieces of input by name: what many children behind this one get alike comes here once
+kept = {}  # pieces of input by name: input for many children behind this one comes here once
 
 
 class Process(object):
-    """One process, its pipes and what is on the way through them."""
+    """One process, its pipes and the data on the way through them."""
 
     def __init__(self, handle, options):
         self.handle, self.credit, self.is_transport = handle, options[b'window'], options[b'transport']
         self.lock = thread.allocate_lock()
-        self.early = []  # messages that came before there was a process
-        self.files = {}  # what is read from it, by number
+        self.early = []  # messages that came before the process was there
+        self.files = {}  # files to read from, by number
         self.paused = set()
         self.stdin, self.input, self.input_ended, self.last = None, [], False, b''
         self.terminal = self.slave = None
@@ -68,7 +68,7 @@ class Process(object):
                 self.handle_message(message)
         status = reap(self.pid)
         try:
-            os.killpg(self.pid, 0)  # is there anything left of its group?
+            os.killpg(self.pid, 0)  # raises if nothing is left of its group
         except OSError as e:
             if e.errno == errno.ESRCH:
                 forget(self.pid)
@@ -94,7 +94,7 @@ class Process(object):
                 self.terminal, slave = os.openpty()
                 theirs.append(slave)
                 self.files[TERMINAL] = self.terminal
-                self.slave = no_inherit(os.dup(slave))  # or the terminal would be at its end whenever nobody has it open
+                self.slave = no_inherit(os.dup(slave))  # else the terminal would be at its end whenever no process has it open
         for fd in [self.stdin] + list(self.files.values()):
             if fd is not None:
                 fcntl.fcntl(no_inherit(fd), fcntl.F_SETFL, os.O_NONBLOCK)
@@ -123,7 +123,7 @@ class Process(object):
         self.close()
 
     def finish(self):
-        """Tells the end, once all that the process wrote has been sent. The caller holds the lock."""
+        """Reports the end, once all output of the process has been sent. The caller holds the lock."""
         if self.exited and not self.files and not self.done:
             self.done = True
             self.send(EXIT, self.status)
@@ -148,7 +148,7 @@ class Process(object):
             os.close(fd)
 
     def kill(self):
-        """Ends all of the group: asks, and a second later does not ask."""
+        """Ends all of the group: by SIGTERM, and a second later by SIGKILL."""
         signal_group(self.pid, signal.SIGTERM)
         time.sleep(1)
         if self.pid in groups:
@@ -164,9 +164,9 @@ class Process(object):
             self.pump(number)
 
     def pump(self, number):
-        """Sends on what the process wrote, as far as there is credit. The caller holds the lock."""
+        """Forwards output of the process, as far as there is credit. The caller holds the lock."""
         fd = self.files.get(number)
-        rounds = 16  # then let the others have their turn
+        rounds = 16  # then it is the turn of the others
         while fd is not None and number not in self.paused and (rounds or self.exited):
             rounds -= not self.exited
             if self.credit <= 0:
@@ -177,7 +177,7 @@ class Process(object):
             except OSError as e:
                 if e.errno in (errno.EAGAIN, errno.EINTR) and not self.exited:
                     return
-                data = b''  # the other side of a terminal is gone; or what is left of the group holds the pipe
+                data = b''  # the other side of a terminal is gone; or the rest of the group holds the pipe
             if data and not self.unheard:
                 self.credit -= len(data)
                 self.send(OUTPUT, number, data)
@@ -190,7 +190,7 @@ class Process(object):
     # -- input
 
     def write_input(self):
-        """Writes what there is of the input, as far as the process takes it. The caller holds the lock."""
+        """Writes the input that is there, as far as the process takes it. The caller holds the lock."""
         target = self.terminal if self.stdin is None else self.stdin
         while self.input and target is not None:
             data = self.input[0]
@@ -216,7 +216,7 @@ class Process(object):
                 self.stdin = None
             elif self.terminal is not None and TERMINAL not in self.files:
                 self.input_ended = False
-                # What ends the input of a terminal; it has to come twice behind a line that has no end.
+                # This character ends the input of a terminal; it has to come twice behind an unfinished line.
                 self.input.append(b'\4' if self.last in (b'', b'\n') else b'\4\4')
                 self.write_input()
 
@@ -231,10 +231,10 @@ class Process(object):
             self.write_input()
 
     def retry_input(self):
-        time.sleep(.02)  # a terminal is written to by people, and in the same direction as it is read
+        time.sleep(.02)  # people write to a terminal too, and in the direction in which it is read
         self.on_writable()
 
-    # -- what the controller says
+    # -- messages of the controller
 
     def on_message(self, message):
         with self.lock:
@@ -247,7 +247,7 @@ class Process(object):
         if message is _DEAD:
             if not self.exited:
                 thread.start_new_thread(self.kill, ())
-            # Nobody wants the rest, but the process must be able to end.
+            # The rest is not wanted, but the process must be able to end.
             self.unheard, self.credit = True, 1 << 62
             return self.resume()
         kind, values = message[0], message[1:]
@@ -280,7 +280,7 @@ def signal_group(pid, number):
     try:
         os.killpg(pid, number)
     except OSError:
-        pass  # gone, or another user's: that one sees the end of its input
+        pass  # it is gone, or another user's: that one sees the end of its input
 
 
 def keep(message):
@@ -291,7 +291,7 @@ def keep(message):
 
 
 def kill_all():
-    """At the end of this process. A further child behind a transport has its own to end first: it sees its input end."""
+    """Ends all processes with this one. A further child behind a transport has its own to end first: it sees its input end."""
     transports = {}
     for pid, process in list(groups.items()):
         if process.is_transport:
@@ -308,7 +308,7 @@ def kill_all():
 
 
 def reap(pid):
-    """Waits for a process: its exit status, or minus the signal; None if somebody else has it."""
+    """Waits for a process and returns its exit status, or minus the signal; None if other code took the status."""
     while 1:
         try:
             status = os.waitpid(pid, 0)[1]
@@ -334,7 +334,7 @@ def guard():
         pid = os.fork()
         if pid:
             os.close(r)
-            os.write(w, ('+%d\n' % core.pid).encode())  # what user code has started
+            os.write(w, ('+%d\n' % core.pid).encode())  # for processes that user code has started
             guarded.append(no_inherit(w))
             reap(pid)
             return
@@ -365,7 +365,7 @@ def watch_over(r):
         if not data:
             break
     kill_groups(known, b'+')
-    time.sleep(.8)  # what is behind a transport ends by itself, and what it started first
+    time.sleep(.8)  # a child behind a transport ends by itself, after those that it started
     kill_groups(known, b'T')
     os._exit(0)
 
@@ -381,7 +381,7 @@ def forget(pid):
 
 
 def close_all(*but):
-    """Closes all files but stdio and those."""
+    """Closes all files except stdio and the given ones."""
     try:
         open_files = [int(name) for name in os.listdir('/proc/self/fd')]
     except OSError:
@@ -397,10 +397,10 @@ def close_all(*but):
 # -- in the forked process
 
 def run_program(options, theirs, report):
-    """Never returns: it becomes the program, or reports why not."""
+    """Becomes the program, or reports why it cannot. It never returns."""
     try:
         os.setsid()
-        # Before there is anything to be missed, whatever becomes of the other side.
+        # This comes first, so that nothing is missed if the other side goes.
         os.write(guarded[0], ('%s%d\n' % ('T' if options[b'transport'] else '+', os.getpid())).encode())
         prepare(options, theirs, report)
         execute(options)
@@ -413,7 +413,7 @@ def run_program(options, theirs, report):
 
 
 def prepare(options, theirs, report):
-    """Makes the forked process what the command expects to run in."""
+    """Gives the forked process the state that the command expects."""
     for number, fd in enumerate(theirs):
         theirs[number] = fcntl.fcntl(fd, fcntl.F_DUPFD, 64)  # out of the way of 0 to 2
     if options[b'terminal']:
@@ -427,10 +427,10 @@ def prepare(options, theirs, report):
     close_all(report)
     for name in 'SIGPIPE', 'SIGXFSZ', 'SIGINT', 'SIGCHLD':
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)  # as they were before there was a Python
+            signal.signal(getattr(signal, name), signal.SIG_DFL)  # as they were before Python started
     if options[b'umask'] is not None:
         os.umask(options[b'umask'])
-    now = os.nice(0)  # that of whichever thread this was forked from
+    now = os.nice(0)  # that of the thread that forked this process
     os.nice(getattr(core, 'niceness', now) + options[b'nice'] - now)
     if options[b'rlimits']:
         import resource

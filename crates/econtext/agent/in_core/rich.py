@@ -1,6 +1,6 @@
-"""For controllers that are Python programs: results beyond plain values, and their package's names. Run at start-up.
+"""For controllers that are Python programs: results beyond plain values, and their package's names. It is run at start-up.
 
-Part of what econtext.core is: it is run with that module's globals.
+The file is a part of econtext.core: it is run with that module's globals.
 """
 
 
@@ -14,7 +14,7 @@ def rich(value, where, parents):
 
 
 class ControllersOwn(object):
-    """A name of the controller's package. A module that has functions for here may import it; only there it can be used."""
+    """A name of the controller's package. A module with functions for this side may import it; only the controller can use it."""
 
     def __init__(self, name):
         self.name = name
@@ -34,13 +34,13 @@ class ControllersOwn(object):
 
 
 def define(new):
-    """Keeps definitions for calls. They come by themselves, so that none is lost with a call that is cancelled."""
+    """Keeps definitions for calls. They come by themselves, so that none is lost with a cancelled call."""
     for key in new:
         core.bodies.setdefault(key, []).append(new[key])
 
 
 def register(kind=None, **options):
-    """Whatever is registered is so on the controller."""
+    """Does nothing here: classes are registered on the controller."""
     return (lambda kind: kind) if kind is None else kind
 
 
@@ -56,7 +56,7 @@ def receive(self):
 MADE = '\0econtext made'  # with the arguments of values.call
 receive_plain, Channel.receive = Channel.receive, receive
 core.rich = rich
-main = sys.modules['__main__'] = type(sys)('__main__')  # what is sent is in it, and never what runs there
+main = sys.modules['__main__'] = type(sys)('__main__')  # it has the definitions that are sent, and never runs a program
 main.__builtins__ = sys.modules['builtins' if PY3 else '__builtin__']
 core.bodies = {}  # by key: (digest, content) of definitions, for values.py, in the order in which they came
 core.stream.handlers[DEFINE] = define

@@ -1,4 +1,5 @@
-//! What a hop keeps, so that what many children behind it are sent alike crosses the link to it once.
+//! The pieces that a hop keeps, so that data for many children behind it crosses the link to it
+//! once.
 //!
 //! Frames are authenticated and not encrypted: the same module is the same bytes in each child's stream. The hop is told
 //! to keep such bytes under their digest and to repeat them. It can do no more with that than with the stream itself:
@@ -11,13 +12,13 @@ use econtext_proto::{Handle, Value};
 use sha1::{Digest as _, Sha1};
 use std::collections::{HashSet, VecDeque};
 
-/// Bytes that a hop keeps.
+/// The most bytes that a hop keeps.
 const MAX_KEPT: usize = 32 << 20;
 
-/// A digest of what is kept.
+/// The digest of a piece that is kept.
 type Name = [u8; 20];
 
-/// What one hop has, the oldest first.
+/// The pieces that one hop has, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     names: HashSet<Name>,
@@ -26,7 +27,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Takes a piece in; the names of those that have to go for it.
+    /// Adds a piece; returns the names of those that have to go for it.
     fn add(&mut self, name: Name, size: usize) -> Vec<Name> {
         let mut gone = Vec::new();
         while self.bytes + size > MAX_KEPT
@@ -51,7 +52,7 @@ impl Link {
     pub(crate) fn repeat(&self, process: Handle, kind: i64, piece: &[u8]) -> Result<(), Error> {
         let name: Name = Sha1::digest(piece).into();
         let bytes = |name: Name| Value::Bytes(name.to_vec());
-        // Under one lock: another piece's coming could be this one's going.
+        // One lock covers both steps: a piece that is added meanwhile could displace this one.
         let mut state = self.lock();
         if !state.kept.names.contains(&name) {
             let gone = state.kept.add(name, piece.len()).into_iter().map(bytes).collect();

@@ -1,4 +1,5 @@
-//! Modules and files for one child: what goes ahead of its calls, and the answers to what it asks for.
+//! Modules and files for one child: those sent ahead of its calls, and the answers to its
+//! questions.
 
 use super::{Link, State};
 use crate::broker::Shared;
@@ -19,23 +20,24 @@ const TARGET: &str = "econtext.target";
 
 /// The path that stands for these files of all distributions; the same constant is in `files.py`.
 const ENTRY_POINTS: &str = "*/entry_points.txt";
-/// Bytes of files that are little.
+/// The most bytes of a small directory of files.
 const LITTLE: u64 = 1 << 20;
 /// The path that stands for a list of all distributions.
 const DISTRIBUTIONS: &str = "@";
-/// Directories in directories that are looked into for a tree of files.
+/// The depth to which directories are looked into for a tree of files.
 const MAX_DEPTH: usize = 64;
 
-/// Questions that a child may have open before nothing more is read from it.
+/// The questions that a child may have open before no more is read from it.
 const MAX_OPEN: usize = 1000;
-/// Questions of one child that are answered before it is the turn of others.
+/// The questions of one child that are answered before it is the turn of others.
 const IN_A_ROW: usize = 64;
-/// Bytes that wait to be written to a child before its questions wait too: it may ask without reading the answers.
+/// The bytes that may wait to be written to a child before its questions wait too: it may ask
+/// without reading the answers.
 const MAX_UNSENT: usize = 16 << 20;
-/// How often questions that wait are looked at.
+/// The interval at which questions that wait are looked at.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// What a child asked for.
+/// A question of a child.
 #[derive(Debug)]
 pub(crate) enum Wanted {
     /// A module, by name.
@@ -52,32 +54,32 @@ struct Ahead {
     start: OwnedStart,
     /// The function, if it is one.
     key: Option<String>,
-    /// What it waits behind.
+    /// The gate that it waits behind.
     gate: Gate,
 }
 
-/// What one child was sent.
+/// The modules that one child was sent, and its open questions.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// Names of modules that the child was told about.
+    /// The names of modules that the child was told about.
     sent: HashSet<String>,
-    /// Modules of ours that it was made to run.
+    /// The agent's modules that it was made to run.
     loaded: HashSet<String>,
-    /// Top-level packages that the child has by itself.
+    /// The top-level packages that the child has by itself.
     there: HashSet<String>,
-    /// Functions of which all that they import was sent.
+    /// The functions whose imports were all sent.
     done: HashSet<String>,
-    /// How often the child asked for something of a top-level package.
+    /// How often the child asked for a module of a top-level package.
     asked: HashMap<String, u32>,
-    /// Calls that wait for what goes ahead of them.
+    /// The calls that wait for the modules that go ahead of them.
     ahead: VecDeque<Ahead>,
-    /// Questions that are not answered.
+    /// The questions that are not answered.
     open: VecDeque<Wanted>,
     /// Whether the finder's thread is about to answer.
     scheduled: bool,
 }
 
-/// Names of packages that one child is believed to have: it says so of what it was sent.
+/// The most packages that one child is believed to have: it says so of modules that it was sent.
 const MAX_THERE: usize = 10_000;
 
 impl Served {
@@ -88,17 +90,17 @@ impl Served {
         }
     }
 
-    /// Takes in a question.
+    /// Adds a question.
     pub(super) fn ask(&mut self, wanted: Wanted) {
         self.open.push_back(wanted);
     }
 
-    /// Whether the child has asked so much that no more of it is heard for now.
+    /// Whether the child has asked so much that no more is read from it for now.
     pub(super) fn is_full(&self) -> bool {
         self.open.len() >= MAX_OPEN
     }
 
-    /// Whether questions wait until what is on its way to the child has gone.
+    /// Whether questions wait until the data on its way to the child is written.
     pub(super) fn is_waiting(&self) -> bool {
         (self.is_asked() || self.has_calls()) && !self.scheduled
     }
@@ -120,7 +122,7 @@ impl Served {
 }
 
 impl Link {
-    /// What a call will import that this child has not been sent.
+    /// The modules that a call will import and that this child has not been sent.
     fn foresee(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
         if self.push_budget == 0 {
             return None;
@@ -128,8 +130,8 @@ impl Link {
         self.finder.as_ref().map(|finder| finder.foresee(start))
     }
 
-    /// Sends what a call needs ahead of it, if that is known without reading files. Otherwise what is sent from now on waits
-    /// until the finder's thread has read them.
+    /// Sends the modules that a call needs ahead of it, if they are known without reading files.
+    /// Otherwise all messages from now on wait until the finder's thread has read the files.
     pub(super) fn push_for_call(&self, state: &mut State, spec: &CallSpec, program: Option<Start<'_>>) {
         let function = match &spec.class {
             Some(class) => format!("{class}.{}", spec.function),
@@ -146,7 +148,7 @@ impl Link {
         }
         let start = program.unwrap_or(Start::Function(&spec.module, &function));
         match self.finder.as_ref().filter(|_| self.push_budget > 0).map(|finder| finder.foreseen(start)) {
-            // There is nothing to send.
+            // There are no modules to send.
             None => state.served.done.extend(key),
             Some(Some(foresight)) => {
                 if self.push(state, &foresight) {
@@ -160,8 +162,8 @@ impl Link {
         }
     }
 
-    /// Reads what the first call that waits will import, sends it, and lets the call go; called on the finder's thread.
-    /// Whether there was such a call.
+    /// Reads the modules that the first waiting call will import, sends them, and releases the
+    /// call; called on the finder's thread. Returns whether there was such a call.
     fn let_call_go(&self) -> bool {
         let ahead = self.lock().served.ahead.pop_front();
         let Some(Ahead { start, key, gate }) = ahead else { return false };
@@ -175,7 +177,7 @@ impl Link {
         true
     }
 
-    /// Makes the child run a module of ours that has handlers, once.
+    /// Makes the child run a module of the agent that has handlers, once.
     pub(super) fn load(&self, state: &mut State, name: &str) -> Result<(), PickleError> {
         if state.served.loaded.contains(name) {
             return Ok(());
@@ -186,7 +188,7 @@ impl Link {
         Ok(())
     }
 
-    /// Sends modules ahead, each once, within the budget; whether that was enough for all.
+    /// Sends modules ahead, each once, within the budget; returns whether that was enough for all.
     fn push(&self, state: &mut State, foresight: &Foresight) -> bool {
         let mut left = self.push_budget;
         let mut records = Vec::new();
@@ -220,7 +222,7 @@ impl Link {
             .filter_map(|(name, _)| agent::find(name))
             .collect();
         records.extend(&own);
-        // What does not fit will be asked for.
+        // Modules that do not fit will be asked for.
         if state.session.push_modules(records.iter().copied(), &absent).is_err() {
             return false;
         }
@@ -229,7 +231,7 @@ impl Link {
         all
     }
 
-    /// Whether the finder's thread is to be told that there is something to read; it is then taken to be.
+    /// Whether the finder's thread is to be told of work; it is then taken to have been told.
     pub(super) fn schedule(state: &mut State) -> bool {
         let asked = state.served.is_asked() && state.session.queued_bytes() <= MAX_UNSENT;
         let tell = (asked || state.served.has_calls()) && !state.served.scheduled;
@@ -237,7 +239,8 @@ impl Link {
         tell
     }
 
-    /// Answers a child; called on the finder's thread. Whether there are more questions to be answered by it.
+    /// Answers a child; called on the finder's thread. Returns whether there are more questions to
+    /// answer.
     pub(crate) fn answer(&self, shared: &Shared) -> bool {
         for _ in 0..IN_A_ROW {
             if self.let_call_go() {
@@ -280,7 +283,8 @@ impl Link {
         let own = agent::find(name).or_else(|| (name == TARGET).then(|| self.target_module())).map(Arc::new);
         let mut found = own.or_else(|| self.finder.as_ref()?.find(name));
         if name == "__main__" && found.is_none() {
-            // Libraries look there for what may have been defined. A controller that is no Python has defined nothing.
+            // Libraries look there for names that a program may have defined. A controller that is
+            // no Python has defined none.
             found = Some(Arc::new(ModuleRecord {
                 name: name.to_owned(),
                 kind: ModuleKind::Module,
@@ -290,11 +294,11 @@ impl Link {
             }));
         }
         tracing::debug!(target: "econtext", context = self.name, module = name, found = found.is_some(), "module");
-        // What it imports in turn goes ahead of the answer.
+        // The modules that it imports in turn go ahead of the answer.
         let top = name.split('.').next().unwrap_or_default();
         let asked = {
             let mut state = self.lock();
-            // Of what is nowhere, a child may make up any number.
+            // Absent names are not kept: a child may make up any number.
             if found.is_some() {
                 state.served.sent.insert(name.to_owned());
                 let asked = state.served.asked.entry(top.to_owned()).or_default();
@@ -306,7 +310,7 @@ impl Link {
         };
         let start = match asked {
             1 => Start::Module(name),
-            // Who asks again for what stands in functions, or in strings, will go on asking.
+            // A child that asks again, for imports in functions or in strings, will ask for more.
             3 => Start::Package(name),
             _ => Start::Deep(name),
         };
@@ -335,7 +339,8 @@ impl Link {
         tracing::debug!(target: "econtext", context = self.name, path, offset, found = found.is_some(), "file");
         let answer = found.as_ref().map_or(Value::None, FileAnswer::to_value);
         let mut state = self.lock();
-        // Chunks and listings are far below the limit of a frame, unless that was set very low: then there is no file.
+        // Chunks and listings are far below the limit of a frame, unless that was set very low:
+        // then the answer is that there is no file.
         if state.session.send_ahead(reply_to, &answer).is_err() {
             let _ = state.session.send_ahead(reply_to, &Value::None);
         }
@@ -349,7 +354,7 @@ impl Link {
         let wanted = path.strip_prefix('@').map(normal_name);
         if path == ENTRY_POINTS || wanted.is_some() {
             let all = self.finder.as_ref().map_or(Vec::new(), |finder| distributions(&**finder));
-            // Who asks for one may ask for others, most of which are not there.
+            // A child that asks for one may ask for others, most of which are not there.
             let names: Vec<&str> = all.iter().map(|d| d.directory.as_str()).collect();
             let _ = self.send_piece(reply_to, DISTRIBUTIONS, true, names.join("\n").as_bytes());
             let parts: &[&str] = match wanted {
@@ -368,7 +373,8 @@ impl Link {
         let _ = self.reply(reply_to, &Value::None);
     }
 
-    /// The highest directory above a path that is in a package and still little: more of it will be asked for.
+    /// The highest directory above a path that is in a package and still small: more of it will be
+    /// asked for.
     fn small_ancestor<'a>(&self, path: &'a str) -> &'a str {
         let mut found = path;
         while let Some((above, _)) = found.rsplit_once('/')
@@ -380,7 +386,7 @@ impl Link {
         found
     }
 
-    /// Bytes of all files below a path, if they are not over a limit.
+    /// The bytes of all files below a path, if they are not over a limit.
     fn size_of_tree(&self, path: &str, depth: usize, limit: u64) -> Option<u64> {
         let finder = self.finder.as_ref().filter(|_| depth < MAX_DEPTH)?;
         let Some(FileAnswer::Directory(entries)) = finder.read(path, 0) else { return Some(0) };
@@ -394,7 +400,7 @@ impl Link {
         })
     }
 
-    /// Sends a piece of a file, the first of it or not; whether that went well.
+    /// Sends a piece of a file, the first of it or not; returns whether that succeeded.
     fn send_piece(&self, reply_to: Handle, path: &str, first: bool, data: &[u8]) -> bool {
         let piece = (path, first, Value::Bytes(deflate(data)));
         to_value(&piece).is_ok_and(|piece| self.reply(reply_to, &piece).is_ok())
@@ -439,7 +445,7 @@ impl Link {
     }
 }
 
-/// A string literal of every Python.
+/// Writes a string literal that every Python reads.
 fn literal(text: &str) -> String {
     let mut out = String::from("u'");
     for c in text.chars() {

@@ -3,31 +3,32 @@
 use econtext_proto::{ModuleKind, ModuleRecord};
 use std::sync::Arc;
 
-/// Reads files beside served modules.
+/// The module that reads files beside served modules.
 pub(crate) const FILES: &str = "econtext.files";
 
-/// Makes files of packages that look for them.
+/// The module that makes files of packages that look for them.
 pub(crate) const SPOOL: &str = "econtext.spool";
 
-/// Processes beside the child, with handlers of their own.
+/// The module for processes beside the child, with handlers of its own.
 pub(crate) const PROCESS: &str = "econtext.process";
 
-/// Connects back.
+/// The module that connects back.
 pub(crate) const BACK: &str = "econtext.back";
 
-/// Reads frames of megabytes.
+/// The module that reads frames of megabytes.
 pub(crate) const BULK: &str = "econtext.bulk";
 
-/// Results for controllers that are Python programs.
+/// The module for results for controllers that are Python programs.
 pub(crate) const RICH: &str = "econtext.rich";
 
-/// Sends what generators yield.
+/// The module that sends the items of generators.
 pub(crate) const STREAM: &str = "econtext.stream";
 
-/// Name, path and content in zlib of each module; the build makes the list from the files of `agent/`.
+/// The name, path and zlib content of each module; the build makes the list from the files of
+/// `agent/`.
 const MODULES: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/agent_modules.rs"));
 
-/// Our own module called `name`.
+/// The agent's own module called `name`.
 pub(crate) fn find(name: &str) -> Option<ModuleRecord> {
     MODULES.iter().find(|(known, ..)| *known == name).map(|(name, path, source)| ModuleRecord {
         name: (*name).to_owned(),
@@ -75,7 +76,7 @@ mod tests {
         let mut ours: Vec<&str> = MODULES
             .iter()
             .map(|(name, ..)| name.trim_start_matches("econtext."))
-            // What runs in the core is never imported; `process` may be.
+            // Modules that are part of the core are never imported; `process` may be.
             .filter(|name| !in_core.contains(name) || *name == "process")
             .chain(["target"])
             .collect();

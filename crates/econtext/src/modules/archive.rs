@@ -10,11 +10,11 @@ const MAX_UNPACKED: u64 = 1 << 30;
 /// Files that one archive may hold.
 const MAX_FILES: usize = 200_000;
 
-/// Unpacks a zip file into a directory that goes when it is dropped. Entries that would lie outside of it, and
-/// symbolic links, are left out.
+/// Unpacks a zip file into a directory that is removed when it is dropped. Entries that would lie
+/// outside of it, and symbolic links, are left out.
 ///
 /// # Errors
-/// What is no zip file, or is too large.
+/// If the file is no zip file, or is too large.
 pub(crate) fn unpack(path: &Path) -> io::Result<TempDir> {
     let mut archive =
         zip::ZipArchive::new(io::BufReader::new(File::open(path)?)).map_err(io::Error::other)?;

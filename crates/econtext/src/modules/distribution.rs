@@ -1,15 +1,15 @@
-//! Distributions: what `pip` installed beside the modules, known by their metadata directories.
+//! Distributions, as `pip` installs them beside the modules, known by their metadata directories.
 
 use super::finder::{FileAnswer, ModuleFinder};
 
 /// A metadata directory at the top of a finder's roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distribution {
-    /// Its name in the file system: `Foo_Bar-1.2.dist-info`.
+    /// The directory's name in the file system: `Foo_Bar-1.2.dist-info`.
     pub directory: String,
     /// The distribution's name in the form of PEP 503: `foo-bar`.
     pub name: String,
-    /// Its version; empty if the directory's name has none.
+    /// The version; empty if the directory's name has none.
     pub version: String,
 }
 
@@ -37,7 +37,8 @@ pub fn distributions(finder: &dyn ModuleFinder) -> Vec<Distribution> {
     match finder.read("", 0) {
         Some(FileAnswer::Directory(entries)) => {
             let all = entries.into_iter().filter_map(|(name, ..)| Distribution::parse(name));
-            // Our own package is not there: a child's `econtext` is another one, without its entry points.
+            // The controller's own package is left out: a child's `econtext` is another one,
+            // without its entry points.
             all.filter(|distribution| distribution.name != "econtext").collect()
         }
         _ => Vec::new(),

@@ -1,53 +1,55 @@
-//! What a finder of modules is: the question of a child, and the answers to it.
+//! The interface of a finder of modules: the questions of a child, and the answers to them.
 
 use econtext_proto::{ModuleKind, ModuleRecord, Value};
 use flate2::{Compression, write::ZlibEncoder};
 use std::io::Write as _;
 use std::sync::Arc;
 
-/// Where children get modules from that they do not have.
+/// A source of the modules that children do not have.
 ///
 /// Implementations are asked by a thread of the broker, one module at a time.
 pub trait ModuleFinder: Send + Sync {
     /// The module called `name`, if there is one.
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>>;
 
-    /// What is at `path`, below the roots as if they were one: a directory, or a piece of a file from `offset` on.
+    /// The content at `path`, below the roots as if they were one: a directory, or a piece of a
+    /// file from `offset` on.
     fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
         let _ = (path, offset);
         None
     }
 
-    /// What will be imported from `start` on. It is sent ahead of a call; nothing by default.
+    /// The modules that will be imported from `start` on, to be sent ahead of a call; none by
+    /// default.
     fn foresee(&self, start: Start<'_>) -> Arc<Foresight> {
         let _ = start;
         Arc::default()
     }
 
-    /// As [`foresee`](ModuleFinder::foresee), if that is known without waiting for a disk: this one is called by whichever
-    /// thread makes a call. `None`, the default, if it is not.
+    /// The result of [`foresee`](ModuleFinder::foresee), if that is known without waiting for a
+    /// disk: the thread that makes a call calls this one. `None`, the default, if it is not.
     fn foreseen(&self, start: Start<'_>) -> Option<Arc<Foresight>> {
         let _ = start;
         None
     }
 }
 
-/// What a child is told about a path.
+/// The answer to a child's question about a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileAnswer {
-    /// Names in a directory, with whether each is a directory, and its size in bytes.
+    /// The names in a directory, with whether each is a directory, and its size in bytes.
     Directory(Vec<(String, bool, u64)>),
     /// A file of `size` bytes, and the bytes from the offset asked for; no more than a chunk.
     File {
-        /// Bytes in all of the file.
+        /// The size of the whole file in bytes.
         size: u64,
-        /// Bytes from the offset on.
+        /// The bytes from the offset on.
         chunk: Vec<u8>,
     },
 }
 
 impl FileAnswer {
-    /// As `files.py` reads it.
+    /// Converts to the form that `files.py` reads.
     pub(crate) fn to_value(&self) -> Value {
         let int = |n: u64| Value::int(n.into());
         match self {
@@ -64,7 +66,7 @@ impl FileAnswer {
     }
 }
 
-/// Where the imports begin.
+/// The place where the imports begin.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Start<'a> {
@@ -74,7 +76,7 @@ pub enum Start<'a> {
     Module(&'a str),
     /// A module that is imported, with what functions of its top-level package import.
     Deep(&'a str),
-    /// A module that is imported, with all of its top-level package that is not too much.
+    /// A module that is imported, with all of its top-level package, unless that is too large.
     Package(&'a str),
     /// A module or package that is run, as `python -m`.
     Main(&'a str),
@@ -119,14 +121,14 @@ impl OwnedStart {
     }
 }
 
-/// What will be imported.
+/// The modules that will be imported.
 #[derive(Clone, Debug, Default)]
 pub struct Foresight {
-    /// Modules, the most certain first, each after its package.
+    /// The modules, the most certain first, each after its package.
     pub modules: Vec<Foreseen>,
-    /// Top-level names that the finder does not have.
+    /// The top-level names that the finder does not have.
     pub absent: Vec<String>,
-    /// Whether something will ask for files beside modules, or for metadata of distributions.
+    /// Whether the code will ask for files beside modules, or for metadata of distributions.
     pub files: bool,
 }
 
@@ -135,15 +137,17 @@ pub struct Foresight {
 pub struct Foreseen {
     /// The module.
     pub module: Arc<ModuleRecord>,
-    /// The one whose import of it was found first; empty for what the start itself names.
+    /// The module whose import of it was found first; empty for a module that the start itself
+    /// names.
     pub importer: String,
 }
 
-/// The child of a package that stands for its files: it looks for them. `core.py` has the same constant.
+/// The name of the child that marks a package that looks for its files. `core.py` has the same
+/// constant.
 pub(crate) const LOOKS_BESIDE: &str = "/";
 
-/// What a [`ModuleFinder`] of one's own answers with: `path` is that below a root, with `/`; for kinds that cannot be sent,
-/// the reason. The source is given as it is.
+/// Makes the record that a [`ModuleFinder`] of one's own answers with: `path` is that below a root,
+/// with `/`; for kinds that cannot be sent, the reason. The source is given uncompressed.
 pub fn record(
     name: &str,
     kind: ModuleKind,
@@ -155,10 +159,10 @@ pub fn record(
     ModuleRecord { name: name.to_owned(), kind, path, source, children }
 }
 
-/// `data` as a zlib stream, at a level that suits a LAN as well as a WAN.
+/// Compresses `data` to a zlib stream, at a level that suits a LAN as well as a WAN.
 pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::with_capacity(data.len() / 3), Compression::new(6));
-    // Writing to a Vec does not fail.
+    // A write to a Vec does not fail.
     let _ = encoder.write_all(data);
     encoder.finish().unwrap_or_default()
 }

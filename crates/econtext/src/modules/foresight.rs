@@ -1,4 +1,5 @@
-//! What a call will import, read from source before anyone asks, so that it can go ahead of the call.
+//! The modules that a call will import, read from source in advance, so that they can go ahead of
+//! the call.
 
 use super::finder::{Foreseen, Foresight, ModuleFinder, Start};
 use super::roots::is_in;
@@ -7,7 +8,8 @@ use econtext_pysource::Import;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
-/// What the standard library itself tries to import and, on the systems that children run on, does not find.
+/// The modules that the standard library itself tries to import and does not find on the systems
+/// that children run on.
 const OPTIONAL: [&str; 17] = [
     "_msi",
     "_overlapped",
@@ -28,13 +30,15 @@ const OPTIONAL: [&str; 17] = [
     "_dummy_threading",
 ];
 
-/// Bytes of modules that are little.
+/// The most bytes of a package's modules that are small enough to be sent together.
 const CHILDREN: usize = 48 << 10;
 
-/// Bytes of all modules of a package out of which one after the other is asked for.
+/// The most bytes of a package that is sent whole because its modules are asked for one after the
+/// other.
 const WHOLE_PACKAGE: usize = 256 << 10;
 
-/// Bytes of modules that go ahead although only a function imports them: for one import, and in all.
+/// The most bytes of modules that go ahead although only a function imports them: for one import,
+/// and in all.
 const EACH_LATER: usize = 24 << 10;
 const LATER: usize = 32 << 10;
 
@@ -49,7 +53,8 @@ const FILE_READERS: [&str; 7] = [
     "zoneinfo",
 ];
 
-/// Follows imports from `start` through a finder. `scan` has the imports of a module the finder has.
+/// Follows imports from `start` through a finder. `scan` gives the imports of a module that the
+/// finder has.
 pub(crate) fn follow(
     finder: &dyn ModuleFinder,
     scan: &dyn Fn(&str) -> Arc<[Import]>,
@@ -107,7 +112,7 @@ pub(crate) fn follow(
     walk.run(0, usize::MAX);
     match start {
         Start::Deep(_) | Start::Package(_) => {}
-        // Its functions that will run are known.
+        // The functions of this module that will run are known.
         Start::Function(module, _) => walk.run_functions(module),
         _ => walk.run_functions(""),
     }
@@ -120,7 +125,8 @@ pub(crate) fn follow(
     walk.found
 }
 
-/// Whether a package cannot be imported without a compiled module of its own. `scan` has the imports of a module.
+/// Whether a package cannot be imported without a compiled module of its own. `scan` gives the
+/// imports of a module.
 pub(crate) fn needs_compiled(
     finder: &dyn ModuleFinder,
     scan: &dyn Fn(&str) -> Arc<[Import]>,
@@ -148,12 +154,12 @@ struct Walk<'a> {
     /// The imports of a module that the finder has.
     scan: &'a dyn Fn(&str) -> Arc<[Import]>,
     seen: HashSet<String>,
-    /// Those of them that cannot be sent.
+    /// The seen modules that cannot be sent.
     refused: HashSet<String>,
     queue: VecDeque<String>,
     found: Foresight,
     absent: BTreeSet<String>,
-    /// Whose imports are being followed.
+    /// The module whose imports are being followed.
     importer: String,
 }
 
@@ -192,7 +198,7 @@ impl<'a> Walk<'a> {
                 if is_sent {
                     self.queue.push_back(name.to_owned());
                 } else {
-                    // Nothing in it will be imported.
+                    // Modules in it will not be imported.
                     self.refused.insert(name.to_owned());
                 }
                 is_sent
@@ -206,7 +212,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Follows what is imported when modules are, as long as what is found from `first` on is within `limit` bytes.
+    /// Follows the imports that run when modules are imported, as long as the modules found from
+    /// `first` on are within `limit` bytes.
     fn run(&mut self, first: usize, limit: usize) -> bool {
         let (mut at, mut size) = (first, 0);
         while let Some(name) = self.queue.pop_front() {
@@ -224,7 +231,8 @@ impl<'a> Walk<'a> {
         true
     }
 
-    /// Follows what functions of the modules found may import of other packages, where that is little.
+    /// Follows the imports of other packages in functions of the modules found, where those are
+    /// small.
     fn run_functions(&mut self, except: &str) {
         let certain: Vec<String> =
             self.found.modules.iter().map(|m| m.module.name.clone()).filter(|name| name != except).collect();
@@ -233,7 +241,8 @@ impl<'a> Walk<'a> {
         for name in certain {
             let package = name.split('.').next().unwrap_or_default().to_owned();
             for import in (self.scan)(&name).iter().filter(|i| i.scope.is_some() && i.level == 0) {
-                // What a package puts off of its own is much, and rarely needed; another package is a dependency.
+                // The modules of its own that a package imports late are large, and rarely needed;
+                // another package is a dependency.
                 let key = import.module.split('.').next().unwrap_or_default().to_owned();
                 if left == 0 || key == package || too_much.contains(&key) {
                     continue;
@@ -255,8 +264,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes in what is directly in a package, if that is little: a package that nobody foresaw is one that is
-    /// searched for plug-ins.
+    /// Adds the modules directly in a package, if those are small: an unforeseen package is one
+    /// that is searched for plug-ins.
     fn want_children(&mut self, name: &str) {
         let Some(record) = self.finder.find(name).filter(|r| r.kind == ModuleKind::Package) else { return };
         let modules = record.children.iter().filter(|(_, kind)| *kind == ModuleKind::Module);
@@ -269,7 +278,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes in what is in a package, at any depth, the shallow first.
+    /// Adds the modules in a package, at any depth, the shallow ones first.
     fn want_all(&mut self, package: &str) {
         let mut packages = VecDeque::from([package.to_owned()]);
         let mut left = WHOLE_PACKAGE;
@@ -292,7 +301,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        // What those import in turn was not asked for.
+        // The modules that those import in turn were not asked for.
         self.queue.clear();
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-/// When something was last changed, and its size; `None` if it is not there.
+/// The time of the last change of a path, and its size; `None` if it does not exist.
 pub(super) type Stamp = Option<(SystemTime, u64)>;
 
 /// The stamp of a file or directory as it is now.
@@ -16,11 +16,11 @@ pub(super) fn stamp(path: &Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// What is in one directory.
+/// The content of one directory.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     names: BTreeSet<String>,
-    /// Names of compiled modules, whatever they were compiled for.
+    /// The names of compiled modules, for any platform.
     compiled: HashSet<String>,
 }
 
@@ -58,7 +58,7 @@ impl Listing {
 pub(super) struct Listings(Mutex<HashMap<PathBuf, (Stamp, Arc<Listing>)>>);
 
 impl Listings {
-    /// What is in a directory now.
+    /// The content of a directory now.
     pub(super) fn of(&self, directory: &Path) -> Arc<Listing> {
         let now = stamp(directory);
         if now.is_none() {

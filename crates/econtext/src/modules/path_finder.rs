@@ -28,17 +28,17 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct PathFinder {
     roots: Roots,
-    /// By module name; with whether it is a package.
+    /// The sources by module name, each with whether it is a package.
     sources: BTreeMap<String, (bool, Vec<u8>)>,
     main: Option<PathBuf>,
     blocked: Vec<String>,
-    /// Archives among the roots, for as long as they are needed.
+    /// The unpacked archives among the roots, kept as long as they are needed.
     unpacked: Vec<tempfile::TempDir>,
     cache: Mutex<HashMap<String, Known>>,
     imports: Mutex<HashMap<String, Scanned>>,
-    /// With when they were last seen to be true.
+    /// The foresights, each with the time at which it was last seen to be true.
     foresights: Mutex<HashMap<String, (Instant, Arc<Foresight>)>>,
-    /// Packages that are there, with what is told of them.
+    /// The packages that exist, with the answers that are given for them.
     verdicts: Mutex<HashMap<String, Verdict>>,
     /// Whether sources look for files beside modules, as each was then.
     looks: Mutex<HashMap<PathBuf, (Stamp, bool)>>,
@@ -46,7 +46,7 @@ pub struct PathFinder {
     no_files: bool,
 }
 
-/// A package as it was found, and what a child is told of it.
+/// A package as it was found, and the record that a child is given of it.
 type Verdict = (Arc<ModuleRecord>, Arc<ModuleRecord>);
 
 /// Bytes of a package that is put into the memory of a host without being asked for.
@@ -55,16 +55,17 @@ const MAX_SPOOLED: u64 = 64 << 20;
 /// A module, and what it imports.
 type Scanned = (Arc<ModuleRecord>, Arc<[Import]>);
 
-/// What was found under a name, and what that depended on.
+/// The module found under a name, and the paths that the result depended on.
 #[derive(Debug)]
 struct Known {
     found: Option<Arc<ModuleRecord>>,
     stamps: Stamps,
 }
 
-/// For how long what was foreseen is not compared with the files again.
+/// The time for which a foresight is not compared with the files again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Names that do not exist, and starts of foresights, that are remembered: a child may make up any number.
+/// The most absent names, and the most starts of foresights, that are remembered: a child may make
+/// up any number.
 const MAX_KNOWN: usize = 10_000;
 
 impl PathFinder {
@@ -73,11 +74,13 @@ impl PathFinder {
         Self::default()
     }
 
-    /// Adds a directory to look in, behind those there are: its modules, and the files beside them. Nothing whose name
-    /// begins with a dot. A wheel, egg, zipapp or other zip file is looked into as if it were a directory.
+    /// Adds a directory to look in, behind those there are: its modules, and the files beside them.
+    /// Names that begin with a dot are left out. A wheel, egg, zipapp or other zip file is looked
+    /// into as if it were a directory.
     ///
-    /// What its `.pth` files name comes behind it, as with a site-packages directory of Python: further directories,
-    /// and the packages of editable installs, as [`code_root`](PathFinder::code_root).
+    /// The entries of its `.pth` files come behind it, as with a site-packages directory of Python:
+    /// further directories, and the packages of editable installs, as
+    /// [`code_root`](PathFinder::code_root).
     ///
     /// # Errors
     /// If it is no directory and no archive that can be read.
@@ -95,11 +98,12 @@ impl PathFinder {
         Ok(self)
     }
 
-    /// As [`root`](PathFinder::root) or, without `data`, [`code_root`](PathFinder::code_root), for who goes on without what
-    /// cannot be read.
+    /// Adds a directory as [`root`](PathFinder::root) or, without `data`,
+    /// [`code_root`](PathFinder::code_root) does, for callers that continue without the directories
+    /// that cannot be read.
     ///
     /// # Errors
-    /// As theirs; the finder is as it was.
+    /// The errors of those methods; the finder is unchanged then.
     pub fn add_root(&mut self, directory: &Path, data: bool) -> io::Result<()> {
         let mut path = fs::canonicalize(directory)?;
         let unpacked = if path.is_file() { Some(archive::unpack(&path)?) } else { None };
@@ -142,8 +146,8 @@ impl PathFinder {
         self.blocked.iter().any(|blocked| is_in(name, blocked))
     }
 
-    /// Leaves the files of all packages here. Otherwise a package that looks for files beside its modules finds them there: in
-    /// memory, from when it looks on, and up to 64 MiB.
+    /// Leaves the files of all packages here. Otherwise a package that looks for files beside its
+    /// modules finds them on the host: in memory, from the first look on, and up to 64 MiB.
     ///
     /// ```
     /// let finder = econtext::PathFinder::new().without_files();
@@ -373,7 +377,7 @@ impl ModuleFinder for AsTheyAre<'_> {
     }
 }
 
-/// What a foresight is remembered under.
+/// The key under which a foresight is remembered.
 fn key(start: Start<'_>) -> String {
     match start {
         Start::Function(module, function) => format!("{module}:{function}"),

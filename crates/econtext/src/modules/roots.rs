@@ -20,7 +20,7 @@ const NAMESPACE_DEPTH: usize = 3;
 /// A directory to look in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Root {
-    /// Canonical.
+    /// The canonical path.
     pub(super) path: PathBuf,
     /// Whether files that belong to no package are served too.
     pub(super) data: bool,
@@ -127,7 +127,7 @@ impl Roots {
         }
         let children: Vec<_> = children.into_iter().collect();
         if children.is_empty() {
-            return None; // any directory would be a namespace; one without a module is none that is meant
+            return None; // a directory without a module is not meant as a namespace
         }
         Some(record(name, ModuleKind::Namespace, parts.join("/"), None, children))
     }
@@ -183,7 +183,7 @@ impl Roots {
             if name == "__init__" || !is_part(name) || link && !is_below(root, &path) {
                 continue;
             }
-            // Python's own order.
+            // The order is Python's own.
             let rank = |kind| match kind {
                 ModuleKind::Package => 0,
                 ModuleKind::Module => 1,
@@ -253,14 +253,14 @@ impl Roots {
         has_data.then_some((size, sources))
     }
 
-    /// What is at a path below the roots, as if they were one.
+    /// The content at a path below the roots, as if they were one.
     pub(super) fn read(&self, path: &str, offset: u64) -> Option<FileAnswer> {
         let places = self.places(path);
         let first = places.first()?;
         if !first.is_dir() {
             return read_chunk(first, offset);
         }
-        // A package is where it was found first; what is not one is the sum of its parts.
+        // A package is where it was found first; any other directory is the sum of its parts.
         let mut all: BTreeMap<String, (bool, u64)> = BTreeMap::new();
         for place in places.iter().filter(|p| p.is_dir()) {
             for (name, directory, size) in read_directory(place)? {
@@ -300,7 +300,7 @@ impl Roots {
     }
 }
 
-/// What `core.py` puts behind the name of the package.
+/// The text that `core.py` puts behind the name of the package.
 pub(super) const COMPILED: &str = "has compiled modules";
 const BYTECODE: &str =
     "only its bytecode (.pyc) is here, which one version of Python could read; its source is needed";
@@ -338,8 +338,8 @@ pub(super) fn confined(root: &Path, path: &Path) -> Option<Vec<u8>> {
     if is_below(root, path) { read_source(path) } else { None }
 }
 
-/// Whether what is at a path exists and lies below a root, which is canonical. Most paths have no symbolic link in
-/// them, and then no more than a look at each part is needed.
+/// Whether a path exists and lies below a root, which is canonical. Most paths have no symbolic
+/// link in them, and then no more than a look at each part is needed.
 fn is_below(root: &Path, path: &Path) -> bool {
     for part in path.ancestors().take_while(|part| *part != root) {
         match fs::symlink_metadata(part) {
@@ -362,7 +362,8 @@ pub(super) fn read_source(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// Whether a name in a directory may be a part of a module's name: a dot would make two of it. Nothing hidden is.
+/// Whether a name in a directory may be a part of a module's name: a dot would split it. Hidden
+/// names are excluded.
 fn is_part(name: &str) -> bool {
     !name.contains('.') && econtext_proto::is_module_name(name)
 }

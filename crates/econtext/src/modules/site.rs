@@ -1,4 +1,5 @@
-//! What a site-packages directory says of others: `.pth` files, and the editable installs that go by them.
+//! Other directories that a site-packages directory names: `.pth` files, and the editable installs
+//! that use them.
 //!
 //! Lines that `site` would execute are not executed: of those, the ones that build back ends write are understood.
 //! setuptools writes `import __editable___x_finder` and a module with a `MAPPING`; hatchling, pdm and others write
@@ -9,7 +10,7 @@ use econtext_pysource::{Lexer, TokenKind};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Roots that the `.pth` files of a directory name, in the order of `site`.
+/// The roots that the `.pth` files of a directory name, in the order of `site`.
 pub(super) fn roots(site: &Path) -> Vec<Root> {
     let mut files: Vec<PathBuf> = fs::read_dir(site)
         .into_iter()
@@ -45,7 +46,8 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// A source tree holds much that is nobody's business: its modules are served, and what lies in packages.
+/// The root of a source tree. It may hold private files: only its modules and the files in packages
+/// are served.
 fn directory(path: &Path) -> Option<Root> {
     let path = fs::canonicalize(path).ok().filter(|path| path.is_dir())?;
     Some(Root { path, data: false, only: None })
@@ -79,7 +81,7 @@ fn mapped(source: &[u8]) -> Vec<(String, String)> {
             (None, TokenKind::Name) if text == b"map_module" => (within, opened) = (Some(b')'), false),
             (Some(_), TokenKind::Op) if matches!(text, b"{" | b"(") => opened = true,
             (Some(end), TokenKind::Op) if text == [end] => within = None,
-            // Without the bracket it was no such thing.
+            // A name without the bracket was no mapping.
             (Some(_), TokenKind::Newline) => within = None,
             (Some(_), TokenKind::String) if opened => strings.extend(plain(text)),
             _ => {}

@@ -22,7 +22,7 @@ pub(super) struct PartFile {
 }
 
 impl PartFile {
-    /// The path of what an earlier transfer may have left of a file.
+    /// The path of the part that an earlier transfer may have left of a file.
     pub(super) fn path_of(path: &Path) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
@@ -33,8 +33,9 @@ impl PartFile {
     /// Opens the part of the file `path`, at its start. It has the `offset` bytes that were seen there before, if they still
     /// are anywhere.
     ///
-    /// Where another transfer writes the same file at the same time, the second has a name of its own for its part, and copies
-    /// those bytes from the part of the first, or from what has become of it.
+    /// Where another transfer writes the same file at the same time, the second has a name of its
+    /// own for its part, and copies those bytes from the part of the first, or from the file that
+    /// it has become.
     pub(super) fn open(path: &Path, offset: u64) -> io::Result<Self> {
         let usual = Self::path_of(path);
         let file = open_own(&usual)?;
@@ -51,11 +52,11 @@ impl PartFile {
         Ok(part)
     }
 
-    /// Copies what is missing of the first `offset` bytes.
+    /// Copies the missing ones of the first `offset` bytes.
     fn complete(&mut self, offset: u64, sources: &[PathBuf]) -> io::Result<()> {
         let mut have = self.file.seek(io::SeekFrom::End(0))?;
         for source in sources {
-            // One that has gone may be the next.
+            // A part that is gone may have become the next source.
             let Ok(mut from) = File::open(source) else { continue };
             if have >= offset || from.seek(io::SeekFrom::Start(have)).is_err() {
                 continue;
@@ -67,11 +68,11 @@ impl PartFile {
 
     /// Gives the part its final name.
     pub(super) fn finish(self, path: &Path) -> io::Result<()> {
-        // Before it is closed: then another transfer may have its name.
+        // The part is renamed before it is closed: after that another transfer may have its name.
         fs::rename(&self.path, path)
     }
 
-    /// Removes the part. What is in it would not be used again.
+    /// Removes the part. The content would not be used again.
     pub(super) fn remove(self) {
         // If it cannot be removed, the next transfer writes over it.
         let _ = fs::remove_file(&self.path);
@@ -84,7 +85,8 @@ fn options() -> fs::OpenOptions {
     options
 }
 
-/// Opens a file of our own, new or what is left of one: where others may write too, they may have put something there.
+/// Opens a file of our own, new or left over: where others may write too, they may have put another
+/// file there.
 fn open_own(path: &Path) -> io::Result<File> {
     loop {
         match fs::symlink_metadata(path) {
@@ -134,8 +136,8 @@ fn beside(usual: &Path) -> io::Result<PathBuf> {
 
 /// The permissions that files made by this process do not get.
 ///
-/// The system call that tells them sets them, for all threads. Linux has them in a file as well; elsewhere our own threads
-/// take turns at least.
+/// The system call that reads them sets them, for all threads. Linux has them in a file as well;
+/// elsewhere our own threads take turns at least.
 #[cfg_attr(
     not(target_vendor = "apple"),
     expect(clippy::useless_conversion, reason = "a mode is 16 bits on some systems")

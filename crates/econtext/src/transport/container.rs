@@ -3,7 +3,7 @@
 use super::{Failure, Launch, Transport, classify_python};
 use crate::error::ErrorKind;
 
-/// What the tools say when there is no such container, or it is not running.
+/// The messages of the tools when there is no such container, or it is not running.
 const NOT_THERE: [&str; 16] = [
     "no such container",
     "no container with",
@@ -23,13 +23,13 @@ const NOT_THERE: [&str; 16] = [
     "failed to connect",
 ];
 
-/// What it means that a tool ended without a child.
+/// The kind of error when a tool ended without a child.
 fn classify(failure: &Failure<'_>) -> ErrorKind {
     let stderr = failure.stderr.to_lowercase();
     if NOT_THERE.iter().any(|text| stderr.contains(text)) {
         return ErrorKind::Unreachable;
     }
-    // The runtimes' own word for a program that is not in the container.
+    // These are the runtimes' own messages for a program that is not in the container.
     if stderr.contains("executable file not found") || stderr.contains("failed to exec") {
         return ErrorKind::NoPython;
     }
@@ -53,13 +53,13 @@ macro_rules! prefix_transports {
                     $name { program: $program.into(), $what: $what.into(), options: Vec::new() }
                 }
 
-                /// The program, if it is not the first of its name there.
+                /// Sets the program, if it is not the first of its name there.
                 pub fn program(mut self, program: impl Into<String>) -> Self {
                     self.program = program.into();
                     self
                 }
 
-                /// A further argument, among the tool's own options.
+                /// Adds an argument, among the tool's own options.
                 pub fn arg(mut self, arg: impl Into<String>) -> Self {
                     self.options.push(arg.into());
                     self
@@ -190,24 +190,24 @@ macro_rules! with_user {
 }
 
 with_user! {
-    /// The user in there: a name or number.
+    /// Sets the user in there: a name or number.
     Docker: "--user",
-    /// The user in there: a name or number.
+    /// Sets the user in there: a name or number.
     Podman: "--user",
-    /// The user in there: a number.
+    /// Sets the user in there: a number.
     Lxc: "--uid",
-    /// The user in there: a number.
+    /// Sets the user in there: a number.
     Incus: "--user",
-    /// The user in there: a name or number.
+    /// Sets the user in there: a name or number.
     Nspawn: "--user",
-    /// The user in there: a number.
+    /// Sets the user in there: a number.
     Nsenter: "--setuid",
-    /// The user in there: a name or number.
+    /// Sets the user in there: a name or number.
     Chroot: "--userspec"
 }
 
 impl Jail {
-    /// The user in there.
+    /// Sets the user in the jail.
     pub fn user(self, user: impl Into<String>) -> Self {
         self.arg("-U").arg(user)
     }

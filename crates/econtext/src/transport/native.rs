@@ -1,7 +1,8 @@
-//! ssh without an `ssh` process a host: in this process, by russh. For fleets where those processes cost too much.
+//! The native ssh client: it runs in this process, by russh, for fleets where an `ssh` process per
+//! host costs too much.
 //!
-//! What the user's configuration says is asked of `ssh -G`, which resolves it and connects to nobody. Whatever it says
-//! that is not supported here makes that host be refused: nothing of a configuration is silently left out.
+//! The user's configuration is resolved by `ssh -G`, which connects to no host. A host with a
+//! setting that is not supported here is refused: no part of a configuration is silently left out.
 
 use super::{Failure, InProcess, Launch, Running, Ssh, Transport};
 use crate::error::ErrorKind;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 
-/// One thread drives all connections.
+/// The runtime: one thread drives all connections.
 static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -32,11 +33,12 @@ static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
         .build()
 });
 
-/// As [`Ssh`], without an `ssh` process for the connection; behind a hop, the hop's `ssh` as ever.
+/// The transport of [`Ssh`], without an `ssh` process for the connection; behind a hop, it uses the
+/// hop's `ssh`.
 ///
-/// Known hosts are checked strictly, whatever the configuration says about unknown ones. Supported are the agent, keys
-/// of ed25519, rsa and ecdsa without a passphrase, certificates, a password, and `ProxyJump`. A host whose configuration
-/// has more is refused.
+/// Known hosts are checked strictly, whatever the configuration says about unknown ones. The agent,
+/// keys of ed25519, rsa and ecdsa without a passphrase, certificates, a password, and `ProxyJump`
+/// are supported. A host whose configuration has more is refused.
 #[derive(Clone, Debug)]
 pub struct NativeSsh(Ssh);
 
@@ -58,7 +60,7 @@ impl Transport for NativeSsh {
                 match serve(query, password, command, socket, &mut stderr).await {
                     Ok(status) => done(status),
                     Err(message) => {
-                        // As ssh says it, and with its status: what follows from it is the same.
+                        // The message and the status are those of ssh: so the error is the same.
                         let _ = writeln!(stderr, "{message}");
                         done(255);
                     }
@@ -84,11 +86,12 @@ impl Transport for NativeSsh {
     }
 }
 
-/// What `ssh -G` says of one host.
+/// The output of `ssh -G` for one host.
 #[derive(Debug)]
 struct Configuration(BTreeMap<String, Vec<String>>);
 
-/// What is heeded here, has been heeded by `ssh -G`, is about what is not used, or only makes things faster.
+/// The settings that are accepted: they are heeded here or by `ssh -G`, concern features that are
+/// not used, or affect only speed.
 const KNOWN: [&str; 62] = [
     "addkeystoagent",
     "addressfamily",
@@ -232,7 +235,7 @@ fn parse(text: &str) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// Checks host keys, and keeps why one was not taken.
+/// The check of host keys, which keeps the reason why one was not accepted.
 struct Checker {
     host: String,
     port: u16,
@@ -328,7 +331,7 @@ fn connect(
                 client::connect(Arc::new(config), (name.as_str(), port), checker).await.map_err(failed)?
             }
             jumps => {
-                // The last of several is reached through those before it.
+                // The last of several jumps is reached through those before it.
                 let (before, last) = jumps.rsplit_once(',').map_or((None, jumps), |(b, l)| (Some(b), l));
                 let mut query = of_all_hosts(&query);
                 if let Some(before) = before {
@@ -353,7 +356,8 @@ fn connect(
     })
 }
 
-/// The program, and `-F` as it was given: of ssh's options that alone is for the hosts on the way too.
+/// The program, and `-F` as it was given: it is the only option of ssh that applies to the hosts on
+/// the way too.
 fn of_all_hosts(query: &[String]) -> Vec<String> {
     let file = query.windows(2).find(|pair| pair[0] == "-F").unwrap_or_default();
     query.first().into_iter().chain(file).cloned().collect()
@@ -374,7 +378,7 @@ fn jump_of(word: &str) -> (String, Vec<String>) {
     (host.to_owned(), options)
 }
 
-/// The agent's keys, then key files, then a password, as ssh does.
+/// Tries the agent's keys, then key files, then a password, as ssh does.
 async fn authenticate(
     session: &mut Connection,
     configuration: &Configuration,
@@ -422,7 +426,8 @@ async fn authenticate(
     Err(denied)
 }
 
-/// Whether a key of the agent was taken; with `IdentitiesOnly`, of those that belong to the files.
+/// Whether a key of the agent was accepted; with `IdentitiesOnly`, one of those that belong to the
+/// files.
 async fn by_agent(
     session: &mut Connection,
     configuration: &Configuration,
@@ -468,7 +473,7 @@ async fn by_agent(
     false
 }
 
-/// Runs the command there and moves bytes until it has ended; its exit status.
+/// Runs the command there and moves bytes until it has ended; returns its exit status.
 async fn serve(
     query: Vec<String>,
     password: Option<SecretString>,

@@ -1,7 +1,7 @@
 //! Another user on the same machine: sudo, su and doas.
 //!
-//! The tool runs in the C locale, the child behind it in that which was there before. Each gets a terminal beside its
-//! stdio: some configurations demand one, and it is where passwords are asked for.
+//! The tool runs in the C locale, the child behind it in the previous one. Each gets a terminal
+//! beside its stdio: some configurations demand one, and passwords are asked for there.
 
 use super::{Failure, Launch, Transport, classify_python};
 use crate::dialog::Dialog;
@@ -10,17 +10,19 @@ use crate::payload::shell_join;
 use secrecy::SecretString;
 use std::fmt;
 
-/// Puts the locale back: `$0` is an x, for sudo loses empty words, and what `LC_ALL` was.
+/// The script that restores the locale: `$0` is an x, because sudo loses empty words, and the old
+/// `LC_ALL`.
 const RESTORE: &str = r#"if [ "$0" = x ];then unset LC_ALL;else LC_ALL=${0#x};export LC_ALL;fi;"#;
 
 /// How a tool takes the command that it is to run.
 #[derive(Clone, Copy, PartialEq)]
 enum Takes {
-    /// As words.
+    /// The command as words.
     Words,
-    /// As words, of which it escapes all but the dollar signs for a login shell: `sudo -i`.
+    /// The command as words, in which it escapes all but the dollar signs for a login shell: `sudo
+    /// -i`.
     WordsOfLogin,
-    /// As one word for a shell, with its own stdio for questions: su.
+    /// The command as one word for a shell, with the tool's own stdio for questions: su.
     Line,
 }
 
@@ -61,8 +63,8 @@ fn without_dollars(script: &str) -> String {
     format!("eval \"`printf %b '{octal}'`\"")
 }
 
-/// What it means that a tool ended without a child: its own complaints are about becoming another user. `name` is what
-/// it calls itself, `program` what was run.
+/// The kind of error when a tool ended without a child: the tool's own messages are about the
+/// switch of the user. `name` is the name in its messages, `program` the program that was run.
 fn classify(name: &str, program: &str, failure: &Failure<'_>) -> ErrorKind {
     let base = program.rsplit('/').next().unwrap_or(program);
     let complains = |line: &str| {
@@ -100,18 +102,18 @@ macro_rules! tools {
             }
 
             impl $name {
-                /// To root, by the first program of that name.
+                /// Switches to root, by the first program of that name.
                 pub fn new() -> Self {
                     $name { program: $program.into(), user: "root".into(), password: None, options: Vec::new() }
                 }
 
-                /// The program, if it is not the first of its name there.
+                /// Sets the program, if it is not the first of its name there.
                 pub fn program(mut self, program: impl Into<String>) -> Self {
                     self.program = program.into();
                     self
                 }
 
-                /// The user to become.
+                /// Sets the user to switch to.
                 pub fn user(mut self, user: impl Into<String>) -> Self {
                     self.user = user.into();
                     self
@@ -123,14 +125,14 @@ macro_rules! tools {
                     self
                 }
 
-                /// A further argument, among the tool's own options.
+                /// Adds an argument, among the tool's own options.
                 pub fn arg(mut self, arg: impl Into<String>) -> Self {
                     self.options.push(arg.into());
                     self
                 }
             }
 
-            // Without the password.
+            // The output leaves the password out.
             impl fmt::Debug for $name {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     f.debug_struct(stringify!($name))
@@ -152,52 +154,52 @@ tools! {
     /// assert!(launch.argv[2].contains("sudo -u postgres"));
     /// ```
     Sudo, "sudo",
-    /// What to answer when a password is asked for.
+    /// Sets the answer to a question for a password.
     ;
     /// A child as another user, by `su`.
     Su, "su",
-    /// What to answer when a password is asked for: that of the user to become.
+    /// Sets the answer to a question for a password: the password of the user to switch to.
     ;
     /// A child as another user, by `doas`. Without a password, doas may not ask for one.
     Doas, "doas",
-    /// What to answer when a password is asked for.
+    /// Sets the answer to a question for a password.
     ;
 }
 
 impl Sudo {
-    /// Through the user's login shell: `-i`.
+    /// Runs the child through the user's login shell: `-i`.
     pub fn login(self) -> Self {
         self.arg("-i")
     }
 
-    /// With the user's home directory as `HOME`: `-H`.
+    /// Sets `HOME` to the user's home directory: `-H`.
     pub fn set_home(self) -> Self {
         self.arg("-H")
     }
 
-    /// With the environment as it is: `-E`.
+    /// Keeps the environment as it is: `-E`.
     pub fn preserve_env(self) -> Self {
         self.arg("-E")
     }
 
-    /// The SELinux role: `-r`.
+    /// Sets the SELinux role: `-r`.
     pub fn selinux_role(self, role: impl Into<String>) -> Self {
         self.arg("-r").arg(role)
     }
 
-    /// The SELinux type: `-t`.
+    /// Sets the SELinux type: `-t`.
     pub fn selinux_type(self, kind: impl Into<String>) -> Self {
         self.arg("-t").arg(kind)
     }
 }
 
 impl Su {
-    /// As at a login: `-l`.
+    /// Runs the child as at a login: `-l`.
     pub fn login(self) -> Self {
         self.arg("-l")
     }
 
-    /// With the environment as it is: `-m`.
+    /// Keeps the environment as it is: `-m`.
     pub fn preserve_env(self) -> Self {
         self.arg("-m")
     }
@@ -208,7 +210,7 @@ impl Transport for Sudo {
         let nonce = nonce();
         let mut tool = vec![self.program.clone(), "-u".into(), self.user.clone()];
         match self.password {
-            // A colon, for people who see it.
+            // The colon is for people who see the prompt.
             Some(_) => tool.extend(["-p".into(), format!("{nonce}:")]),
             None => tool.push("-n".into()),
         }
@@ -258,10 +260,11 @@ impl Transport for Doas {
     }
 }
 
-/// A text that stands nowhere else. It need not be secret.
+/// A text that occurs nowhere else. It need not be secret.
 fn nonce() -> String {
     let mut random = [0; 8];
-    // Without random numbers there is no context either: that error is the one that is shown.
+    // The error is ignored: without random numbers there is no context either, and that error is
+    // shown.
     let _ = getrandom::fill(&mut random);
     format!("econtext-{:016x}", u64::from_ne_bytes(random))
 }
@@ -271,7 +274,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Runs a launch, and returns what it wrote to stdout.
+    /// Runs a launch, and returns its output on stdout.
     fn locale_of(argv: &[String], before: Option<&str>) -> String {
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).env_remove("LC_ALL");
@@ -288,7 +291,8 @@ mod tests {
         let shown = "echo \"tool $LC_ALL\"";
         for (takes, tool) in [
             (Takes::Words, words(&["sh", "-c", &format!("{shown}; \"$@\""), "tool"])),
-            // What sudo -i makes of its words: an escape for all but letters, digits, _, - and $.
+            // These are the words as sudo -i writes them: all but letters, digits, _, - and $ are
+            // escaped.
             (
                 Takes::WordsOfLogin,
                 words(&[
@@ -300,7 +304,7 @@ mod tests {
             (Takes::Line, words(&["sh", "-c", &format!("{shown} >&4; eval \"$0\"")])),
         ] {
             let mut argv = in_c_locale(&tool, &child, takes);
-            // There is no terminal here.
+            // The test has no terminal.
             argv[2] = argv[2].replace("/dev/tty", "/dev/null");
             assert_eq!(locale_of(&argv, Some("de_DE.UTF-8")), "tool C\nin de_DE.UTF-8 with it's $HOME\n");
             assert_eq!(locale_of(&argv, None), "tool C\nin none with it's $HOME\n");

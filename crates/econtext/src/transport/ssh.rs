@@ -1,4 +1,4 @@
-//! The user's own ssh.
+//! The transport over the user's own ssh.
 
 use super::{Failure, Launch, Note, Transport, classify_python};
 use crate::dialog::Dialog;
@@ -27,59 +27,59 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    /// `ssh HOST`: a name of the user's ssh configuration, or an address.
+    /// Makes a transport for `ssh HOST`: a name of the user's ssh configuration, or an address.
     pub fn new(host: impl Into<String>) -> Self {
         Ssh { program: "ssh".into(), host: host.into(), options: Vec::new(), password: None }
     }
 
-    /// Another program in ssh's place.
+    /// Sets another program in ssh's place.
     pub fn program(mut self, program: impl Into<String>) -> Self {
         self.program = program.into();
         self
     }
 
-    /// The user to log in as: `-l`.
+    /// Sets the user to log in as: `-l`.
     pub fn user(self, user: impl Into<String>) -> Self {
         self.arg("-l").arg(user)
     }
 
-    /// The port: `-p`.
+    /// Sets the port: `-p`.
     pub fn port(self, port: u16) -> Self {
         self.arg("-p").arg(port.to_string())
     }
 
-    /// The configuration file: `-F`.
+    /// Sets the configuration file: `-F`.
     pub fn config_file(self, path: impl Into<String>) -> Self {
         self.arg("-F").arg(path)
     }
 
-    /// The private key: `-i`.
+    /// Sets the private key: `-i`.
     pub fn identity(self, path: impl Into<String>) -> Self {
         self.arg("-i").arg(path)
     }
 
-    /// The hosts to jump over: `-J`.
+    /// Sets the hosts to jump over: `-J`.
     pub fn jump(self, hosts: impl Into<String>) -> Self {
         self.arg("-J").arg(hosts)
     }
 
-    /// Any option: `-o NAME=VALUE`.
+    /// Sets any option: `-o NAME=VALUE`.
     pub fn option(self, option: impl Into<String>) -> Self {
         self.arg("-o").arg(option)
     }
 
-    /// Further arguments, as on ssh's command line.
+    /// Adds arguments, as on ssh's command line.
     pub fn args<S: Into<String>>(self, args: impl IntoIterator<Item = S>) -> Self {
         args.into_iter().fold(self, Self::arg)
     }
 
-    /// The password, typed for the first prompt. Without one, ssh may not ask anything.
+    /// Sets the password, typed at the first prompt. Without one, ssh may not ask anything.
     pub fn password(mut self, password: SecretString) -> Self {
         self.password = Some(password);
         self
     }
 
-    /// The program, its options, and the host: what `ssh -G` is asked.
+    /// The program, its options, and the host: the query of `ssh -G`.
     #[cfg(feature = "native-ssh")]
     pub(crate) fn query(&self) -> Vec<String> {
         let program = std::iter::once(&self.program);
@@ -91,7 +91,7 @@ impl Ssh {
         self.password.clone()
     }
 
-    /// Whether the user has said how much ssh is to tell.
+    /// Whether the user has set how much ssh logs.
     fn is_verbose(&self) -> bool {
         let says = |option: &String| {
             let option = option.to_ascii_lowercase();
@@ -100,7 +100,7 @@ impl Ssh {
         self.options.iter().any(says)
     }
 
-    /// The host, as programs for keys have it, and the port if it is not the usual one.
+    /// The host, as key tools write it, and the port if it is not the usual one.
     fn address(&self) -> (&str, Option<&str>) {
         let mut port = None;
         for pair in self.options.windows(2) {
@@ -118,10 +118,12 @@ impl Ssh {
     }
 }
 
-/// Makes ssh tell how far it is: without that, a login that hangs could not say where.
+/// The option that makes ssh log its progress: without it, the error of a login that hangs could
+/// not say where.
 const DEBUG: &str = "LogLevel=DEBUG1";
 
-/// What the client has done by the time that it writes a line which begins so, in OpenSSH 7.4 to 10.
+/// The steps that the client has reached when it writes a line with one of these beginnings, in
+/// OpenSSH 7.4 to 10.
 const PHASES: [(&str, &str); 11] = [
     ("Connecting to ", "the TCP connection"),
     ("Executing proxy command", "the proxy command"),
@@ -136,7 +138,7 @@ const PHASES: [(&str, &str); 11] = [
     ("Sending command", "the login shell and Python"),
 ];
 
-/// What else is written at that level.
+/// The beginnings of other lines that are written at that level.
 const NOISE: [&str; 5] =
     ["OpenSSH_", "Authenticated to ", "Authenticated using ", "Transferred: ", "Bytes per second: "];
 
@@ -144,7 +146,8 @@ impl Transport for Ssh {
     fn launch(&self, child: &[String]) -> Launch {
         let mut argv = vec![self.program.clone()];
         argv.extend(self.options.iter().cloned());
-        // The stream is binary, so no terminal there; and a command of the configuration's own is not what is meant.
+        // The stream is binary, so there must be no terminal; and a command of the configuration
+        // would replace ours.
         let mut ours = vec!["RequestTTY=no", "RemoteCommand=none"];
         match self.password {
             Some(_) => ours.push("NumberOfPasswordPrompts=1"),
