@@ -43,7 +43,7 @@ fn the_limits_of_the_security_page_are_those_of_the_code() {
     assert_eq!(constant("crates/econtext/src/link/serve.rs", "MAX_OPEN"), "1000");
     let back = "crates/econtext/src/back.rs";
     assert_eq!(constant(back, "PATIENCE"), "Duration::from_secs(5)");
-    assert!(page.contains("Whoever connects has five seconds"));
+    assert!(page.contains("A peer that connects has five seconds"));
     assert!(page.contains(&format!("no more than {} may be in that state", constant(back, "STRANGERS"))));
     assert!(page.contains(&format!("a token of {} random bytes", constant(back, "TOKEN"))));
 }
