@@ -10,12 +10,11 @@ use crate::values::from_value;
 use crate::wait::{CallBack, Waiting, deadline, duration, exit, settle, wait};
 use crate::{channel, events, process, stream, transfer};
 use econtext::internal::lock;
-use econtext::{Argv, Context, Error, Hello, Transport, Value};
+use econtext::{Argv, Context, Error, Transport, Value};
 use econtext_fleet::Connection;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -77,28 +76,18 @@ pub(crate) struct Inner {
     pub(crate) context: Context,
     pub(crate) sent: Mutex<Sent>,
     pub(crate) teller: Arc<Teller>,
-    ready: Mutex<Option<Result<Hello, Error>>>,
     /// The connection, with the child that it was started from if this one runs as another user.
     connection: Option<Connection>,
 }
 
 impl Inner {
     pub(crate) fn new(context: Context, connection: Option<Connection>, teller: Arc<Teller>) -> Arc<Self> {
-        Arc::new(Inner { context, sent: Mutex::default(), teller, ready: Mutex::default(), connection })
+        Arc::new(Inner { context, sent: Mutex::default(), teller, connection })
     }
 
     /// The connection, for closing it.
     pub(crate) fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
-    }
-
-    pub(crate) fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
-        // The context answers once; later questions are answered from here.
-        let mut known = lock(&self.ready);
-        match &*known {
-            Some(known) => Poll::Ready(known.clone()),
-            None => self.context.poll_ready(cx).map(|hello| known.insert(hello).clone()),
-        }
     }
 }
 
@@ -178,7 +167,7 @@ impl Child {
     fn wait_ready(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, i64, String)>> {
         let _waiting = Waiting::begin();
         let inner = self.inner()?;
-        let hello = wait(py, poll_fn(|cx| inner.poll_ready(cx)), deadline(timeout)?)?;
+        let hello = wait(py, poll_fn(|cx| inner.context.poll_ready(cx)), deadline(timeout)?)?;
         let hello = hello.transpose().map_err(|error| raise(py, &error))?;
         Ok(hello.map(|hello| (hello.python, hello.pid, hello.user)))
     }
@@ -188,7 +177,7 @@ impl Child {
         let inner = self.inner()?.clone();
         let waker = CallBack::waker(callback, &inner.teller);
         py.detach(|| {
-            if inner.poll_ready(&mut std::task::Context::from_waker(&waker)).is_ready() {
+            if inner.context.poll_ready(&mut std::task::Context::from_waker(&waker)).is_ready() {
                 waker.wake();
             }
         });
@@ -199,8 +188,8 @@ impl Child {
     fn call<'py>(&self, py: Python<'py>, request: &Request) -> PyResult<Bound<'py, PyAny>> {
         let _waiting = Waiting::begin();
         let inner = self.inner_for(py, request)?;
-        let mut call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
-        let result = match wait(py, &mut call, None) {
+        let call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
+        let result = match wait(py, poll_fn(|cx| call.poll_wait(cx)), None) {
             Ok(Some(result)) => result,
             Ok(None) => unreachable!("there is no deadline"),
             Err(interrupt) => {
@@ -218,7 +207,7 @@ impl Child {
         let inner = self.inner_for(py, request)?;
         let call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
         let (declared, teller) = (request.declared(py), inner.teller.clone());
-        Ok(Call { call: Owned::new(Arc::new(Mutex::new(Some(call)))), declared, teller })
+        Ok(Call { call: Owned::new(call), declared, teller })
     }
 
     /// Makes a call of a generator.
@@ -263,7 +252,7 @@ impl Child {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<transfer::Transfer> {
         let options = transfer::options(wishes, timeout)?;
-        Ok(transfer::Transfer::put(self.inner()?.clone(), sources, destination, options, progress))
+        Ok(transfer::Transfer::put(self.inner()?, sources, destination, options, progress))
     }
 
     /// Starts copying files from there.
@@ -277,7 +266,7 @@ impl Child {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<transfer::Transfer> {
         let options = transfer::options(wishes, timeout)?;
-        Ok(transfer::Transfer::get(self.inner()?.clone(), sources, directory, options, progress))
+        Ok(transfer::Transfer::get(self.inner()?, sources, directory, options, progress))
     }
 
     /// Asks the child to end, and ends it after `grace` seconds.
@@ -289,24 +278,10 @@ impl Child {
     }
 }
 
-/// A call that one thread waits for while others may cancel it; `None` once its result was taken.
-pub(crate) type SharedCall = Arc<Mutex<Option<econtext::Call<Value>>>>;
-
-/// The result of a shared call, once.
-pub(crate) fn poll_call(call: &SharedCall, cx: &mut std::task::Context<'_>) -> Poll<Result<Value, Error>> {
-    let mut call = lock(call);
-    let Some(running) = &mut *call else { return Poll::Pending };
-    let result = Pin::new(running).poll(cx);
-    if result.is_ready() {
-        *call = None;
-    }
-    result
-}
-
 /// A call on its way.
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Call {
-    call: Owned<SharedCall>,
+    call: Owned<econtext::Call<Value>>,
     declared: Option<Py<PyAny>>,
     teller: Arc<Teller>,
 }
@@ -328,11 +303,7 @@ impl Call {
     /// Stops the call: it ends as cancelled, and the function is interrupted there.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         let call = self.call.get()?;
-        py.detach(|| {
-            if let Some(call) = &*lock(call) {
-                call.cancel();
-            }
-        });
+        py.detach(|| call.cancel());
         Ok(())
     }
 }
@@ -342,7 +313,7 @@ type Tell = (Option<Py<PyAny>>, Py<PyAny>);
 
 /// Tells Python of the end of a call.
 struct Done {
-    call: SharedCall,
+    call: econtext::Call<Value>,
     tell: Mutex<Option<Tell>>,
     teller: Arc<Teller>,
 }
@@ -350,7 +321,7 @@ struct Done {
 impl Done {
     fn look(self: &Arc<Self>) {
         let waker = self.clone().into();
-        let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) else {
+        let Poll::Ready(result) = self.call.poll_wait(&std::task::Context::from_waker(&waker)) else {
             return;
         };
         let Some((declared, callback)) = lock(&self.tell).take() else { return };

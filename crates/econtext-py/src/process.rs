@@ -4,14 +4,13 @@ use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, deadline, wait};
-use econtext::internal::{Wakers, lock};
-use econtext::{Context, Error, ProcessEvent, RemoteProcess, Status};
+use econtext::{CommandFuture, Context, Error, Output};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::ffi::OsString;
 use std::future::poll_fn;
 use std::os::unix::ffi::OsStringExt as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
 /// Variables to set, or to remove if they have no value.
@@ -27,26 +26,8 @@ pub(crate) struct Command {
     pub(crate) umask: Option<u32>,
 }
 
-/// The output so far, and how the command ended.
-#[derive(Default)]
-struct State {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    ended: Option<Result<Status, Error>>,
-    wakers: Wakers,
-}
-
-/// A command that runs, and whose output is collected.
-pub(crate) struct Collected {
-    process: RemoteProcess,
-    state: Arc<Mutex<State>>,
-}
-
-/// The stdout and stderr of a command, and how it ended.
-pub(crate) type Ended = (Vec<u8>, Vec<u8>, Result<Status, Error>);
-
 impl Command {
-    pub(crate) fn start(&self, context: &Context) -> Result<Collected, Error> {
+    pub(crate) fn start(&self, context: &Context) -> Result<CommandFuture, Error> {
         let os = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         let Some((program, args)) = self.argv.split_first() else {
             return Err(Error::Usage("a command has a program at least".to_owned()));
@@ -64,66 +45,24 @@ impl Command {
         if let Some(mask) = self.umask {
             command = command.umask(mask);
         }
-        let state: Arc<Mutex<State>> = Arc::default();
-        let into = state.clone();
-        let process = command.spawn_with(move |event| {
-            let mut state = lock(&into);
-            match event {
-                ProcessEvent::Output { fd: 2, data } => state.stderr.extend_from_slice(&data),
-                ProcessEvent::Output { data, .. } => state.stdout.extend_from_slice(&data),
-                ProcessEvent::Ended(result) => {
-                    state.ended = Some(result);
-                    let wakers = state.wakers.take();
-                    drop(state);
-                    wakers.wake();
-                }
-                _ => {}
-            }
-        })?;
-        match self.input.clone() {
-            None => process.end_input(),
-            Some(input) => {
-                let process = process.clone();
-                // The process may be slow to read it. Input that it does not read, or a child that is gone, shows in how it ends.
-                std::thread::spawn(move || {
-                    let _ = process.write(&input);
-                    process.end_input();
-                });
-            }
+        if let Some(input) = &self.input {
+            command = command.input(input.clone());
         }
-        Ok(Collected { process, state })
-    }
-}
-
-impl Collected {
-    pub(crate) fn poll(&self, cx: &mut std::task::Context<'_>) -> Poll<Ended> {
-        let mut state = lock(&self.state);
-        match state.ended.take() {
-            None => {
-                state.wakers.add(cx);
-                Poll::Pending
-            }
-            Some(result) => {
-                state.ended = Some(result.clone());
-                Poll::Ready((std::mem::take(&mut state.stdout), std::mem::take(&mut state.stderr), result))
-            }
-        }
-    }
-
-    pub(crate) fn kill(&self) {
-        self.process.kill();
+        let started = command.start();
+        started.process()?;
+        Ok(started)
     }
 }
 
 /// A command that runs.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Process(Owned<Collected>, Arc<Teller>);
+pub(crate) struct Process(Owned<CommandFuture>, Arc<Teller>);
 
 /// The exit status, negative for a signal as in `subprocess`; stdout; stderr.
 pub(crate) type Finished<'py> = (i32, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 
-pub(crate) fn finished<'py>(py: Python<'py>, (stdout, stderr, result): Ended) -> PyResult<Finished<'py>> {
-    let status = result.map_err(|error| raise(py, &error))?;
+pub(crate) fn finished<'py>(py: Python<'py>, ended: Result<Output, Error>) -> PyResult<Finished<'py>> {
+    let Output { status, stdout, stderr } = ended.map_err(|error| raise(py, &error))?;
     let code = match (status.code, status.signal) {
         (Some(code), _) => i32::from(code),
         (None, Some(signal)) => -signal,
@@ -133,8 +72,15 @@ pub(crate) fn finished<'py>(py: Python<'py>, (stdout, stderr, result): Ended) ->
     Ok((code, PyBytes::new(py, &stdout), PyBytes::new(py, &stderr)))
 }
 
+/// Ends a command, if it was started.
+pub(crate) fn kill(command: &CommandFuture) {
+    if let Ok(process) = command.process() {
+        process.kill();
+    }
+}
+
 impl Process {
-    pub(crate) fn of(process: Collected, teller: Arc<Teller>) -> Self {
+    pub(crate) fn of(process: CommandFuture, teller: Arc<Teller>) -> Self {
         Process(Owned::new(process), teller)
     }
 }
@@ -146,10 +92,10 @@ impl Process {
     fn wait<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Option<Finished<'py>>> {
         let _waiting = Waiting::begin();
         let process = self.0.get()?;
-        match wait(py, poll_fn(|cx| process.poll(cx)), deadline(timeout)?) {
+        match wait(py, poll_fn(|cx| process.poll_wait(cx)), deadline(timeout)?) {
             Ok(ended) => ended.map(|ended| finished(py, ended)).transpose(),
             Err(interrupt) => {
-                py.detach(|| process.kill());
+                py.detach(|| kill(process));
                 Err(interrupt)
             }
         }
@@ -159,7 +105,7 @@ impl Process {
     fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<Finished<'py>>> {
         let process = self.0.get()?;
         let waker = CallBack::waker(callback, &self.1);
-        match py.detach(|| process.poll(&mut std::task::Context::from_waker(&waker))) {
+        match py.detach(|| process.poll_wait(&std::task::Context::from_waker(&waker))) {
             Poll::Ready(ended) => finished(py, ended).map(Some),
             Poll::Pending => Ok(None),
         }
@@ -168,17 +114,14 @@ impl Process {
     /// The output by now.
     fn output<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let process = self.0.get()?;
-        let (stdout, stderr) = py.detach(|| {
-            let state = lock(&process.state);
-            (state.stdout.clone(), state.stderr.clone())
-        });
+        let (stdout, stderr) = py.detach(|| process.so_far());
         Ok((PyBytes::new(py, &stdout), PyBytes::new(py, &stderr)))
     }
 
     /// Ends its process group: with SIGTERM, and a second later with SIGKILL.
     fn kill(&self, py: Python<'_>) -> PyResult<()> {
         let process = self.0.get()?;
-        py.detach(|| process.kill());
+        py.detach(|| kill(process));
         Ok(())
     }
 }

@@ -5,14 +5,12 @@ use crate::errors::raise;
 use crate::owned::Owned;
 use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, duration, wait};
-use econtext::internal::{Wakers, lock};
 use econtext::{Error, Progress, TransferOptions, Transferred};
 use pyo3::prelude::*;
 use std::ffi::OsString;
 use std::future::poll_fn;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
 /// The options of a transfer, from Python: whether to preserve metadata, whether to copy links as such, mode, owner as for chown,
@@ -39,9 +37,9 @@ pub(crate) fn options(
 }
 
 /// A function that calls `progress(name, done, size)`, and not again before that has returned.
-pub(crate) fn report(progress: &Option<Py<PyAny>>) -> impl Fn(Progress<'_>) {
+fn report(progress: Option<Py<PyAny>>) -> impl Fn(Progress<'_>) + Send + 'static {
     move |now| {
-        let Some(progress) = progress else { return };
+        let Some(progress) = &progress else { return };
         // When the interpreter ends, there is no receiver.
         Python::try_attach(|py| {
             let progress = progress.bind(py);
@@ -52,78 +50,34 @@ pub(crate) fn report(progress: &Option<Py<PyAny>>) -> impl Fn(Progress<'_>) {
     }
 }
 
-#[derive(Default)]
-struct State {
-    result: Option<Result<Transferred, Error>>,
-    wakers: Wakers,
-}
-
-struct Running {
-    state: Arc<Mutex<State>>,
-    stop: Arc<AtomicBool>,
-}
-
 /// A transfer on its way, on a thread of its own.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Transfer(Owned<Running>, Arc<Teller>);
+pub(crate) struct Transfer(Owned<econtext::Transfer>, Arc<Teller>);
 
 /// Counts of files that were written, files that were there already, and bytes that were sent.
 type Counts = (u64, u64, u64);
 
 impl Transfer {
     pub(crate) fn put(
-        child: Arc<Inner>,
+        child: &Inner,
         sources: Vec<PathBuf>,
         destination: OsString,
         options: TransferOptions,
         progress: Option<Py<PyAny>>,
     ) -> Self {
-        Self::start(child.teller.clone(), options, move |options| {
-            child.context.put(&sources, &destination, options, report(&progress))
-        })
+        let transfer = child.context.start_put(sources, destination, options, report(progress));
+        Transfer(Owned::new(transfer), child.teller.clone())
     }
 
     pub(crate) fn get(
-        child: Arc<Inner>,
+        child: &Inner,
         sources: Vec<OsString>,
         directory: PathBuf,
         options: TransferOptions,
         progress: Option<Py<PyAny>>,
     ) -> Self {
-        Self::start(child.teller.clone(), options, move |options| {
-            child.context.get(&sources, &directory, options, report(&progress))
-        })
-    }
-
-    fn start(
-        teller: Arc<Teller>,
-        options: TransferOptions,
-        run: impl FnOnce(&TransferOptions) -> Result<Transferred, Error> + Send + 'static,
-    ) -> Self {
-        let state: Arc<Mutex<State>> = Arc::default();
-        let (into, stop) = (state.clone(), options.stop.clone().unwrap_or_default());
-        std::thread::spawn(move || {
-            let result = run(&options);
-            let mut state = lock(&into);
-            state.result = Some(result);
-            let wakers = state.wakers.take();
-            drop(state);
-            wakers.wake();
-        });
-        Transfer(Owned::new(Running { state, stop }), teller)
-    }
-}
-
-impl Running {
-    fn poll(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Transferred, Error>> {
-        let mut state = lock(&self.state);
-        match &state.result {
-            Some(result) => Poll::Ready(result.clone()),
-            None => {
-                state.wakers.add(cx);
-                Poll::Pending
-            }
-        }
+        let transfer = child.context.start_get(sources, directory, options, report(progress));
+        Transfer(Owned::new(transfer), child.teller.clone())
     }
 }
 
@@ -138,11 +92,11 @@ impl Transfer {
     fn wait(&self, py: Python<'_>) -> PyResult<Counts> {
         let _waiting = Waiting::begin();
         let running = self.0.get()?;
-        match wait(py, poll_fn(|cx| running.poll(cx)), None) {
+        match wait(py, poll_fn(|cx| running.poll_wait(cx)), None) {
             Ok(Some(result)) => counts(py, result),
             Ok(None) => unreachable!("there is no deadline"),
             Err(interrupt) => {
-                running.stop.store(true, Ordering::Relaxed);
+                running.cancel();
                 Err(interrupt)
             }
         }
@@ -152,7 +106,7 @@ impl Transfer {
     fn poll(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<Option<Counts>> {
         let running = self.0.get()?;
         let waker = CallBack::waker(callback, &self.1);
-        match py.detach(|| running.poll(&mut std::task::Context::from_waker(&waker))) {
+        match py.detach(|| running.poll_wait(&std::task::Context::from_waker(&waker))) {
             Poll::Ready(result) => counts(py, result).map(Some),
             Poll::Pending => Ok(None),
         }
@@ -160,7 +114,7 @@ impl Transfer {
 
     /// Stops the transfer at the next piece.
     fn cancel(&self) -> PyResult<()> {
-        self.0.get()?.stop.store(true, Ordering::Relaxed);
+        self.0.get()?.cancel();
         Ok(())
     }
 }

@@ -219,21 +219,3 @@ impl Wake for CallBack {
         });
     }
 }
-
-/// Waits on a thread that has nothing to do with Python, at most until `until`; then `None`.
-pub(crate) fn block_on<T>(
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    until: Option<Instant>,
-) -> Option<T> {
-    let waker: Waker = Arc::new(Unpark(std::thread::current())).into();
-    loop {
-        if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
-            return Some(value);
-        }
-        match until.map(|until| until.saturating_duration_since(Instant::now())) {
-            None => std::thread::park(),
-            Some(Duration::ZERO) => return None,
-            Some(left) => std::thread::park_timeout(left),
-        }
-    }
-}

@@ -124,7 +124,7 @@ impl Broker {
         self.shared.stopping.store(true, Ordering::Release);
         let _ = self.shared.waker.wake();
         let thread = lock(&self.thread).take();
-        if !is_broker_thread()
+        if !IS_BROKER.get()
             && let Some(thread) = thread
         {
             let _ = thread.join();
@@ -132,9 +132,12 @@ impl Broker {
     }
 }
 
-/// Whether this thread is a broker's, whose waiting would never end.
-pub(crate) fn is_broker_thread() -> bool {
-    IS_BROKER.get()
+/// Refuses to wait on the broker's own thread: that would be for ever.
+pub(crate) fn check_thread() -> Result<(), Error> {
+    match IS_BROKER.get() {
+        true => Err(Error::Usage("a callback of the broker cannot wait for what the broker does".to_owned())),
+        false => Ok(()),
+    }
 }
 
 impl Shared {

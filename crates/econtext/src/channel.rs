@@ -1,18 +1,20 @@
 //! Ordered messages between one function and its caller.
 
-use crate::context::{Context, check_thread};
+use crate::broker::check_thread;
+use crate::context::Context;
 use crate::error::Error;
-use crate::sync::lock;
+use crate::sync::Queue;
 use econtext_proto::{Handle, Value, from_value};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 /// Ordered messages, both ways, until one side closes it.
 ///
-/// As an argument of a call it becomes the child's end, an `econtext.core.Channel`.
+/// As an argument of a call it becomes the child's end, an `econtext.core.Channel`. Any number of
+/// threads and tasks may share this end: each message goes to one of them, the end to all.
 ///
 /// ```no_run
 /// # fn f(child: &econtext::Context) -> Result<(), econtext::Error> {
@@ -30,17 +32,15 @@ use std::time::Duration;
 pub struct Channel {
     context: Context,
     handle: Handle,
-    /// The receiver is behind a lock so that a channel can be shared; one caller at a time gets a
-    /// message.
-    messages: Mutex<Receiver<Option<Value>>>,
+    messages: Arc<Queue<Value>>,
 }
 
 impl Channel {
     pub(crate) fn new(context: &Context) -> Self {
-        let (sender, messages) = channel();
-        // The receiver is gone once the channel is dropped: a failed send is no error then.
-        let handle = context.add_handle(move |value| drop(sender.send(value)));
-        Channel { context: context.clone(), handle, messages: Mutex::new(messages) }
+        let messages = Arc::new(Queue::default());
+        let into = messages.clone();
+        let handle = context.add_handle(move |value| into.put(value));
+        Channel { context: context.clone(), handle, messages }
     }
 
     /// Sends a value to the child's end.
@@ -58,8 +58,7 @@ impl Channel {
     /// If the value is no `T`.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         check_thread()?;
-        let messages = lock(&self.messages);
-        self.convert(messages.recv().ok().flatten())
+        self.convert(self.messages.next(None).flatten())
     }
 
     /// Waits as [`recv`](Channel::recv) does, but no longer than `timeout`.
@@ -68,11 +67,9 @@ impl Channel {
     /// [`Error::Timeout`] if no value came.
     pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<Option<T>, Error> {
         check_thread()?;
-        let messages = lock(&self.messages);
-        match messages.recv_timeout(timeout) {
-            Ok(value) => self.convert(value),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => Err(self.nothing_came(timeout)),
+        match self.messages.next(Instant::now().checked_add(timeout)) {
+            Some(value) => self.convert(value),
+            None => Err(self.nothing_came(timeout)),
         }
     }
 
@@ -81,12 +78,33 @@ impl Channel {
     /// # Errors
     /// The errors of [`recv_timeout`](Channel::recv_timeout).
     pub fn try_recv<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
-        let messages = lock(&self.messages);
-        match messages.try_recv() {
-            Ok(value) => self.convert(value),
-            Err(TryRecvError::Disconnected) => Ok(None),
-            Err(TryRecvError::Empty) => Err(self.nothing_came(Duration::ZERO)),
+        match self.messages.next(Some(Instant::now())) {
+            Some(value) => self.convert(value),
+            None => Err(self.nothing_came(Duration::ZERO)),
         }
+    }
+
+    /// Polls for the next value, without blocking; the end is `Ok(None)`, as often as it is asked
+    /// for.
+    ///
+    /// ```no_run
+    /// # async fn f(channel: &econtext::Channel) -> Result<(), econtext::Error> {
+    /// use std::future::poll_fn;
+    /// while let Some(n) = poll_fn(|cx| channel.poll_recv::<i64>(cx)).await? {
+    ///     println!("{n}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn poll_recv<T: DeserializeOwned>(
+        &self,
+        cx: &std::task::Context<'_>,
+    ) -> Poll<Result<Option<T>, Error>> {
+        self.messages.poll(cx).map(|value| self.convert(value))
+    }
+
+    /// The handle by which it goes as an argument.
+    pub fn handle(&self) -> Handle {
+        self.handle
     }
 
     /// Tells the child's end that no more will come.

@@ -4,11 +4,11 @@
 //! not read, and the process there stops when that is full. Calls of the same context continue
 //! meanwhile.
 
-use crate::context::{Context, check_thread};
+use crate::broker::check_thread;
+use crate::context::Context;
 use crate::error::Error;
-use crate::slot::Slot;
 use crate::status::{ProcessEvent, Status};
-use crate::sync::lock;
+use crate::sync::{Slot, Wakers, lock, wait_for_change};
 use econtext_proto::{Handle, Value};
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -73,6 +73,7 @@ pub struct Command {
     terminal: Terminal,
     size: (u16, u16),
     window: usize,
+    input: Option<Arc<[u8]>>,
     transport: bool,
 }
 
@@ -93,6 +94,7 @@ impl Context {
             terminal: Terminal::None,
             size: (24, 80),
             window: WINDOW,
+            input: None,
             transport: false,
         }
     }
@@ -178,7 +180,14 @@ impl Command {
         self
     }
 
-    /// Runs it without input, and waits for its end and all of its output.
+    /// Sets the bytes of its stdin, which otherwise is empty, for [`output`](Command::output),
+    /// [`status`](Command::status) and [`start`](Command::start).
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into().into());
+        self
+    }
+
+    /// Runs it, and waits for its end and all of its output.
     ///
     /// # Errors
     /// If it does not start, or the child is gone.
@@ -186,29 +195,50 @@ impl Command {
         self.start().wait()
     }
 
-    /// Runs it without input and discards its output.
+    /// Runs it and discards its output.
     ///
     /// # Errors
     /// The errors of [`output`](Command::output).
     pub fn status(&self) -> Result<Status, Error> {
-        self.spawn_with(|_| {}).map(|process| process.close_input())?.wait()
+        let process = self.spawn_with(|_| {})?;
+        self.feed(&process);
+        process.wait()
     }
 
-    /// Starts it without input; the value returned can be waited for, or awaited.
-    pub fn start(&self) -> Running {
+    /// Starts it; the value returned can be waited for, or awaited.
+    ///
+    /// ```no_run
+    /// # async fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// let sorted = web.command("sort").input("b\na\n").start().await?;
+    /// assert_eq!(sorted.stdout, b"a\nb\n");
+    /// # Ok(()) }
+    /// ```
+    pub fn start(&self) -> CommandFuture {
         let collected: Arc<Mutex<(Vec<u8>, Vec<u8>)>> = Arc::default();
-        let slot = Slot::new();
-        let (into, done) = (collected, slot.clone());
+        let ended = Slot::new();
+        let (into, done) = (collected.clone(), ended.clone());
         let process = self.spawn_with(move |event| match event {
             ProcessEvent::Output { fd: 2, data } => lock(&into).1.extend_from_slice(&data),
             ProcessEvent::Output { data, .. } => lock(&into).0.extend_from_slice(&data),
-            ProcessEvent::Ended(result) => {
-                let (stdout, stderr) = std::mem::take(&mut *lock(&into));
-                done.set(result.map(|status| Output { status, stdout, stderr }));
-            }
+            ProcessEvent::Ended(result) => done.set(result),
             ProcessEvent::Started(_) | ProcessEvent::InputWanted => {}
         });
-        Running { process: process.map(RemoteProcess::close_input), slot }
+        if let Ok(process) = &process {
+            self.feed(process);
+        }
+        CommandFuture { process, collected, ended }
+    }
+
+    /// Sends the input, and its end.
+    fn feed(&self, process: &RemoteProcess) {
+        let Some(input) = self.input.clone() else { return process.end_input() };
+        let process = process.clone();
+        // The process may be slow to read it. Input that it does not read, or a child that is gone,
+        // shows in how it ends.
+        std::thread::spawn(move || {
+            let _ = process.write(&input);
+            process.end_input();
+        });
     }
 
     /// Starts it, with its input and output as streams.
@@ -355,6 +385,8 @@ struct State {
     unread: usize,
     input_ended: bool,
     ended: Option<Result<Status, Error>>,
+    /// The tasks that wait for the end.
+    wakers: Wakers,
 }
 
 impl Inner {
@@ -416,8 +448,10 @@ impl Inner {
             return None; // the channel closes behind the last message
         }
         state.ended = Some(result.clone());
+        let wakers = state.wakers.take();
         drop(state);
         self.changed.notify_all();
+        wakers.wake();
         Some(ProcessEvent::Ended(result))
     }
 
@@ -572,6 +606,18 @@ impl RemoteProcess {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
+    /// Polls for its end, without blocking. It may be polled again after the end.
+    pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<Status, Error>> {
+        let mut state = lock(&self.inner.state);
+        match &state.ended {
+            Some(ended) => Poll::Ready(ended.clone()),
+            None => {
+                state.wakers.add(cx);
+                Poll::Pending
+            }
+        }
+    }
+
     fn wait_until(&self, until: Option<Instant>) -> Option<Result<Status, Error>> {
         if let Err(error) = check_thread() {
             return Some(Err(error));
@@ -581,49 +627,79 @@ impl RemoteProcess {
             if let Some(ended) = &state.ended {
                 return Some(ended.clone());
             }
-            state = match until {
-                None => self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.checked_duration_since(Instant::now())?;
-                    let waited = self.inner.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            state = wait_for_change(&self.inner.changed, state, until)?;
         }
     }
 }
 
-/// A command that runs without input, and whose output is collected: [`wait`](Running::wait) for it, or `await` it.
-#[derive(Debug)]
+/// A command whose output is collected: [`wait`](CommandFuture::wait) for it, or `await` it. When
+/// the last clone is dropped, the process and its group are ended.
+///
+/// The result is kept: it can be read any number of times.
+#[derive(Clone, Debug)]
 #[must_use = "a command is ended when this is dropped"]
-pub struct Running {
+pub struct CommandFuture {
     process: Result<RemoteProcess, Error>,
-    slot: Arc<Slot<Result<Output, Error>>>,
+    /// The bytes of stdout and stderr.
+    collected: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
+    ended: Arc<Slot<Result<Status, Error>>>,
 }
 
-impl Running {
+impl CommandFuture {
     /// Waits for its end.
     ///
     /// # Errors
     /// If it did not start, or the child is gone.
-    pub fn wait(self) -> Result<Output, Error> {
-        let process = self.process.as_ref().map_err(Error::clone)?;
+    pub fn wait(&self) -> Result<Output, Error> {
+        self.process()?;
         check_thread()?;
-        self.slot.take().unwrap_or_else(|| Err(process.inner.context.closed_error()))
+        self.ended.wait().map(|status| self.output(status))
+    }
+
+    /// Waits for its end for some time; `None` if it still runs.
+    ///
+    /// # Errors
+    /// The errors of [`wait`](CommandFuture::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Output, Error>> {
+        if let Err(error) = self.process().and_then(|_| check_thread()) {
+            return Some(Err(error));
+        }
+        let ended = self.ended.wait_until(Instant::now().checked_add(timeout))?;
+        Some(ended.map(|status| self.output(status)))
+    }
+
+    /// Polls for its end, without blocking. It may be polled again after the end.
+    pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<Output, Error>> {
+        match self.process() {
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(_) => self.ended.poll(cx).map(|ended| ended.map(|status| self.output(status))),
+        }
+    }
+
+    /// The process.
+    ///
+    /// # Errors
+    /// If it could not be started, because the child is gone.
+    pub fn process(&self) -> Result<&RemoteProcess, Error> {
+        self.process.as_ref().map_err(Error::clone)
+    }
+
+    /// The bytes of stdout and of stderr that have come so far.
+    pub fn so_far(&self) -> (Vec<u8>, Vec<u8>) {
+        lock(&self.collected).clone()
+    }
+
+    fn output(&self, status: Status) -> Output {
+        let (stdout, stderr) = self.so_far();
+        Output { status, stdout, stderr }
     }
 }
 
-impl Future for Running {
+impl Future for CommandFuture {
     type Output = Result<Output, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        match &self.process {
-            Err(error) => Poll::Ready(Err(error.clone())),
-            Ok(process) => {
-                let taken = || Err(process.inner.context.closed_error());
-                self.slot.poll_take(cx).map(|result| result.unwrap_or_else(taken))
-            }
-        }
+        self.poll_wait(cx)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The controller's handle on one child.
 
 use crate::back::Listener;
-use crate::broker::{Broker, Shared, is_broker_thread};
+use crate::broker::{Broker, Shared, check_thread};
 use crate::carrier::{Carrier, Relay};
 use crate::channel::Channel;
 use crate::command::{Command, RemoteProcess};
@@ -345,12 +345,12 @@ impl Context {
     /// The reason why there is no child.
     pub fn wait_ready(&self) -> Result<Hello, Error> {
         check_thread()?;
-        self.0.link.ready().get(None).unwrap_or_else(|| Err(self.taken()))
+        self.0.link.ready().wait()
     }
 
     /// Polls for the result of [`wait_ready`](Context::wait_ready), without blocking.
     pub fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Hello, Error>> {
-        self.0.link.ready().poll_get(cx).map(|hello| hello.unwrap_or_else(|| Err(self.taken())))
+        self.0.link.ready().poll(cx)
     }
 
     /// Calls `module:function` or `module:Class.method` there with a tuple of arguments, or `()`.
@@ -421,10 +421,6 @@ impl Context {
     /// The error that says why the child is gone, or only that it is.
     pub(crate) fn closed_error(&self) -> Error {
         self.0.link.closed_error()
-    }
-
-    fn taken(&self) -> Error {
-        Error::Usage(format!("{}: the answer was taken already", self.name()))
     }
 }
 
@@ -545,6 +541,18 @@ impl CallBuilder<'_> {
 }
 
 /// A call on its way: [`wait`](Call::wait) for it, or `await` it. Dropping it leaves it running.
+///
+/// The result is kept: any number of threads and tasks may wait for it, before and after it is
+/// there. Clones are the same call.
+///
+/// ```no_run
+/// # fn f(child: &econtext::Context) -> Result<(), econtext::Error> {
+/// let call = child.call::<f64>("time:time", ());
+/// let other = call.clone();
+/// let waiting = std::thread::spawn(move || other.wait());
+/// assert_eq!(call.wait()?, call.wait()?);
+/// # drop(waiting); Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "a call has a result or an error"]
 pub struct Call<T> {
@@ -553,20 +561,24 @@ pub struct Call<T> {
     result: PhantomData<fn() -> T>,
 }
 
+impl<T> Clone for Call<T> {
+    fn clone(&self) -> Self {
+        Call { context: self.context.clone(), state: self.state.clone(), result: PhantomData }
+    }
+}
+
 impl<T: DeserializeOwned> Call<T> {
     /// Waits for the result.
     ///
     /// # Errors
     /// The exception of the function, the end of the child, or a result that is no `T`.
-    pub fn wait(self) -> Result<T, Error> {
+    pub fn wait(&self) -> Result<T, Error> {
         let (_, slot) = self.state.as_ref().map_err(Error::clone)?;
         check_thread()?;
-        let result = slot.take().unwrap_or_else(|| Err(self.context.taken()));
-        self.convert(result)
+        self.convert(slot.wait())
     }
 
     /// Waits for the result for some time; `None` if it is not there by then. The call continues.
-    /// The result stays here: it may be asked for again.
     ///
     /// # Errors
     /// The errors of [`wait`](Call::wait).
@@ -578,7 +590,12 @@ impl<T: DeserializeOwned> Call<T> {
         if let Err(error) = check_thread() {
             return Some(Err(error));
         }
-        slot.get(Instant::now().checked_add(timeout)).map(|result| self.convert(result))
+        slot.wait_until(Instant::now().checked_add(timeout)).map(|result| self.convert(result))
+    }
+
+    /// Polls for the result, without blocking. It may be polled again after it was there.
+    pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<T, Error>> {
+        self.poll_result(cx).map(|result| self.convert(result))
     }
 
     fn convert(&self, result: Result<Value, Error>) -> Result<T, Error> {
@@ -605,7 +622,7 @@ impl<T> Call<T> {
     /// Waits for the outcome, which stays here; `None` if `until` passes first.
     pub(crate) fn result(&self, until: Option<Instant>) -> Option<Result<Value, Error>> {
         match &self.state {
-            Ok((_, slot)) => slot.get(until),
+            Ok((_, slot)) => slot.wait_until(until),
             Err(error) => Some(Err(error.clone())),
         }
     }
@@ -613,9 +630,7 @@ impl<T> Call<T> {
     /// Polls for the outcome as [`result`](Call::result) does, without blocking.
     pub(crate) fn poll_result(&self, cx: &std::task::Context<'_>) -> Poll<Result<Value, Error>> {
         match &self.state {
-            Ok((_, slot)) => {
-                slot.poll_get(cx).map(|result| result.unwrap_or_else(|| Err(self.context.taken())))
-            }
+            Ok((_, slot)) => slot.poll(cx),
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }
@@ -625,19 +640,6 @@ impl<T: DeserializeOwned> Future for Call<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        match &self.state {
-            Err(error) => Poll::Ready(Err(error.clone())),
-            Ok((_, slot)) => {
-                slot.poll_take(cx).map(|r| self.convert(r.unwrap_or_else(|| Err(self.context.taken()))))
-            }
-        }
-    }
-}
-
-/// Refuses to wait on the broker's own thread: that would be for ever.
-pub(crate) fn check_thread() -> Result<(), Error> {
-    match is_broker_thread() {
-        true => Err(Error::Usage("a callback of the broker cannot wait for what the broker does".to_owned())),
-        false => Ok(()),
+        self.poll_wait(cx)
     }
 }

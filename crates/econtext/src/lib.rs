@@ -31,7 +31,6 @@ mod modules;
 mod payload;
 mod process;
 mod program;
-mod slot;
 mod status;
 mod stream;
 mod sync;
@@ -41,7 +40,7 @@ mod transport;
 pub use back::Listener;
 pub use broker::Broker;
 pub use channel::Channel;
-pub use command::{Command, Output, OutputStream, RemoteProcess, Running, Streams};
+pub use command::{Command, CommandFuture, Output, OutputStream, RemoteProcess, Streams};
 pub use context::{Call, CallBuilder, Context, ContextBuilder};
 pub use dialog::Dialog;
 pub use econtext_proto::message::DEFINE;
@@ -58,7 +57,7 @@ pub use payload::{Python, command_line, shell_join};
 pub use program::{Input, Program};
 pub use status::{ProcessEvent, Status};
 pub use stream::Items;
-pub use transfer::{Comparison, FileThere, Listed, Progress, TransferOptions, Transferred};
+pub use transfer::{Comparison, FileThere, Listed, Progress, Transfer, TransferOptions, Transferred};
 #[cfg(feature = "native-ssh")]
 pub use transport::NativeSsh;
 pub use transport::{

@@ -1,14 +1,14 @@
 //! Generators of the child, as iterators here.
 
-use crate::context::{Call, CallBuilder, Context, check_thread};
+use crate::broker::check_thread;
+use crate::context::{Call, CallBuilder, Context};
 use crate::error::Error;
 use crate::modules::agent::STREAM;
-use crate::sync::{Wakers, lock};
+use crate::sync::Queue;
 use econtext_proto::{CallSpec, Handle, Value, from_value};
 use serde::de::DeserializeOwned;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -122,47 +122,8 @@ pub(crate) fn items_argument(handle: Handle) -> (Value, i64) {
     (Value::Channel(handle), WINDOW)
 }
 
-/// An item, and the handle by which to ask for one more; `None` at the end.
-type Arrived = Option<(Value, Handle)>;
-
-/// The items that have come and were not taken. There are no more than were asked for.
-#[derive(Debug, Default)]
-struct Queue {
-    state: Mutex<(VecDeque<Arrived>, Wakers)>,
-    changed: Condvar,
-}
-
-impl Queue {
-    fn put(&self, item: Arrived) {
-        let mut state = lock(&self.state);
-        state.0.push_back(item);
-        let wakers = std::mem::take(&mut state.1);
-        drop(state);
-        self.changed.notify_all();
-        wakers.wake();
-    }
-
-    fn wait(&self) -> Arrived {
-        let mut state = lock(&self.state);
-        loop {
-            match state.0.pop_front() {
-                Some(item) => return item,
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn poll(&self, cx: &TaskContext<'_>) -> Poll<Arrived> {
-        let mut state = lock(&self.state);
-        match state.0.pop_front() {
-            Some(item) => Poll::Ready(item),
-            None => {
-                state.1.add(cx);
-                Poll::Pending
-            }
-        }
-    }
-}
+/// An item, and the handle by which to ask for one more.
+type Arrived = (Value, Handle);
 
 /// The items of a generator, as they come; see [`CallBuilder::stream`]. A drop closes the generator
 /// there.
@@ -170,7 +131,8 @@ impl Queue {
 pub struct Items<T> {
     context: Context,
     handle: Handle,
-    items: Arc<Queue>,
+    /// The items that have come and were not taken. There are no more than were asked for.
+    items: Arc<Queue<Arrived>>,
     call: Call<Value>,
     /// Whether no further item is wanted, or will come.
     ended: bool,
@@ -255,7 +217,7 @@ impl<T: DeserializeOwned> Iterator for Items<T> {
             return Some(Err(error));
         }
         if !self.ended {
-            if let Some(item) = self.items.wait() {
+            if let Some(Some(item)) = self.items.next(None) {
                 return Some(self.received(item));
             }
             self.ended = true;

@@ -1,33 +1,33 @@
-//! Locks that survive a panic elsewhere, and the wakers of tasks that wait behind them.
+//! Data that threads share, and the waiting for it: blocking, or as a future of any runtime.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+mod queue;
+mod slot;
+mod wakers;
 
-/// The wakers of tasks that wait for a change, each once.
-#[derive(Debug, Default)]
-pub struct Wakers(Vec<Waker>);
+pub(crate) use queue::Queue;
+pub(crate) use slot::Slot;
+pub use wakers::Wakers;
 
-impl Wakers {
-    /// Adds the waker of a task, unless it is there.
-    pub fn add(&mut self, cx: &Context<'_>) {
-        if !self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.0.push(cx.waker().clone());
-        }
-    }
-
-    /// Takes all of them, to be woken without the lock that they are behind.
-    pub fn take(&mut self) -> Wakers {
-        std::mem::take(self)
-    }
-
-    /// Wakes all of them.
-    pub fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
-    }
-}
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Locks a mutex. A thread of these crates that panics leaves no data half changed: the content of
 /// a poisoned lock is as good as before.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a change of the data behind a lock; `None` once `until` has passed.
+pub(crate) fn wait_for_change<'a, T>(
+    changed: &Condvar,
+    guard: MutexGuard<'a, T>,
+    until: Option<Instant>,
+) -> Option<MutexGuard<'a, T>> {
+    Some(match until {
+        None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        Some(until) => {
+            let left = until.checked_duration_since(Instant::now())?;
+            changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+        }
+    })
 }

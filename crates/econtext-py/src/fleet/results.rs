@@ -4,11 +4,11 @@ use super::work::Done;
 use crate::child::{Broker, outcome};
 use crate::errors::instance;
 use crate::owned::Owned;
-use crate::process::{Collected, finished};
+use crate::process::{finished, kill};
 use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, wait};
 use econtext::internal::{Wakers, lock};
-use econtext::{Error, Value};
+use econtext::{Call, CommandFuture, Error, Value};
 use econtext_fleet::Stop;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -23,17 +23,15 @@ pub(super) trait Stoppable: Send + Sync {
     fn stop(&self);
 }
 
-impl Stoppable for Mutex<Option<econtext::Call<Value>>> {
+impl Stoppable for Call<Value> {
     fn stop(&self) {
-        if let Some(call) = &*lock(self) {
-            call.cancel();
-        }
+        self.cancel();
     }
 }
 
-impl Stoppable for Collected {
+impl Stoppable for CommandFuture {
     fn stop(&self) {
-        self.kill();
+        kill(self);
     }
 }
 
@@ -126,7 +124,7 @@ impl Run {
             Err(error) => Err(instance(py, &error)?),
             Ok(Done::Connected) => Ok(none()),
             Ok(Done::Value(value)) => outcome(py, Ok(value), declared),
-            Ok(Done::Ended(ended)) => match finished(py, *ended) {
+            Ok(Done::Ended(ended)) => match finished(py, Ok(*ended)) {
                 Ok(finished) => Ok(finished.into_pyobject(py)?.into_any()),
                 Err(error) => Err(error.into_value(py).into_bound(py).into_any()),
             },

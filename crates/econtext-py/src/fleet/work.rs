@@ -2,19 +2,18 @@
 
 use super::Hosts;
 use super::results::Results;
-use crate::child::{Inner, SharedCall, poll_call};
-use crate::process::{Command, Ended};
+use crate::child::Inner;
+use crate::process::{Command, kill};
 use crate::request::Spec;
-use crate::wait::block_on;
 use econtext::internal::lock;
-use econtext::{Error, TransferOptions, Transferred, Value};
+use econtext::{Call, Error, Output, TransferOptions, Transferred, Value};
 use econtext_fleet::{Rollout, Target, Tries, below};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The work that is done on each host.
 pub(super) enum Job {
@@ -29,7 +28,7 @@ pub(super) enum Job {
 pub(super) enum Done {
     Connected,
     Value(Value),
-    Ended(Box<Ended>),
+    Ended(Box<Output>),
     Transferred(Transferred),
 }
 
@@ -92,8 +91,8 @@ impl Work {
                 _ if self.results.stop.is_stopped() => Error::Cancelled { host: host() },
                 (Job::Call(spec), Some(child)) => match spec.check(&child.context) {
                     Ok(()) => {
-                        let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
-                        self.results.running(position, call.clone());
+                        let call = spec.start(&child.context, &child.sent);
+                        self.results.running(position, Arc::new(call.clone()));
                         let running = Pumped { work: self.clone(), queue: queue.clone(), position, call };
                         return Arc::new(running).look();
                     }
@@ -138,26 +137,28 @@ impl Work {
 
     fn on(&self, child: &Arc<Inner>, index: usize, position: usize) -> Result<Done, Error> {
         match &self.job {
-            Job::Connect => forever(|cx| child.poll_ready(cx)).map(|_| Done::Connected),
+            Job::Connect => child.context.wait_ready().map(|_| Done::Connected),
             Job::Call(spec) => {
                 spec.check(&child.context)?;
-                let call = Arc::new(Mutex::new(Some(spec.start(&child.context, &child.sent))));
-                self.results.running(position, call.clone());
-                forever(|cx| poll_call(&call, cx)).map(Done::Value)
+                let call = spec.start(&child.context, &child.sent);
+                self.results.running(position, Arc::new(call.clone()));
+                call.wait().map(Done::Value)
             }
             Job::Run(command) => {
-                let until = self.timeout.and_then(|time| Instant::now().checked_add(time));
-                let collected = Arc::new(command.start(&child.context)?);
-                self.results.running(position, collected.clone());
-                match block_on(|cx| collected.poll(cx), until) {
-                    Some(ended) => Ok(Done::Ended(Box::new(ended))),
-                    None => {
-                        collected.kill();
+                let command = command.start(&child.context)?;
+                self.results.running(position, Arc::new(command.clone()));
+                let ended = match self.timeout {
+                    None => Some(command.wait()),
+                    Some(time) => command.wait_timeout(time),
+                };
+                ended
+                    .unwrap_or_else(|| {
+                        kill(&command);
                         let (host, after) =
                             (child.context.name().to_owned(), self.timeout.unwrap_or_default());
                         Err(Error::Timeout { host, phase: "the command", after, stderr: String::new() })
-                    }
-                }
+                    })
+                    .map(|output| Done::Ended(Box::new(output)))
             }
             Job::Put(sources, to, options) => {
                 self.results.running(position, options.stop.clone().unwrap_or_default());
@@ -172,23 +173,18 @@ impl Work {
     }
 }
 
-/// Waits for a result without a time limit.
-fn forever<T>(poll: impl FnMut(&mut std::task::Context<'_>) -> Poll<T>) -> T {
-    block_on(poll, None).unwrap_or_else(|| unreachable!("there is no deadline"))
-}
-
 /// A call without a thread that waits for it.
 struct Pumped {
     work: Arc<Work>,
     queue: Arc<Mutex<VecDeque<(usize, usize)>>>,
     position: usize,
-    call: SharedCall,
+    call: Call<Value>,
 }
 
 impl Pumped {
     fn look(self: Arc<Self>) {
         let waker: Waker = self.clone().into();
-        if let Poll::Ready(result) = poll_call(&self.call, &mut std::task::Context::from_waker(&waker)) {
+        if let Poll::Ready(result) = self.call.poll_wait(&std::task::Context::from_waker(&waker)) {
             self.work.results.put(self.position, result.map(Done::Value));
             // The next call is not made here: Python may be asked for its imports, and this may be the broker's thread.
             let (work, queue) = (self.work.clone(), self.queue.clone());

@@ -1,11 +1,11 @@
-//! One value that one thread sets and another waits for, blocking or as a future.
+//! One value that one thread sets, and that any number of readers wait for.
 
-use crate::sync::{Wakers, lock};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use super::{Wakers, lock, wait_for_change};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// A value that is set once. It can be read any number of times, and taken by the last reader.
+/// A value that is set once and then kept: each reader gets a copy, at any time.
 #[derive(Debug)]
 pub(crate) struct Slot<T> {
     state: Mutex<State<T>>,
@@ -16,10 +16,9 @@ pub(crate) struct Slot<T> {
 enum State<T> {
     Empty(Wakers),
     Full(T),
-    Taken,
 }
 
-impl<T> Slot<T> {
+impl<T: Clone> Slot<T> {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Slot { state: Mutex::new(State::Empty(Wakers::default())), set: Condvar::new() })
     }
@@ -28,7 +27,7 @@ impl<T> Slot<T> {
     pub(crate) fn set(&self, value: T) {
         let mut state = lock(&self.state);
         if let State::Empty(wakers) = &mut *state {
-            let wakers = std::mem::take(wakers);
+            let wakers = wakers.take();
             *state = State::Full(value);
             drop(state);
             self.set.notify_all();
@@ -36,68 +35,34 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Waits for the value and takes it; `None` if it was taken before.
-    pub(crate) fn take(&self) -> Option<T> {
-        take(&mut *self.filled(None)?)
-    }
-
-    /// Takes the value as [`take`](Slot::take) does, without waiting.
-    pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<T>> {
-        self.poll_filled(cx).map(|mut state| take(&mut state))
-    }
-
-    /// Waits for the value and leaves it here; `None` if `until` passes first, or if it was taken before.
-    pub(crate) fn get(&self, until: Option<Instant>) -> Option<T>
-    where
-        T: Clone,
-    {
-        copy(&*self.filled(until)?)
-    }
-
-    /// Reads the value as [`get`](Slot::get) does, without waiting.
-    pub(crate) fn poll_get(&self, cx: &Context<'_>) -> Poll<Option<T>>
-    where
-        T: Clone,
-    {
-        self.poll_filled(cx).map(|state| copy(&state))
-    }
-
-    fn filled(&self, until: Option<Instant>) -> Option<MutexGuard<'_, State<T>>> {
-        let mut state = lock(&self.state);
-        while matches!(*state, State::Empty(_)) {
-            state = match until {
-                None => self.set.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.checked_duration_since(Instant::now())?;
-                    self.set.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+    /// Waits for the value, without a time limit.
+    pub(crate) fn wait(&self) -> T {
+        loop {
+            if let Some(value) = self.wait_until(None) {
+                return value;
+            }
         }
-        Some(state)
     }
 
-    fn poll_filled(&self, cx: &Context<'_>) -> Poll<MutexGuard<'_, State<T>>> {
+    /// Waits for the value; `None` if `until` passes first.
+    pub(crate) fn wait_until(&self, until: Option<Instant>) -> Option<T> {
         let mut state = lock(&self.state);
-        match &mut *state {
+        loop {
+            if let State::Full(value) = &*state {
+                return Some(value.clone());
+            }
+            state = wait_for_change(&self.set, state, until)?;
+        }
+    }
+
+    /// Reads the value without waiting.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<T> {
+        match &mut *lock(&self.state) {
+            State::Full(value) => Poll::Ready(value.clone()),
             State::Empty(wakers) => {
                 wakers.add(cx);
                 Poll::Pending
             }
-            _ => Poll::Ready(state),
         }
-    }
-}
-
-fn copy<T: Clone>(state: &State<T>) -> Option<T> {
-    match state {
-        State::Full(value) => Some(value.clone()),
-        _ => None,
-    }
-}
-
-fn take<T>(state: &mut State<T>) -> Option<T> {
-    match std::mem::replace(state, State::Taken) {
-        State::Full(value) => Some(value),
-        _ => None,
     }
 }
