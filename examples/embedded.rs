@@ -2,7 +2,7 @@
 //!
 //!     cargo run --example embedded -- /usr
 
-use econtext::{Broker, Context, Event, Local, PathFinder};
+use econtext::{Broker, ChildEvent, Context, Local, PathFinder};
 use std::sync::Arc;
 
 fn main() -> Result<(), econtext::Error> {
@@ -12,7 +12,7 @@ fn main() -> Result<(), econtext::Error> {
     let child = Context::builder("worker")
         .finder(Arc::new(finder))
         .on_event(|event| {
-            if let Event::Log(record) = event {
+            if let ChildEvent::Log(record) = event {
                 eprintln!("{}: {}", record.logger, record.message);
             }
         })

@@ -2,7 +2,7 @@
 
 use crate::console::print;
 use crate::plan::Plan;
-use econtext::{Error, Foreseen, Foresight, ModuleKind, shell_join};
+use econtext::{Error, Foresight, ModuleKind, PlannedModule, shell_join};
 use econtext_fleet::Identity;
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ fn text(
     }
     let Some(foresight) = foresight else { return Ok(out) };
     let mut total = 0;
-    for Foreseen { module, importer } in &foresight.modules {
+    for PlannedModule { module, importer } in &foresight.modules {
         let size = module.size();
         total += size;
         let why = match importer.as_str() {

@@ -4,7 +4,7 @@ use crate::args::Common;
 use crate::outcome::Outcome;
 use crate::report::Report;
 use crate::surroundings::Surroundings;
-use econtext::{Broker, Context, ContextBuilder, Error, Event, Listener, ModuleFinder, Value};
+use econtext::{Broker, ChildEvent, Context, ContextBuilder, Error, Listener, ModuleFinder, Value};
 use econtext_fleet::{
     Connector, Gates, Handshake, Hops, Identity, Passwords, Reason, Rollout, Settings, Stop, Target, Tries,
 };
@@ -199,12 +199,12 @@ impl<'a> Children<'a> {
         let (report, name, stop) = (self.job.report.clone(), target.name.clone(), self.job.stop.clone());
         let on_event = move |event| {
             match event {
-                Event::Started(hello) => {
+                ChildEvent::Started(hello) => {
                     handshake.succeeded();
                     report.started(index, &name, &hello, started.elapsed());
                 }
-                Event::Output { fd, data } => report.output(index, &name, fd, &data),
-                Event::Log(record) => report.log(index, &name, &record),
+                ChildEvent::Output { fd, data } => report.output(index, &name, fd, &data),
+                ChildEvent::Log(record) => report.log(index, &name, &record),
                 _ => {}
             }
             if report.broken() && !stop.is_stopped() {

@@ -68,6 +68,15 @@ fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
 /// The paths of this crate that a file names.
 fn paths(text: &str) -> Vec<String> {
     let text = code(text);
+    // A file names the files that are modules of it by their names alone.
+    let inner: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(';')?.split_once("mod ").map(|(_, name)| name))
+        .collect();
+    let is_own = |path: &str| {
+        let first = path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+        ["crate", "super", "self"].contains(&first) || inner.contains(&first)
+    };
     let mut found = Vec::new();
     let mut rest = String::new();
     for (i, statement) in text.split("use ").enumerate() {
@@ -75,16 +84,14 @@ fn paths(text: &str) -> Vec<String> {
             rest += statement;
             continue;
         };
-        if ["crate", "super", "self"].iter().any(|start| tree.starts_with(start)) {
+        if is_own(tree) {
             expand("", tree, &mut found);
         }
         rest += behind;
     }
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     found.extend(
-        rest.split(|c| !is_path(c))
-            .filter(|word| word.starts_with("crate::") || word.starts_with("super::"))
-            .map(str::to_owned),
+        rest.split(|c| !is_path(c)).filter(|word| word.contains("::") && is_own(word)).map(str::to_owned),
     );
     found
 }

@@ -2,7 +2,7 @@
 
 use crate::teller::Teller;
 use crate::values::from_value;
-use econtext::{Event, Value};
+use econtext::{ChildEvent, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
@@ -13,18 +13,20 @@ pub(crate) fn forward(
     host: String,
     callback: Py<PyAny>,
     teller: Arc<Teller>,
-) -> impl Fn(Event) + Send + Sync + 'static {
+) -> impl Fn(ChildEvent) + Send + Sync + 'static {
     let shared = Arc::new((host, callback));
     move |event| {
-        if !matches!(event, Event::Output { .. } | Event::Log(_)) {
+        if !matches!(event, ChildEvent::Output { .. } | ChildEvent::Log(_)) {
             return;
         }
         let shared = shared.clone();
         teller.tell(move |py| {
             let (host, callback) = (&shared.0, shared.1.bind(py));
             let told = match event {
-                Event::Output { fd, data } => callback.call1((host, "output", fd, PyBytes::new(py, &data))),
-                Event::Log(r) => {
+                ChildEvent::Output { fd, data } => {
+                    callback.call1((host, "output", fd, PyBytes::new(py, &data)))
+                }
+                ChildEvent::Log(r) => {
                     let fields = from_value(py, Value::Dict(r.fields), None)
                         .unwrap_or_else(|_| PyDict::new(py).into_any());
                     callback.call1((host, "log", r.logger, r.level, r.message, r.time, r.traceback, fields))

@@ -15,7 +15,7 @@ use crate::teller::Teller;
 use crate::transfer::{self, Wishes};
 use crate::wait::duration;
 use econtext::internal::lock;
-use econtext::{Error, Event, ModuleFinder};
+use econtext::{ChildEvent, Error, ModuleFinder};
 use econtext_fleet::{Connector, Gates, Handshake, Hops, Inventory, Rollout, Selection, Stop, Target, Tries};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -221,7 +221,7 @@ impl Hosts {
             .log_level(self.log_level)
             .python_values(true)
             .on_event(move |event| {
-                if let Event::Started(_) = &event {
+                if let ChildEvent::Started(_) = &event {
                     handshake.succeeded();
                 }
                 if let Some(forward) = &forward {

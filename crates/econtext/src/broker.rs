@@ -3,8 +3,8 @@
 //! Callers write to sockets that have room by themselves, which saves a hand-off for every call;
 //! data that does not fit, all reading, and all timers are the broker's.
 
+use crate::child::{Link, LinkEnd, Scheduler};
 use crate::error::Error;
-use crate::link::{Link, LinkEnd};
 use crate::sync::lock;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -54,7 +54,8 @@ pub(crate) struct Shared {
     /// The times at which other threads want the broker to wake up, by link.
     timers: Mutex<Vec<(Instant, usize)>>,
     stopping: AtomicBool,
-    finder: mpsc::Sender<(Weak<Shared>, Weak<Link>)>,
+    finder: mpsc::Sender<(Weak<Shared>, usize)>,
+    own: Weak<Shared>,
 }
 
 impl Broker {
@@ -68,24 +69,27 @@ impl Broker {
 
     fn start() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let (finder, requests) = mpsc::channel::<(Weak<Shared>, Weak<Link>)>();
+        let (finder, requests) = mpsc::channel::<(Weak<Shared>, usize)>();
         // Sources may take a while to read, and IO continues meanwhile.
         std::thread::Builder::new().name("econtext-finder".into()).spawn(move || {
-            for (shared, link) in requests {
-                if let (Some(shared), Some(link)) = (shared.upgrade(), link.upgrade())
-                    && link.answer(&shared)
+            for (shared, index) in requests {
+                if let Some(shared) = shared.upgrade()
+                    && let Some(link) = shared.link(index)
+                    && link.answer(&*shared)
                 {
-                    shared.look_up(&link);
+                    shared.look_up(index);
                 }
             }
         })?;
-        let shared = Arc::new(Shared {
-            registry: poll.registry().try_clone()?,
-            waker: Waker::new(poll.registry(), WAKER)?,
+        let (registry, waker) = (poll.registry().try_clone()?, Waker::new(poll.registry(), WAKER)?);
+        let shared = Arc::new_cyclic(|own| Shared {
+            registry,
+            waker,
             links: Mutex::default(),
             timers: Mutex::default(),
             stopping: AtomicBool::new(false),
             finder,
+            own: own.clone(),
         });
         let thread = {
             let shared = shared.clone();
@@ -119,7 +123,7 @@ impl Broker {
     /// no further children come up.
     pub fn shutdown(&self) {
         for link in self.shared.all() {
-            link.disconnect(Duration::from_secs(2), &self.shared);
+            link.disconnect(Duration::from_secs(2), &*self.shared);
         }
         self.shared.stopping.store(true, Ordering::Release);
         let _ = self.shared.waker.wake();
@@ -165,25 +169,6 @@ impl Shared {
         result
     }
 
-    /// Moves a link's stream to another file.
-    pub(crate) fn change(&self, old: &OwnedFd, new: &OwnedFd, index: usize) -> io::Result<()> {
-        let _ = self.registry.deregister(&mut SourceFd(&old.as_raw_fd()));
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.register(&mut SourceFd(&new.as_raw_fd()), Token(index * 3), interest)
-    }
-
-    /// Makes the broker look at a link's timers at `at`.
-    pub(crate) fn wake_at(&self, at: Instant, index: usize) {
-        lock(&self.timers).push((at, index));
-        let _ = self.waker.wake();
-    }
-
-    /// Has a child's questions answered by the finder's thread.
-    pub(crate) fn look_up(self: &Arc<Self>, link: &Arc<Link>) {
-        // The thread exists as long as there is a sender to it.
-        let _ = self.finder.send((Arc::downgrade(self), Arc::downgrade(link)));
-    }
-
     /// Does the next step that a link asks for.
     fn settle(&self, end: LinkEnd, index: usize, timers: &mut Timers) {
         match end {
@@ -193,12 +178,34 @@ impl Shared {
         }
     }
 
+    fn link(&self, index: usize) -> Option<Arc<Link>> {
+        self.lock_links().get(index).cloned()
+    }
+
     fn all(&self) -> Vec<Arc<Link>> {
         self.lock_links().iter().map(|(_, link)| link.clone()).collect()
     }
 
     fn lock_links(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Link>>> {
         lock(&self.links)
+    }
+}
+
+impl Scheduler for Shared {
+    fn wake_at(&self, at: Instant, index: usize) {
+        lock(&self.timers).push((at, index));
+        let _ = self.waker.wake();
+    }
+
+    fn look_up(&self, index: usize) {
+        // The thread exists as long as there is a sender to it.
+        let _ = self.finder.send((self.own.clone(), index));
+    }
+
+    fn change(&self, old: &OwnedFd, new: &OwnedFd, index: usize) -> io::Result<()> {
+        let _ = self.registry.deregister(&mut SourceFd(&old.as_raw_fd()));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut SourceFd(&new.as_raw_fd()), Token(index * 3), interest)
     }
 }
 
@@ -213,9 +220,9 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
         let now = Instant::now();
         while timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((_, index))) = timers.pop() else { break };
-            let link = shared.lock_links().get(index).cloned();
+            let link = shared.link(index);
             if let Some(link) = link {
-                let end = link.on_timer(now, &mut buffer, shared);
+                let end = link.on_timer(now, &mut buffer, &**shared);
                 shared.settle(end, index, &mut timers);
             }
         }
@@ -239,7 +246,7 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
                 continue;
             }
             let index = event.token().0 / 3;
-            let Some(link) = shared.lock_links().get(index).cloned() else { continue };
+            let Some(link) = shared.link(index) else { continue };
             let closed = event.is_read_closed() || event.is_error();
             let end = match event.token().0 % 3 {
                 0 => link.on_socket(
@@ -247,10 +254,10 @@ fn run(mut poll: Poll, shared: &Arc<Shared>) {
                     event.is_writable(),
                     closed,
                     &mut buffer,
-                    shared,
+                    &**shared,
                 ),
                 1 => link.on_stderr(&mut buffer),
-                _ => link.on_terminal(&mut buffer, shared),
+                _ => link.on_terminal(&mut buffer, &**shared),
             };
             trickling |= matches!(end, LinkEnd::Trickling);
             shared.settle(end, index, &mut timers);

@@ -17,52 +17,42 @@
 //! Every [`Call`] is also a future, of no particular runtime. `docs/how-it-works.md` explains the
 //! design.
 
-mod back;
+mod api;
 mod broker;
-mod carrier;
-mod channel;
-mod command;
-mod context;
-mod dialog;
+mod child;
+mod connect_back;
 mod error;
-mod link;
 mod log;
 mod modules;
-mod payload;
-mod process;
-mod program;
 mod status;
-mod stream;
 mod sync;
-mod transfer;
 mod transport;
 
-pub use back::Listener;
+pub use api::{
+    Call, CallBuilder, Channel, Command, CommandFuture, Comparison, Context, ContextBuilder, FileThere,
+    Input, Items, Listed, Output, OutputStream, Program, Progress, RemoteProcess, Streams, Transfer,
+    TransferOptions, Transferred,
+};
 pub use broker::Broker;
-pub use channel::Channel;
-pub use command::{Command, CommandFuture, Output, OutputStream, RemoteProcess, Streams};
-pub use context::{Call, CallBuilder, Context, ContextBuilder};
-pub use dialog::Dialog;
+pub use child::ChildEvent;
+pub use connect_back::Listener;
 pub use econtext_proto::message::DEFINE;
 pub use econtext_proto::{
     CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
     Value, from_value, is_identifier, is_module_name, to_value,
 };
 pub use error::{Error, ErrorKind};
-pub use link::Event;
 pub use modules::distribution::{Distribution, distributions, normal_name};
-pub use modules::finder::{FileAnswer, Foreseen, Foresight, ModuleFinder, Start, record as module_record};
+pub use modules::finder::{
+    FileAnswer, Foresight, ModuleFinder, PlannedModule, Start, record as module_record,
+};
 pub use modules::path_finder::PathFinder;
-pub use payload::{Python, command_line, shell_join};
-pub use program::{Input, Program};
 pub use status::{ProcessEvent, Status};
-pub use stream::Items;
-pub use transfer::{Comparison, FileThere, Listed, Progress, Transfer, TransferOptions, Transferred};
 #[cfg(feature = "native-ssh")]
 pub use transport::NativeSsh;
 pub use transport::{
-    Argv, Chroot, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Note, Nsenter, Nspawn,
-    Podman, Ssh, Su, Sudo, Transport,
+    Argv, Chroot, Dialog, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Note, Nsenter,
+    Nspawn, Podman, Python, Ssh, Su, Sudo, Transport, command_line, shell_join,
 };
 
 /// Items for the crates of this repository only. They may change with any version.

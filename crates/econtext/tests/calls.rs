@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use econtext::{
-    Argv, Broker, Context, ContextBuilder, Error, ErrorKind, Event, Limits, Local, ModuleFinder, PathFinder,
-    Python, Value,
+    Argv, Broker, ChildEvent, Context, ContextBuilder, Error, ErrorKind, Limits, Local, ModuleFinder,
+    PathFinder, Python, Value,
 };
 use econtext_testkit::{processes, pythons};
 use std::collections::BTreeMap;
@@ -316,10 +316,10 @@ fn output_and_log_records_come_before_the_result_and_in_order() {
         let sink = events.clone();
         let child = builder(&python)
             .on_event(move |event| match event {
-                Event::Output { fd, data } => {
+                ChildEvent::Output { fd, data } => {
                     sink.lock().unwrap().push(format!("{fd} {}", String::from_utf8_lossy(&data)))
                 }
-                Event::Log(record) => {
+                ChildEvent::Log(record) => {
                     sink.lock().unwrap().push(format!("log {} {}", record.logger, record.message))
                 }
                 _ => {}
@@ -370,8 +370,10 @@ fn shutdown_lets_calls_end_and_runs_exit_functions() {
         let (sender, receiver) = mpsc::channel();
         let child = builder(&python)
             .on_event(move |event| match event {
-                Event::Output { data, .. } => drop(sender.send(String::from_utf8_lossy(&data).into_owned())),
-                Event::Closed(error) => drop(sender.send(error.message())),
+                ChildEvent::Output { data, .. } => {
+                    drop(sender.send(String::from_utf8_lossy(&data).into_owned()))
+                }
+                ChildEvent::Closed(error) => drop(sender.send(error.message())),
                 _ => {}
             })
             .connect(&broker, Local)

@@ -1,7 +1,7 @@
 //! A child that has its key and means harm: what it sends is bounded, refused and named, and hurts nobody else.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Broker, Context, ErrorKind, Event, Local, PathFinder, Python, Value};
+use econtext::{Broker, ChildEvent, Context, ErrorKind, Local, PathFinder, Python, Value};
 use econtext_testkit::{processes, pythons};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -125,7 +125,7 @@ fn whatever_a_child_sends_is_bounded_and_hurts_nobody_else() {
                 .python(Python::Path(python.to_arg()))
                 .finder(Arc::new(PathFinder::new().source("hostile", HOSTILE)))
                 .on_event(move |event| {
-                    if matches!(event, Event::Output { .. } | Event::Log(_)) {
+                    if matches!(event, ChildEvent::Output { .. } | ChildEvent::Log(_)) {
                         counter.fetch_add(1, Ordering::Relaxed);
                     }
                 })

@@ -111,7 +111,7 @@ fn items_are_shown_between_what_is_printed() {
         let child = Context::builder("child")
             .python(Python::Path(python.to_arg()))
             .on_event(move |event| {
-                if let econtext::Event::Output { data, .. } = event {
+                if let econtext::ChildEvent::Output { data, .. } = event {
                     printed.lock().unwrap().push(String::from_utf8(data.to_vec()).unwrap());
                 }
             })
@@ -161,7 +161,7 @@ fn items_may_be_dropped_on_the_thread_that_must_not_wait() {
     let child = Context::builder("child")
         .finder(Arc::new(PathFinder::new().source("gen", MODULE)))
         .on_event(move |event| {
-            if matches!(event, econtext::Event::Output { .. }) {
+            if matches!(event, econtext::ChildEvent::Output { .. }) {
                 drop(held.lock().unwrap().take());
                 gone.send(()).unwrap();
             }

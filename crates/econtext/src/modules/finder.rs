@@ -75,9 +75,9 @@ pub enum Start<'a> {
     /// A module that is imported.
     Module(&'a str),
     /// A module that is imported, with what functions of its top-level package import.
-    Deep(&'a str),
+    WithFunctions(&'a str),
     /// A module that is imported, with all of its top-level package, unless that is too large.
-    Package(&'a str),
+    WholePackage(&'a str),
     /// A module or package that is run, as `python -m`.
     Main(&'a str),
     /// A program's text.
@@ -89,8 +89,8 @@ pub enum Start<'a> {
 pub(crate) enum OwnedStart {
     Function(String, String),
     Module(String),
-    Deep(String),
-    Package(String),
+    WithFunctions(String),
+    WholePackage(String),
     Main(String),
     Program(Vec<u8>),
 }
@@ -100,8 +100,8 @@ impl From<Start<'_>> for OwnedStart {
         match start {
             Start::Function(module, function) => OwnedStart::Function(module.to_owned(), function.to_owned()),
             Start::Module(name) => OwnedStart::Module(name.to_owned()),
-            Start::Deep(name) => OwnedStart::Deep(name.to_owned()),
-            Start::Package(name) => OwnedStart::Package(name.to_owned()),
+            Start::WithFunctions(name) => OwnedStart::WithFunctions(name.to_owned()),
+            Start::WholePackage(name) => OwnedStart::WholePackage(name.to_owned()),
             Start::Main(name) => OwnedStart::Main(name.to_owned()),
             Start::Program(source) => OwnedStart::Program(source.to_owned()),
         }
@@ -113,8 +113,8 @@ impl OwnedStart {
         match self {
             OwnedStart::Function(module, function) => Start::Function(module, function),
             OwnedStart::Module(name) => Start::Module(name),
-            OwnedStart::Deep(name) => Start::Deep(name),
-            OwnedStart::Package(name) => Start::Package(name),
+            OwnedStart::WithFunctions(name) => Start::WithFunctions(name),
+            OwnedStart::WholePackage(name) => Start::WholePackage(name),
             OwnedStart::Main(name) => Start::Main(name),
             OwnedStart::Program(source) => Start::Program(source),
         }
@@ -125,7 +125,7 @@ impl OwnedStart {
 #[derive(Clone, Debug, Default)]
 pub struct Foresight {
     /// The modules, the most certain first, each after its package.
-    pub modules: Vec<Foreseen>,
+    pub modules: Vec<PlannedModule>,
     /// The top-level names that the finder does not have.
     pub absent: Vec<String>,
     /// Whether the code will ask for files beside modules, or for metadata of distributions.
@@ -134,7 +134,7 @@ pub struct Foresight {
 
 /// One module that will be imported.
 #[derive(Clone, Debug)]
-pub struct Foreseen {
+pub struct PlannedModule {
     /// The module.
     pub module: Arc<ModuleRecord>,
     /// The module whose import of it was found first; empty for a module that the start itself

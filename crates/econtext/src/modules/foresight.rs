@@ -1,7 +1,7 @@
 //! The modules that a call will import, read from source in advance, so that they can go ahead of
 //! the call.
 
-use super::finder::{Foreseen, Foresight, ModuleFinder, Start};
+use super::finder::{Foresight, ModuleFinder, PlannedModule, Start};
 use super::roots::is_in;
 use econtext_proto::ModuleKind;
 use econtext_pysource::Import;
@@ -67,7 +67,7 @@ pub(crate) fn follow(
             walk.want(name);
             walk.want_children(name);
         }
-        Start::Deep(name) => {
+        Start::WithFunctions(name) => {
             walk.want(name);
             let top = name.split('.').next().unwrap_or_default();
             let mut at = 0;
@@ -79,7 +79,7 @@ pub(crate) fn follow(
             }
             walk.queue.clear();
         }
-        Start::Package(name) => {
+        Start::WholePackage(name) => {
             walk.want(name);
             walk.want_all(name.split('.').next().unwrap_or_default());
         }
@@ -111,7 +111,7 @@ pub(crate) fn follow(
     }
     walk.run(0, usize::MAX);
     match start {
-        Start::Deep(_) | Start::Package(_) => {}
+        Start::WithFunctions(_) | Start::WholePackage(_) => {}
         // The functions of this module that will run are known.
         Start::Function(module, _) => walk.run_functions(module),
         _ => walk.run_functions(""),
@@ -194,7 +194,7 @@ impl<'a> Walk<'a> {
             Some(record) => {
                 self.seen.insert(name.to_owned());
                 let is_sent = !matches!(record.kind, ModuleKind::Compiled | ModuleKind::Refused);
-                self.found.modules.push(Foreseen { module: record, importer: self.importer.clone() });
+                self.found.modules.push(PlannedModule { module: record, importer: self.importer.clone() });
                 if is_sent {
                     self.queue.push_back(name.to_owned());
                 } else {

@@ -382,8 +382,8 @@ fn key(start: Start<'_>) -> String {
     match start {
         Start::Function(module, function) => format!("{module}:{function}"),
         Start::Module(module) => module.to_owned(),
-        Start::Deep(module) => format!("deep {module}"),
-        Start::Package(module) => format!("all {module}"),
+        Start::WithFunctions(module) => format!("deep {module}"),
+        Start::WholePackage(module) => format!("all {module}"),
         Start::Main(module) => format!("-m {module}"),
         Start::Program(source) => {
             let mut hasher = std::hash::DefaultHasher::new();

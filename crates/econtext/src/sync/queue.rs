@@ -1,6 +1,7 @@
 //! Values that one thread puts in order, and that readers take.
 
-use super::{Wakers, lock, wait_for_change};
+use super::mutex::{lock, wait_for_change};
+use super::wakers::Wakers;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 use std::task::{Context, Poll};

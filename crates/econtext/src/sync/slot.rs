@@ -1,6 +1,7 @@
 //! One value that one thread sets, and that any number of readers wait for.
 
-use super::{Wakers, lock, wait_for_change};
+use super::mutex::{lock, wait_for_change};
+use super::wakers::Wakers;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Containers, and other ways to have a process elsewhere on the same machine: an argument vector in front.
 
-use super::{Failure, Launch, Transport, classify_python};
+use super::launch::{Failure, Launch, Transport, classify_python};
 use crate::error::ErrorKind;
 
 /// The messages of the tools when there is no such container, or it is not running.

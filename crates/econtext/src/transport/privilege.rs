@@ -3,10 +3,10 @@
 //! The tool runs in the C locale, the child behind it in the previous one. Each gets a terminal
 //! beside its stdio: some configurations demand one, and passwords are asked for there.
 
-use super::{Failure, Launch, Transport, classify_python};
-use crate::dialog::Dialog;
+use super::dialog::Dialog;
+use super::launch::{Failure, Launch, Transport, classify_python};
+use super::quote::shell_join;
 use crate::error::ErrorKind;
-use crate::payload::shell_join;
 use secrecy::SecretString;
 use std::fmt;
 

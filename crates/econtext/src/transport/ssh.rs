@@ -1,9 +1,9 @@
 //! The transport over the user's own ssh.
 
-use super::{Failure, Launch, Note, Transport, classify_python};
-use crate::dialog::Dialog;
+use super::dialog::Dialog;
+use super::launch::{Failure, Launch, Note, Transport, classify_python};
+use super::quote::shell_join;
 use crate::error::ErrorKind;
-use crate::payload::shell_join;
 use secrecy::SecretString;
 use std::fmt;
 
@@ -166,7 +166,7 @@ impl Transport for Ssh {
         launch
     }
 
-    fn is_only_a_way(&self) -> bool {
+    fn survives_carrier(&self) -> bool {
         true
     }
 

@@ -5,30 +5,25 @@
 //! to keep such bytes under their digest and to repeat them. It can do no more with that than with the stream itself:
 //! a child checks every frame.
 
-use super::Link;
-use crate::error::Error;
-use econtext_proto::message::KEEP;
-use econtext_proto::{Handle, Value};
-use sha1::{Digest as _, Sha1};
 use std::collections::{HashSet, VecDeque};
 
 /// The most bytes that a hop keeps.
 const MAX_KEPT: usize = 32 << 20;
 
 /// The digest of a piece that is kept.
-type Name = [u8; 20];
+pub(super) type Name = [u8; 20];
 
 /// The pieces that one hop has, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    names: HashSet<Name>,
+pub(super) struct HopCache {
+    pub(super) names: HashSet<Name>,
     order: VecDeque<(Name, usize)>,
     bytes: usize,
 }
 
-impl Kept {
+impl HopCache {
     /// Adds a piece; returns the names of those that have to go for it.
-    fn add(&mut self, name: Name, size: usize) -> Vec<Name> {
+    pub(super) fn add(&mut self, name: Name, size: usize) -> Vec<Name> {
         let mut gone = Vec::new();
         while self.bytes + size > MAX_KEPT
             && let Some((oldest, its_size)) = self.order.pop_front()
@@ -44,35 +39,13 @@ impl Kept {
     }
 }
 
-impl Link {
-    /// Has this child repeat a piece into the input of one of its processes; it is sent the piece if it has not got it.
-    ///
-    /// # Errors
-    /// If the child is gone.
-    pub(crate) fn repeat(&self, process: Handle, kind: i64, piece: &[u8]) -> Result<(), Error> {
-        let name: Name = Sha1::digest(piece).into();
-        let bytes = |name: Name| Value::Bytes(name.to_vec());
-        // One lock covers both steps: a piece that is added meanwhile could displace this one.
-        let mut state = self.lock();
-        if !state.kept.names.contains(&name) {
-            let gone = state.kept.add(name, piece.len()).into_iter().map(bytes).collect();
-            let message = Value::Tuple(vec![bytes(name), Value::Bytes(piece.to_vec()), Value::List(gone)]);
-            state.session.send(KEEP, &message).map_err(|e| self.unsendable(&e))?;
-        }
-        let message = Value::Tuple(vec![Value::Int(kind), bytes(name)]);
-        state.session.send(process, &message).map_err(|e| self.unsendable(&e))?;
-        state.flush();
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_oldest_goes_when_there_is_no_room() {
-        let mut kept = Kept::default();
+        let mut kept = HopCache::default();
         let name = |n: u8| [n; 20];
         for n in 0..4 {
             assert!(kept.add(name(n), MAX_KEPT / 4).is_empty());

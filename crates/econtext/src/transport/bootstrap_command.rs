@@ -114,30 +114,9 @@ pub(crate) fn core_range() -> std::ops::Range<usize> {
     5..5 + CORE.len()
 }
 
-/// Joins words for any login shell: single quotes mean the same to sh, csh and fish.
-pub fn shell_join<S: AsRef<str>>(words: &[S]) -> String {
-    let mut line = String::new();
-    for word in words {
-        let word = word.as_ref();
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        let plain = |c: char| c.is_ascii_alphanumeric() || "@%_+:,./-".contains(c);
-        if !word.is_empty() && word.chars().all(plain) {
-            line.push_str(word);
-        } else {
-            line.push('\'');
-            // The `!` of csh has its meaning even between single quotes, and needs a backslash
-            // there.
-            line.push_str(&word.replace('\'', r"'\''"));
-            line.push('\'');
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::quote::shell_join;
     use super::*;
 
     /// A raised ceiling needs a reason in the commit message.

@@ -1,10 +1,11 @@
 //! Runs of whole programs, as by `python FILE`, `python -c` and `python -m`.
 
-use crate::channel::Channel;
-use crate::context::{Call, Context};
+use super::call::Call;
+use super::channel::Channel;
+use super::context::Context;
+use super::items::items_argument;
 use crate::error::Error;
 use crate::modules::finder::Start;
-use crate::stream::items_argument;
 use econtext_proto::Value;
 use std::ffi::OsString;
 use std::io;

@@ -1,6 +1,6 @@
 //! A transfer on a thread of its own.
 
-use super::{TransferOptions, Transferred};
+use super::options::{TransferOptions, Transferred};
 use crate::broker::check_thread;
 use crate::error::Error;
 use crate::sync::Slot;

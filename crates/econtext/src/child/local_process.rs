@@ -1,7 +1,7 @@
 //! Local processes: one socket for stdin and stdout, a pipe for stderr, and a terminal if a dialog needs one.
 
 use crate::status::Status;
-use crate::transport::{Done, InProcess, Launch, Running};
+use crate::transport::{Done, InProcess, InProcessTask, Launch};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,7 +14,7 @@ use std::process::{Child, Command};
 use std::sync::{Arc, OnceLock};
 
 /// A process that was started, and our ends of its files: all non-blocking.
-pub(crate) struct Process {
+pub(crate) struct LocalProcess {
     body: Body,
     pub(crate) socket: OwnedFd,
     pub(crate) stderr: OwnedFd,
@@ -25,10 +25,10 @@ pub(crate) struct Process {
 enum Body {
     Child(Child),
     /// A task in this process, and its exit status once it has ended.
-    InProcess(Running, Arc<OnceLock<u8>>),
+    InProcess(InProcessTask, Arc<OnceLock<u8>>),
 }
 
-impl Process {
+impl LocalProcess {
     pub(crate) fn spawn(launch: &mut Launch) -> io::Result<Self> {
         if let Some(InProcess(begin)) = launch.in_process.take() {
             return Self::begin(begin);
@@ -76,11 +76,11 @@ impl Process {
         for fd in [Some(&ours), Some(&stderr), terminal.as_ref()].into_iter().flatten() {
             fcntl_setfl(fd, OFlags::NONBLOCK)?;
         }
-        Ok(Process { body: Body::Child(child), socket: ours, stderr, terminal })
+        Ok(LocalProcess { body: Body::Child(child), socket: ours, stderr, terminal })
     }
 
     /// Begins a task in place of a process. It has no terminal: it is given what it needs.
-    fn begin(begin: impl FnOnce(UnixStream, File, Done) -> io::Result<Running>) -> io::Result<Self> {
+    fn begin(begin: impl FnOnce(UnixStream, File, Done) -> io::Result<InProcessTask>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (stderr, their_stderr) = io::pipe()?;
         let (ours, stderr) = (OwnedFd::from(ours), OwnedFd::from(stderr));
@@ -94,7 +94,7 @@ impl Process {
             let _ = status.set(code);
         });
         let running = begin(theirs, File::from(OwnedFd::from(their_stderr)), done)?;
-        Ok(Process { body: Body::InProcess(running, ended), socket: ours, stderr, terminal: None })
+        Ok(LocalProcess { body: Body::InProcess(running, ended), socket: ours, stderr, terminal: None })
     }
 
     /// The way it ended, if it did.
@@ -150,7 +150,7 @@ fn open_terminal() -> io::Result<OwnedFd> {
     Ok(master)
 }
 
-impl Drop for Process {
+impl Drop for LocalProcess {
     fn drop(&mut self) {
         self.kill();
         if let Body::Child(child) = &mut self.body {
@@ -162,15 +162,15 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialog::Dialog;
     use crate::error::ErrorKind;
+    use crate::transport::Dialog;
     use std::io::Read as _;
 
     /// Runs a shell script that ends by itself; returns the process, and the output of the script.
-    fn run(script: &str, change: impl FnOnce(&mut Launch)) -> (Process, String) {
+    fn run(script: &str, change: impl FnOnce(&mut Launch)) -> (LocalProcess, String) {
         let mut launch = Launch::new(vec!["sh".into(), "-c".into(), script.into()]);
         change(&mut launch);
-        let process = Process::spawn(&mut launch).unwrap();
+        let process = LocalProcess::spawn(&mut launch).unwrap();
         let mut socket = UnixStream::from(process.socket.try_clone().unwrap());
         socket.set_nonblocking(false).unwrap();
         let mut out = String::new();
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn what_cannot_be_started_is_an_error() {
         for argv in [vec![], vec!["/no/such/program".to_owned()]] {
-            let error = Process::spawn(&mut Launch::new(argv)).err().unwrap();
+            let error = LocalProcess::spawn(&mut Launch::new(argv)).err().unwrap();
             assert!(matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound), "{error}");
         }
     }

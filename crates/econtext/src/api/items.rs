@@ -1,7 +1,9 @@
 //! Generators of the child, as iterators here.
 
+use super::call::{Call, CallBuilder};
+use super::context::Context;
 use crate::broker::check_thread;
-use crate::context::{Call, CallBuilder, Context};
+
 use crate::error::Error;
 use crate::modules::agent::STREAM;
 use crate::sync::Queue;

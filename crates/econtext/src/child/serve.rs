@@ -1,19 +1,18 @@
 //! Modules and files for one child: those sent ahead of its calls, and the answers to its
 //! questions.
 
-use super::{Link, State};
-use crate::broker::Shared;
+use super::phase::{Link, State};
+use super::requests::{Ahead, IN_A_ROW, LOOK_AGAIN, MAX_UNSENT, Request};
+use super::scheduler::Scheduler;
 use crate::modules::agent;
 use crate::modules::distribution::{distributions, normal_name};
 use crate::modules::finder::{FileAnswer, LOOKS_BESIDE, deflate, record as module_record};
-use crate::modules::finder::{Foreseen, Foresight, OwnedStart, Start};
+use crate::modules::finder::{Foresight, PlannedModule, Start};
 use econtext_proto::message::LOAD;
 use econtext_proto::pickle::PickleError;
-use econtext_proto::session::Gate;
 use econtext_proto::{CallSpec, Handle, ModuleKind, ModuleRecord, Value, to_value};
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The module by which code there knows which host it is on.
 const TARGET: &str = "econtext.target";
@@ -26,100 +25,6 @@ const LITTLE: u64 = 1 << 20;
 const DISTRIBUTIONS: &str = "@";
 /// The depth to which directories are looked into for a tree of files.
 const MAX_DEPTH: usize = 64;
-
-/// The questions that a child may have open before no more is read from it.
-const MAX_OPEN: usize = 1000;
-/// The questions of one child that are answered before it is the turn of others.
-const IN_A_ROW: usize = 64;
-/// The bytes that may wait to be written to a child before its questions wait too: it may ask
-/// without reading the answers.
-const MAX_UNSENT: usize = 16 << 20;
-/// The interval at which questions that wait are looked at.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// A question of a child.
-#[derive(Debug)]
-pub(crate) enum Wanted {
-    /// A module, by name.
-    Module(Handle, String),
-    /// A piece of a file, or a directory: its path and the offset.
-    File(Handle, String, u64),
-    /// All files below a path, within a limit.
-    Tree(Handle, String, u64),
-}
-
-/// A call whose imports are to be read, so that they can go ahead of it.
-#[derive(Debug)]
-struct Ahead {
-    start: OwnedStart,
-    /// The function, if it is one.
-    key: Option<String>,
-    /// The gate that it waits behind.
-    gate: Gate,
-}
-
-/// The modules that one child was sent, and its open questions.
-#[derive(Debug, Default)]
-pub(super) struct Served {
-    /// The names of modules that the child was told about.
-    sent: HashSet<String>,
-    /// The agent's modules that it was made to run.
-    loaded: HashSet<String>,
-    /// The top-level packages that the child has by itself.
-    there: HashSet<String>,
-    /// The functions whose imports were all sent.
-    done: HashSet<String>,
-    /// How often the child asked for a module of a top-level package.
-    asked: HashMap<String, u32>,
-    /// The calls that wait for the modules that go ahead of them.
-    ahead: VecDeque<Ahead>,
-    /// The questions that are not answered.
-    open: VecDeque<Wanted>,
-    /// Whether the finder's thread is about to answer.
-    scheduled: bool,
-}
-
-/// The most packages that one child is believed to have: it says so of modules that it was sent.
-const MAX_THERE: usize = 10_000;
-
-impl Served {
-    /// Notes that the child has a top-level package by itself.
-    pub(super) fn is_there(&mut self, name: String) {
-        if self.there.len() < MAX_THERE {
-            self.there.insert(name);
-        }
-    }
-
-    /// Adds a question.
-    pub(super) fn ask(&mut self, wanted: Wanted) {
-        self.open.push_back(wanted);
-    }
-
-    /// Whether the child has asked so much that no more is read from it for now.
-    pub(super) fn is_full(&self) -> bool {
-        self.open.len() >= MAX_OPEN
-    }
-
-    /// Whether questions wait until the data on its way to the child is written.
-    pub(super) fn is_waiting(&self) -> bool {
-        (self.is_asked() || self.has_calls()) && !self.scheduled
-    }
-
-    /// Whether questions are open.
-    fn is_asked(&self) -> bool {
-        !self.open.is_empty()
-    }
-
-    /// Whether calls wait.
-    fn has_calls(&self) -> bool {
-        !self.ahead.is_empty()
-    }
-
-    /// Whether a module need not be sent.
-    fn has(&self, name: &str) -> bool {
-        self.sent.contains(name) || self.there.contains(name.split('.').next().unwrap_or_default())
-    }
-}
 
 impl Link {
     /// The modules that a call will import and that this child has not been sent.
@@ -143,7 +48,7 @@ impl Link {
             return;
         }
         if let Some(record) = agent::find(&spec.module) {
-            let own = Foreseen { module: Arc::new(record), importer: String::new() };
+            let own = PlannedModule { module: Arc::new(record), importer: String::new() };
             self.push(state, &Foresight { modules: vec![own], ..Foresight::default() });
         }
         let start = program.unwrap_or(Start::Function(&spec.module, &function));
@@ -193,7 +98,7 @@ impl Link {
         let mut left = self.push_budget;
         let mut records = Vec::new();
         let mut all = true;
-        for Foreseen { module, .. } in &foresight.modules {
+        for PlannedModule { module, .. } in &foresight.modules {
             let size = module.size() + 64;
             if size > left && !module.name.starts_with("econtext.") {
                 all = false;
@@ -241,7 +146,7 @@ impl Link {
 
     /// Answers a child; called on the finder's thread. Returns whether there are more questions to
     /// answer.
-    pub(crate) fn answer(&self, shared: &Shared) -> bool {
+    pub(crate) fn answer(&self, shared: &dyn Scheduler) -> bool {
         for _ in 0..IN_A_ROW {
             if self.let_call_go() {
                 continue;
@@ -271,11 +176,11 @@ impl Link {
         true
     }
 
-    fn answer_one(&self, wanted: &Wanted) {
+    fn answer_one(&self, wanted: &Request) {
         match wanted {
-            Wanted::Module(reply_to, name) => self.answer_module(*reply_to, name),
-            Wanted::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
-            Wanted::Tree(reply_to, path, limit) => self.answer_trees(*reply_to, path, *limit),
+            Request::Module(reply_to, name) => self.answer_module(*reply_to, name),
+            Request::File(reply_to, path, offset) => self.answer_file(*reply_to, path, *offset),
+            Request::Tree(reply_to, path, limit) => self.answer_trees(*reply_to, path, *limit),
         }
     }
 
@@ -311,8 +216,8 @@ impl Link {
         let start = match asked {
             1 => Start::Module(name),
             // A child that asks again, for imports in functions or in strings, will ask for more.
-            3 => Start::Package(name),
-            _ => Start::Deep(name),
+            3 => Start::WholePackage(name),
+            _ => Start::WithFunctions(name),
         };
         let foresight = if found.is_some() { self.foresee(start) } else { None };
         let mut state = self.lock();

@@ -1,7 +1,7 @@
 //! Ordered messages between one function and its caller.
 
+use super::context::Context;
 use crate::broker::check_thread;
-use crate::context::Context;
 use crate::error::Error;
 use crate::sync::Queue;
 use econtext_proto::{Handle, Value, from_value};
@@ -33,6 +33,13 @@ pub struct Channel {
     context: Context,
     handle: Handle,
     messages: Arc<Queue<Value>>,
+}
+
+impl Context {
+    /// Opens a channel. Give it to a call as an argument: the function then has its other end.
+    pub fn channel(&self) -> Channel {
+        Channel::new(self)
+    }
 }
 
 impl Channel {

@@ -4,8 +4,8 @@
 //! not read, and the process there stops when that is full. Calls of the same context continue
 //! meanwhile.
 
+use super::context::Context;
 use crate::broker::check_thread;
-use crate::context::Context;
 use crate::error::Error;
 use crate::status::{ProcessEvent, Status};
 use crate::sync::{Slot, Wakers, lock, wait_for_change};

@@ -1,12 +1,14 @@
 //! Files to a child's machine.
 
-use super::{
-    CHUNK, Comparison, DATA, DIRECTORY, END, Entry, FILE, Failure, FileThere, HOLE, HOLES, Have, LINK,
-    Metadata, Progress, Reporter, SKIP, Transfer, TransferOptions, Transferred, WINDOW, bytes, digest,
-    os_string,
+use super::entry::{
+    CHUNK, DATA, DIRECTORY, END, Entry, FILE, Failure, HOLE, HOLES, Have, LINK, Metadata, Reporter, SKIP,
+    WINDOW, bytes, digest, os_string,
 };
-use crate::channel::Channel;
-use crate::context::{Call, Context};
+use super::options::{Comparison, FileThere, Progress, TransferOptions, Transferred};
+use super::task::Transfer;
+use crate::api::call::Call;
+use crate::api::channel::Channel;
+use crate::api::context::Context;
 use crate::error::Error;
 use econtext_proto::Value;
 use sha1::{Digest as _, Sha1};

@@ -4,7 +4,9 @@
 //! The user's configuration is resolved by `ssh -G`, which connects to no host. A host with a
 //! setting that is not supported here is refused: no part of a configuration is silently left out.
 
-use super::{Failure, InProcess, Launch, Running, Ssh, Transport};
+use super::launch::{Failure, InProcess, InProcessTask, Launch, Transport};
+use super::quote::shell_join;
+use super::ssh::Ssh;
 use crate::error::ErrorKind;
 use russh::ChannelMsg;
 use russh::client::{self, AuthResult, Handle};
@@ -53,7 +55,7 @@ impl Transport for NativeSsh {
     fn launch(&self, child: &[String]) -> Launch {
         let mut launch = self.0.launch(child);
         let (query, password) = (self.0.query(), self.0.password_of());
-        let command = crate::payload::shell_join(child);
+        let command = shell_join(child);
         launch.in_process = Some(InProcess(Box::new(move |socket, stderr, done| {
             let running = async move {
                 let mut stderr = stderr;
@@ -69,7 +71,7 @@ impl Transport for NativeSsh {
             match &*RUNTIME {
                 Ok(runtime) => {
                     let task = runtime.spawn(running).abort_handle();
-                    Ok(Running(Box::new(move || task.abort())))
+                    Ok(InProcessTask(Box::new(move || task.abort())))
                 }
                 Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
             }
@@ -81,7 +83,7 @@ impl Transport for NativeSsh {
         self.0.classify(failure)
     }
 
-    fn is_only_a_way(&self) -> bool {
+    fn survives_carrier(&self) -> bool {
         true
     }
 }

@@ -6,8 +6,8 @@
 //! counters, and the ssh process ends.
 
 use crate::broker::Shared;
+use crate::child::Link;
 use crate::error::Error;
-use crate::link::Link;
 use crate::sync::lock;
 use econtext_proto::Value;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -218,7 +218,7 @@ fn greet(
     ours.set_nonblocking(true).ok()?;
     theirs.set_nonblocking(true).ok()?;
     tcp.set_nonblocking(true).ok()?;
-    link.on_back(OwnedFd::from(ours), &shared);
+    link.on_back(OwnedFd::from(ours), &*shared);
     Some((tcp, tls, theirs))
 }
 

@@ -1,12 +1,15 @@
 //! Files from a child's machine.
 
-use super::part_file::{NO_FOLLOW, PartFile, umask};
-use super::{
-    CHUNK, DATA, DIRECTORY, END, Entry, FILE, Failure, HOLE, HOLES, Have, LINK, Listed, Metadata, Progress,
-    Reporter, SKIP, Transfer, TransferOptions, Transferred, WINDOW, bytes, digest, os_string,
+use super::entry::{
+    CHUNK, DATA, DIRECTORY, END, Entry, FILE, Failure, HOLE, HOLES, Have, LINK, Metadata, Reporter, SKIP,
+    WINDOW, bytes, digest, os_string,
 };
-use crate::channel::Channel;
-use crate::context::{Call, Context};
+use super::options::{Listed, Progress, TransferOptions, Transferred};
+use super::part_file::{NO_FOLLOW, PartFile, umask};
+use super::task::Transfer;
+use crate::api::call::Call;
+use crate::api::channel::Channel;
+use crate::api::context::Context;
 use crate::error::Error;
 use econtext_proto::Value;
 use sha1::Digest as _;
