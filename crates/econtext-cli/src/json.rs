@@ -296,6 +296,18 @@ fn special(form: &str, content: Json) -> Option<Result<Value, String>> {
     }))
 }
 
+/// A value for people: text as it is, all else as JSON.
+pub(crate) fn plain(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => {
+            let mut out = String::new();
+            write_value(&mut out, value);
+            out
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,17 @@
 //! The output of a run: as it happens, or put together at the end.
 
 mod collected;
+mod counts;
 mod events;
 mod files;
 
 use crate::args::{Common, Mode};
 use crate::console::{BAD, Console, GOOD};
-use crate::json::write_value;
+use crate::json::plain;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use collected::Collected;
+pub(crate) use counts::Counts;
 use econtext::internal::lock;
 use econtext::{Error, Hello, LogRecord, Value};
 use events::{Event, unfinished};
@@ -40,33 +42,6 @@ struct State {
     files: Option<Files>,
     /// Hosts that have yielded items, and so need not return a value.
     yielded: HashSet<usize>,
-}
-
-/// The number of hosts by outcome.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    ok: usize,
-    failed: usize,
-    unreachable: usize,
-    timeout: usize,
-}
-
-impl Counts {
-    pub(crate) fn of(outcomes: &[Outcome]) -> Self {
-        let count = |class| outcomes.iter().filter(|o| o.class() == class).count();
-        Counts {
-            ok: count("ok"),
-            failed: count("failed"),
-            unreachable: count("unreachable"),
-            timeout: count("timeout"),
-        }
-    }
-
-    /// The kinds of hosts for a rerun: `failed,unreachable`.
-    pub(crate) fn undone(self) -> String {
-        let counts = [(self.failed, "failed"), (self.unreachable, "unreachable"), (self.timeout, "timeout")];
-        counts.iter().filter(|(n, _)| *n > 0).map(|(_, kind)| *kind).collect::<Vec<_>>().join(",")
-    }
 }
 
 impl Report {
@@ -358,18 +333,6 @@ impl State {
             Value::Bytes(bytes) | Value::NativeStr(bytes) => self.console.write(1, bytes),
             Value::Str(text) => self.console.write(1, text.as_bytes()),
             other => self.console.write(1, (plain(other) + "\n").as_bytes()),
-        }
-    }
-}
-
-/// A value for people: text as it is, all else as JSON.
-pub(crate) fn plain(value: &Value) -> String {
-    match value.as_str() {
-        Some(text) => text.to_owned(),
-        None => {
-            let mut out = String::new();
-            write_value(&mut out, value);
-            out
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Connections of children on targets: by hops, as other users, and with retries.
 
-use crate::{Gates, Handshake, Inventory, Retry, Settings, Stop, Target, is_refused_handshake};
+use crate::gate::{Gates, Handshake, Retry, is_refused_handshake};
+use crate::inventory::Inventory;
+use crate::rollout::Stop;
+use crate::settings::Settings;
+use crate::target::Target;
 use econtext::internal::lock;
 use econtext::{Broker, Context, ContextBuilder, Error};
 use std::collections::HashMap;

@@ -5,7 +5,7 @@
 //! finds it as TCP does: each refusal halves the number of handshakes that may be under way, each
 //! success adds to it.
 
-use crate::Stop;
+use crate::rollout::Stop;
 use econtext::internal::lock;
 use econtext::{Error, ErrorKind};
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! The host of a run that a child is on, as programs there are told it.
 
-use crate::{Inventory, SpecError, Target};
+use crate::inventory::Inventory;
+use crate::spec_error::SpecError;
+use crate::target::Target;
 use serde_json::{Map, Value as Json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -21,10 +21,12 @@ mod host_path;
 mod hostset;
 mod identity;
 mod inventory;
+mod range;
 mod rollout;
 mod select;
 mod settings;
 mod similar;
+mod spec_error;
 mod target;
 
 pub use connector::{Connection, Connector, Hops, Tries};
@@ -37,9 +39,5 @@ pub use rollout::{FailOn, Reason, Rollout, Share, Stop};
 pub use select::Selection;
 pub use settings::{Become, Passwords, Settings};
 pub use similar::closest;
+pub use spec_error::SpecError;
 pub use target::{SCHEMES, Target};
-
-/// The error of an invalid set of hosts, inventory or limit. No host was contacted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SpecError(pub String);

@@ -1,6 +1,6 @@
 //! The order of work on hosts: so many at a time, in batches, until too many have failed.
 
-use crate::SpecError;
+use crate::spec_error::SpecError;
 use econtext::Context;
 use econtext::internal::lock;
 use std::collections::{HashMap, VecDeque};

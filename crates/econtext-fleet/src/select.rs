@@ -1,6 +1,10 @@
 //! The selection of hosts.
 
-use crate::{Inventory, Settings, SpecError, Target, expand};
+use crate::hostset::expand;
+use crate::inventory::Inventory;
+use crate::settings::Settings;
+use crate::spec_error::SpecError;
+use crate::target::Target;
 use std::collections::HashSet;
 
 /// A choice of hosts, as flags of the command line make it.

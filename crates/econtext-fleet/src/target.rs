@@ -1,6 +1,7 @@
 //! The target that a name stands for.
 
-use crate::{Settings, SpecError};
+use crate::settings::Settings;
+use crate::spec_error::SpecError;
 use econtext::{
     Chroot, Docker, Incus, Jail, Kubectl, Local, Lxc, Nsenter, Nspawn, Podman, Python, Transport,
     command_line, shell_join,

@@ -1,19 +1,18 @@
 //! Messages in both directions, beside calls.
 
-use crate::child::Inner;
 use crate::errors::raise;
+use crate::inner::Inner;
 use crate::owned::Owned;
 use crate::request::Request;
-use crate::values::{from_value, to_value};
+use crate::values::{ChannelHandle, from_value, to_value};
 use crate::wait::{Waiting, deadline, wait};
-use econtext::Handle;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use std::future::poll_fn;
 use std::sync::Arc;
 
 /// The controller's end of a channel.
-#[pyclass(frozen, module = "econtext._econtext")]
+#[pyclass(frozen, extends = ChannelHandle, module = "econtext._econtext")]
 pub(crate) struct Channel(Owned<Ends>);
 
 struct Ends {
@@ -22,13 +21,13 @@ struct Ends {
 }
 
 impl Channel {
-    pub(crate) fn open(child: Arc<Inner>) -> Self {
-        let channel = child.context.channel();
-        Channel(Owned::new(Ends { child, channel }))
-    }
-
-    pub(crate) fn handle(&self) -> PyResult<Handle> {
-        Ok(self.0.get()?.channel.handle())
+    pub(crate) fn open(py: Python<'_>, child: Arc<Inner>) -> PyResult<Py<Self>> {
+        let channel = py.detach(|| child.context.channel());
+        let handle = ChannelHandle(Owned::new(channel.handle()));
+        Py::new(
+            py,
+            PyClassInitializer::from(handle).add_subclass(Channel(Owned::new(Ends { child, channel }))),
+        )
     }
 }
 
@@ -37,7 +36,7 @@ impl Channel {
     /// The number by which it goes as an argument.
     #[getter]
     fn number(&self) -> PyResult<i64> {
-        Ok(self.handle()?.0)
+        Ok(self.0.get()?.channel.handle().0)
     }
 
     /// The child that it leads to.

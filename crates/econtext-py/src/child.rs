@@ -1,95 +1,22 @@
-//! The broker, and one child as the Python half holds it.
+//! One child, as the Python half holds it.
 
-use crate::errors::{instance, raise};
+use crate::broker::Broker;
+use crate::call::Call;
+use crate::errors::raise;
 use crate::finder::Finder;
+use crate::inner::Inner;
 use crate::owned::Owned;
-use crate::request::{Request, Sent};
+use crate::request::Request;
 use crate::settings::{become_transport, settings, transport};
-use crate::teller::Teller;
 use crate::values::from_value;
-use crate::wait::{CallBack, Waiting, deadline, duration, exit, settle, wait};
+use crate::wait::{CallBack, Waiting, deadline, duration, wait};
 use crate::{channel, events, process, stream, transfer};
-use econtext::internal::lock;
-use econtext::{Argv, Context, Error, Transport, Value};
-use econtext_fleet::Connection;
+use econtext::{Argv, Context, Transport};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// The thread that owns all IO.
-#[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Broker(Owned<Parts>);
-
-struct Parts {
-    broker: Mutex<Option<Arc<econtext::Broker>>>,
-    teller: Arc<Teller>,
-}
-
-impl Broker {
-    pub(crate) fn get(&self) -> PyResult<Arc<econtext::Broker>> {
-        lock(&self.0.get()?.broker)
-            .clone()
-            .ok_or_else(|| crate::errors::usage("the broker was shut down".to_owned()))
-    }
-
-    pub(crate) fn teller(&self) -> PyResult<Arc<Teller>> {
-        Ok(self.0.get()?.teller.clone())
-    }
-}
-
-#[pymethods]
-impl Broker {
-    #[new]
-    fn new(py: Python<'_>) -> PyResult<Self> {
-        let broker = py.detach(econtext::Broker::new).map_err(|error| raise(py, &error))?;
-        let broker = Mutex::new(Some(Arc::new(broker)));
-        Ok(Broker(Owned::new(Parts { broker, teller: Teller::start()? })))
-    }
-
-    /// File descriptors that a fork is to close.
-    fn descriptors(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
-        let broker = self.get()?;
-        Ok(py.detach(|| broker.descriptors()))
-    }
-
-    /// Ends all children within two seconds, when the interpreter ends.
-    fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
-        let parts = self.0.get()?;
-        py.detach(|| {
-            exit();
-            let broker = lock(&parts.broker).take();
-            if let Some(broker) = broker {
-                broker.shutdown();
-            }
-            parts.teller.settle(Duration::from_secs(2));
-            settle();
-        });
-        Ok(())
-    }
-}
-
-/// One child, which several objects may hold.
-pub(crate) struct Inner {
-    pub(crate) context: Context,
-    pub(crate) sent: Mutex<Sent>,
-    pub(crate) teller: Arc<Teller>,
-    /// The connection, with the child that it was started from if this one runs as another user.
-    connection: Option<Connection>,
-}
-
-impl Inner {
-    pub(crate) fn new(context: Context, connection: Option<Connection>, teller: Arc<Teller>) -> Arc<Self> {
-        Arc::new(Inner { context, sent: Mutex::default(), teller, connection })
-    }
-
-    /// The connection, for closing it.
-    pub(crate) fn connection(&self) -> Option<&Connection> {
-        self.connection.as_ref()
-    }
-}
 
 /// One child.
 #[pyclass(frozen, module = "econtext._econtext")]
@@ -218,9 +145,8 @@ impl Child {
     }
 
     /// A channel, to be given to a call.
-    fn channel(&self, py: Python<'_>) -> PyResult<channel::Channel> {
-        let inner = self.inner()?.clone();
-        Ok(py.detach(|| channel::Channel::open(inner)))
+    fn channel(&self, py: Python<'_>) -> PyResult<Py<channel::Channel>> {
+        channel::Channel::open(py, self.inner()?.clone())
     }
 
     /// Starts a command; an `env` value of None removes the variable.
@@ -275,88 +201,5 @@ impl Child {
         let grace = duration(Some(grace))?.unwrap_or(Duration::from_secs(2));
         py.detach(|| inner.context.shutdown(grace));
         Ok(())
-    }
-}
-
-/// A call on its way.
-#[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Call {
-    call: Owned<econtext::Call<Value>>,
-    declared: Option<Py<PyAny>>,
-    teller: Arc<Teller>,
-}
-
-#[pymethods]
-impl Call {
-    /// Calls `callback(result, exception)`, one of which is None, on the thread for callbacks when the call is done.
-    fn when_done(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let tell = (self.declared.as_ref().map(|d| d.clone_ref(py)), callback);
-        let done = Arc::new(Done {
-            call: self.call.get()?.clone(),
-            tell: Mutex::new(Some(tell)),
-            teller: self.teller.clone(),
-        });
-        py.detach(|| done.look());
-        Ok(())
-    }
-
-    /// Stops the call: it ends as cancelled, and the function is interrupted there.
-    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        let call = self.call.get()?;
-        py.detach(|| call.cancel());
-        Ok(())
-    }
-}
-
-/// Classes that are declared, and the callback.
-type Tell = (Option<Py<PyAny>>, Py<PyAny>);
-
-/// Tells Python of the end of a call.
-struct Done {
-    call: econtext::Call<Value>,
-    tell: Mutex<Option<Tell>>,
-    teller: Arc<Teller>,
-}
-
-impl Done {
-    fn look(self: &Arc<Self>) {
-        let waker = self.clone().into();
-        let Poll::Ready(result) = self.call.poll_wait(&std::task::Context::from_waker(&waker)) else {
-            return;
-        };
-        let Some((declared, callback)) = lock(&self.tell).take() else { return };
-        self.teller.tell(move |py| {
-            let declared = declared.as_ref().map(|d| d.bind(py));
-            let callback = callback.bind(py);
-            let told = match outcome(py, result, declared) {
-                Ok(value) => callback.call1((value, py.None())),
-                Err(exception) => callback.call1((py.None(), exception)),
-            };
-            if let Err(error) = told {
-                error.write_unraisable(py, Some(callback));
-            }
-        });
-    }
-}
-
-impl std::task::Wake for Done {
-    fn wake(self: Arc<Self>) {
-        self.look();
-    }
-}
-
-/// A result as a value, or an exception that is not raised yet.
-pub(crate) fn outcome<'py>(
-    py: Python<'py>,
-    result: Result<Value, Error>,
-    declared: Option<&Bound<'py, PyAny>>,
-) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
-    match result {
-        Ok(value) => {
-            from_value(py, value, declared).map_err(|error| error.into_value(py).into_bound(py).into_any())
-        }
-        Err(error) => {
-            Err(instance(py, &error).unwrap_or_else(|e| e.into_value(py).into_bound(py).into_any()))
-        }
     }
 }

@@ -1,22 +1,22 @@
 //! Many hosts, which are connected as the command connects them, and work on all of them, with results as they come.
 
+mod hosts;
 mod results;
 mod work;
 
-use crate::child::{Broker, Child, Inner};
-use crate::errors::spec;
-use crate::events;
+use crate::broker::Broker;
+use crate::child::Child;
 use crate::finder::Finder;
+use crate::ours::spec;
 use crate::owned::Owned;
 use crate::process::{Command, Env};
 use crate::request::Request;
 use crate::settings::settings;
-use crate::teller::Teller;
 use crate::transfer::{self, Wishes};
 use crate::wait::duration;
 use econtext::internal::lock;
-use econtext::{ChildEvent, Error, ModuleFinder};
-use econtext_fleet::{Connector, Gates, Handshake, Hops, Inventory, Rollout, Selection, Stop, Target, Tries};
+use econtext_fleet::{Connector, Gates, Hops, Inventory, Rollout, Selection, Stop, Tries};
+use hosts::Hosts;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 pub(crate) use results::Run;
@@ -45,22 +45,6 @@ fn load(paths: &[PathBuf]) -> Result<Inventory, econtext_fleet::SpecError> {
         inventory.load(path)?;
     }
     Ok(inventory)
-}
-
-/// Hosts, and the children on those that are connected.
-struct Hosts {
-    inventory: Arc<Inventory>,
-    targets: Vec<Target>,
-    children: Vec<Mutex<Option<Arc<Inner>>>>,
-    /// Locks that are held while a child is started, so that there is only one.
-    connecting: Vec<Mutex<()>>,
-    connector: Connector,
-    forks: usize,
-    tries: Tries,
-    finder: Arc<dyn ModuleFinder>,
-    log_level: Option<u8>,
-    events: Py<PyAny>,
-    teller: Arc<Teller>,
 }
 
 /// A set of hosts.
@@ -186,49 +170,5 @@ impl Fleet {
         let work = Arc::new(Work { of, job, timeout: duration(timeout)?, results });
         py.detach(|| work.begin(hosts, rollout));
         Ok(())
-    }
-}
-
-impl Hosts {
-    fn connected(&self, index: usize) -> Option<Arc<Inner>> {
-        let child = lock(self.children.get(index)?).clone();
-        child.filter(|child| !child.context.is_closed())
-    }
-
-    /// The child on a host: the one that is there, or a new one.
-    fn child(&self, index: usize, left: Duration, handshake: Arc<Handshake>) -> Result<Arc<Inner>, Error> {
-        let _turn = lock(&self.connecting[index]);
-        if let Some(child) = self.connected(index) {
-            return Ok(child);
-        }
-        let child = self.connect(index, left, handshake)?;
-        let old = lock(&self.children[index]).replace(child.clone());
-        if let Some(connection) = old.as_ref().and_then(|old| old.connection()) {
-            self.connector.let_go(connection);
-        }
-        Ok(child)
-    }
-
-    /// Starts the child on a host.
-    fn connect(&self, index: usize, left: Duration, handshake: Arc<Handshake>) -> Result<Arc<Inner>, Error> {
-        let target = &self.targets[index];
-        let forward = Python::try_attach(|py| self.events.clone_ref(py))
-            .map(|callback| events::forward(target.name.clone(), callback, self.teller.clone()));
-        let builder = self
-            .connector
-            .builder(target, left)
-            .finder(self.finder.clone())
-            .log_level(self.log_level)
-            .python_values(true)
-            .on_event(move |event| {
-                if let ChildEvent::Started(_) = &event {
-                    handshake.succeeded();
-                }
-                if let Some(forward) = &forward {
-                    forward(event);
-                }
-            });
-        let connection = self.connector.connect(builder, target, left)?;
-        Ok(Inner::new(connection.context.clone(), Some(connection), self.teller.clone()))
     }
 }

@@ -6,12 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+mod broker;
+mod call;
 mod channel;
 mod child;
 mod errors;
 mod events;
 mod finder;
 mod fleet;
+mod inner;
+mod ours;
 mod owned;
 mod process;
 mod request;
@@ -32,10 +36,11 @@ fn minimize_source(source: &[u8]) -> Vec<u8> {
 
 #[pymodule(gil_used = false)]
 fn _econtext(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<values::ChannelHandle>()?;
     module.add_class::<channel::Channel>()?;
-    module.add_class::<child::Broker>()?;
+    module.add_class::<broker::Broker>()?;
     module.add_class::<child::Child>()?;
-    module.add_class::<child::Call>()?;
+    module.add_class::<call::Call>()?;
     module.add_class::<finder::Finder>()?;
     module.add_class::<fleet::Fleet>()?;
     module.add_class::<fleet::Run>()?;

@@ -19,7 +19,7 @@ impl<T> Owned<T> {
     pub(crate) fn get(&self) -> PyResult<&T> {
         match &self.value {
             Some(value) if self.process == id() => Ok(value),
-            _ => Err(crate::errors::usage(format!(
+            _ => Err(crate::ours::usage(format!(
                 "this belongs to process {}, and the process {} is a fork of it; connect anew here",
                 self.process,
                 id()

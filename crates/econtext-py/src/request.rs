@@ -91,7 +91,7 @@ impl Request {
         declared: Option<Py<PyAny>>,
         only: Option<usize>,
     ) -> PyResult<Request> {
-        let odd = || crate::errors::usage("a definition is of plain values".to_owned());
+        let odd = || crate::ours::usage("a definition is of plain values".to_owned());
         let needed = to_value(needed)?.ok_or_else(odd)?;
         let targets = to_value(targets)?.ok_or_else(odd)?;
         // The child makes its ends when the call arrives, before anything that is sent on them.

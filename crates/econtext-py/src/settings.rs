@@ -1,6 +1,6 @@
 //! Settings that say how hosts are reached, from keywords.
 
-use crate::errors::{spec, usage};
+use crate::ours::{spec, usage};
 use econtext::Transport;
 use econtext_fleet::{Become, Settings, Target};
 use pyo3::prelude::*;

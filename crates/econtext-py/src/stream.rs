@@ -1,7 +1,7 @@
 //! The items that generators there yield.
 
-use crate::child::Inner;
 use crate::errors::raise;
+use crate::inner::Inner;
 use crate::owned::Owned;
 use crate::values::from_value;
 use crate::wait::{CallBack, Waiting, wait};

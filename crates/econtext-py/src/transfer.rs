@@ -1,7 +1,7 @@
 //! Transfers of files to children and back.
 
-use crate::child::Inner;
 use crate::errors::raise;
+use crate::inner::Inner;
 use crate::owned::Owned;
 use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, duration, wait};

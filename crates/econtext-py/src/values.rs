@@ -1,6 +1,8 @@
 //! Conversion between Python's values and ours.
 
-use econtext::{Object, Value};
+use crate::ours::{ours, usage};
+use crate::owned::Owned;
+use econtext::{CallError, Handle, Object, Value};
 use num_bigint::BigInt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -8,6 +10,10 @@ use pyo3::types::{
     IntoPyDict as _, PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet,
     PyString, PyTuple,
 };
+
+/// The base of channels: the handle by which one goes as a value.
+#[pyclass(frozen, subclass, module = "econtext._econtext")]
+pub(crate) struct ChannelHandle(pub(crate) Owned<Handle>);
 
 /// The depth to which values may be nested on the wire.
 const DEPTH: usize = 250;
@@ -81,8 +87,8 @@ fn convert(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Option<Value>> {
         return Ok(to_values(set.iter(), deeper)?.map(Value::Set));
     } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
         return Ok(to_values(set.iter(), deeper)?.map(Value::FrozenSet));
-    } else if let Ok(channel) = object.cast_exact::<crate::channel::Channel>() {
-        Value::Channel(channel.get().handle()?)
+    } else if let Ok(channel) = object.cast::<ChannelHandle>() {
+        Value::Channel(*channel.get().0.get()?)
     } else if let Ok(number) = object.cast_exact::<PyComplex>() {
         Value::Complex(number.real(), number.imag())
     } else {
@@ -96,17 +102,6 @@ fn big(number: &Bound<'_, PyInt>) -> PyResult<BigInt> {
     let signed = [("signed", true)].into_py_dict(number.py())?;
     let bytes = number.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))?;
     Ok(BigInt::from_signed_bytes_le(bytes.cast::<PyBytes>()?.as_bytes()))
-}
-
-/// A function of the Python half, looked up once.
-pub(crate) fn ours<'py>(
-    py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyAny>>,
-    module: &str,
-    name: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    let found = cell.get_or_try_init(py, || py.import(module)?.getattr(name).map(Bound::unbind))?;
-    Ok(found.bind(py).clone())
 }
 
 /// A value as Python's. Instances of classes are rebuilt by `_values.py`, which is given those that this call declared.
@@ -150,10 +145,10 @@ pub(crate) fn from_value<'py>(
         }
         Value::Set(items) => PySet::new(py, all(items)?)?.into_any(),
         Value::FrozenSet(items) => PyFrozenSet::new(py, all(items)?)?.into_any(),
-        Value::CallError(error) => crate::errors::exception(py, None, &error)?,
+        Value::CallError(error) => exception(py, None, &error)?,
         Value::Object(object) => rebuilt(py, *object, declared)?,
         other => {
-            return Err(crate::errors::usage(format!("a {} is no value in Python", other.type_name())));
+            return Err(usage(format!("a {} is no value in Python", other.type_name())));
         }
     })
 }
@@ -169,4 +164,43 @@ fn rebuilt<'py>(
         parts.push(from_value(py, part, declared)?);
     }
     ours(py, &REBUILD, "econtext._values", "rebuild")?.call1((PyTuple::new(py, parts)?, declared))
+}
+
+/// The exception that was raised there, as one of here.
+pub(crate) fn exception<'py>(
+    py: Python<'py>,
+    host: Option<&str>,
+    error: &CallError,
+) -> PyResult<Bound<'py, PyAny>> {
+    static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let mut args = Vec::new();
+    for arg in &error.args {
+        // An argument that cannot be made here is left as None: the exception stays the same one.
+        args.push(from_value(py, arg.clone(), None).unwrap_or_else(|_| py.None().into_bound(py)));
+    }
+    let frames: Vec<_> = error.frames.iter().map(|f| (&f.file, f.line, &f.function, &f.source)).collect();
+    let cause = match &error.cause {
+        Some(cause) => Some(exception(py, host, cause)?),
+        None => None,
+    };
+    let state = PyDict::new(py);
+    for (name, value) in &error.state {
+        if let (Some(name), Ok(value)) = (name.as_str(), from_value(py, value.clone(), None)) {
+            state.set_item(name, value)?;
+        }
+    }
+    let members = error.exceptions.iter().map(|e| exception(py, host, e)).collect::<PyResult<Vec<_>>>()?;
+    let make = ours(py, &MAKE, "econtext._errors", "remote")?;
+    make.call1((
+        host,
+        &error.module,
+        &error.type_name,
+        &error.message,
+        PyTuple::new(py, args)?,
+        &error.traceback,
+        frames,
+        cause,
+        state,
+        members,
+    ))
 }

@@ -192,7 +192,7 @@ pub(crate) fn duration(seconds: Option<f64>) -> PyResult<Option<Duration>> {
         Ok(time) => Ok(Some(time)),
         // It is too long for a duration: nearly for ever.
         Err(_) if seconds > 0.0 => Ok(None),
-        Err(_) => Err(crate::errors::usage(format!("{seconds} is no time in seconds"))),
+        Err(_) => Err(crate::ours::usage(format!("{seconds} is no time in seconds"))),
     }
 }
 

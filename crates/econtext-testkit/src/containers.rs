@@ -1,6 +1,7 @@
 //! Containers for one test, and the root file system that they are made of.
 
-use crate::{pythons, skip, tools};
+use crate::component::skip;
+use crate::{pythons, tools};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

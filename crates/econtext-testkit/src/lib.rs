@@ -2,6 +2,7 @@
 //!
 //! A test whose component is missing says so and passes, unless `ECONTEXT_TEST_ALL` is set: then it fails.
 
+mod component;
 pub mod containers;
 pub mod files;
 pub mod processes;
@@ -10,27 +11,4 @@ pub mod sshd;
 pub mod terminal;
 pub mod tools;
 
-use std::path::{Path, PathBuf};
-
-/// Says loudly that a test cannot run here. Where everything must run, it fails the test.
-///
-/// # Panics
-/// If `ECONTEXT_TEST_ALL` is set.
-pub fn skip(what: &str) {
-    assert!(
-        std::env::var_os("ECONTEXT_TEST_ALL").is_none(),
-        "{what} is missing, and ECONTEXT_TEST_ALL is set"
-    );
-    eprintln!("SKIPPED: {what} is missing; .ci/setup installs it");
-}
-
-/// A path below the repository.
-pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
-
-/// The directory of real packages that `.ci/setup` makes: jinja2, markupsafe with its compiled part, six, bottle.
-pub fn site_packages() -> Option<PathBuf> {
-    let site = repository("target/site");
-    site.join(".complete").exists().then_some(site)
-}
+pub use component::*;

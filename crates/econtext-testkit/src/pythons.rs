@@ -1,6 +1,6 @@
 //! The Pythons of this machine.
 
-use crate::{repository, skip};
+use crate::component::{repository, skip};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

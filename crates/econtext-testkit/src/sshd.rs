@@ -1,6 +1,7 @@
 //! A real sshd for one test, with a loopback port, and keys and configuration in a temporary directory.
 
-use crate::{processes, skip, tools};
+use crate::component::skip;
+use crate::{processes, tools};
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;

@@ -1,9 +1,8 @@
 //! The output at the end of a run: folded, as differences, as a table, as one document.
 
 use super::events::{Event, write_outcome};
-use super::plain;
 use crate::console::{Console, HOST};
-use crate::json::{write_data, write_str, write_value};
+use crate::json::{plain, write_data, write_str, write_value};
 use crate::outcome::Outcome;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};

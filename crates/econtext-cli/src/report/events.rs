@@ -1,6 +1,6 @@
 //! Events as JSON objects; docs/output.schema.json describes each.
 
-use super::Counts;
+use super::counts::Counts;
 use crate::json::{write_data, write_str, write_value};
 use crate::outcome::Outcome;
 use econtext::{CallError, Hello, LogRecord, Value};

@@ -1,7 +1,8 @@
 //! Ansible's INI: lines of hosts with variables, `[group]`, `[group:children]`, `[group:vars]`. A
 //! plain list is an INI file without groups.
 
-use super::{Inventory, Vars};
+use super::groups::Inventory;
+use super::vars::Vars;
 use serde_json::Value as Json;
 
 enum Section {
@@ -92,7 +93,7 @@ fn hosts(inventory: &mut Inventory, group: Option<&str>, line: &str) -> Result<(
     }
     // A line may name several hosts, as in lists of other tools.
     for word in words {
-        for name in crate::hostset::elements_of_union(&word).map_err(|e| e.0)? {
+        for name in crate::range::elements_of_union(&word).map_err(|e| e.0)? {
             let (name, port) = split_port(&name);
             let mut vars = vars.clone();
             if let Some(port) = port {

@@ -1,7 +1,9 @@
 //! Reads inventories: tells formats apart, walks directories, runs scripts.
 
-use super::{Inventory, Vars, ini, native, tree, vars};
-use crate::SpecError;
+use super::groups::{ALL, Inventory};
+use super::vars::{self, Vars};
+use super::{ini, native, tree};
+use crate::spec_error::SpecError;
 use serde_json::Value as Json;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -120,7 +122,7 @@ fn beside(inventory: &mut Inventory, directory: &Path) -> Result<(), SpecError> 
             let vars = variables(&entry)?;
             // Variables of unknown groups and hosts may be for another inventory.
             let known = if of_groups {
-                if name == super::ALL {
+                if name == ALL {
                     inventory.group(&name);
                 }
                 inventory.groups.get_mut(&name).map(|group| &mut group.beside)

@@ -1,6 +1,7 @@
 //! Our own TOML: `[hosts.NAME]` and `[groups.NAME]`, with settings by the names of the flags.
 
-use super::{Inventory, Vars};
+use super::groups::Inventory;
+use super::vars::Vars;
 use crate::similar::closest;
 use serde_json::Value as Json;
 
@@ -46,7 +47,7 @@ pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), String> 
                             inventory.add_child(&name, &item);
                             continue;
                         }
-                        for host in crate::hostset::elements_of_union(&item).map_err(|e| e.0)? {
+                        for host in crate::range::elements_of_union(&item).map_err(|e| e.0)? {
                             inventory.add(Some(&name), &host, &Vars::new()).map_err(|e| e.0)?;
                         }
                     }

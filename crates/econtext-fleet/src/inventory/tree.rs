@@ -1,6 +1,7 @@
 //! Ansible's YAML, and the JSON that scripts print: groups with hosts, children and variables.
 
-use super::{ALL, Inventory, Vars};
+use super::groups::{ALL, Inventory};
+use super::vars::Vars;
 use serde_json::Value as Json;
 
 /// Reads YAML into plain values.

@@ -1,11 +1,15 @@
 //! The variables for how a host is reached: `econtext_NAME`, and those of ansible that mean the
 //! same.
 
-use super::Vars;
-use crate::{Become, Passwords, Settings, SpecError};
+use crate::settings::{Become, Passwords, Settings};
+use crate::spec_error::SpecError;
 use secrecy::SecretString;
+use serde_json::Map;
 use serde_json::Value as Json;
 use std::path::Path;
+
+/// Variables of a host or a group, by name.
+pub(crate) type Vars = Map<String, Json>;
 
 // The names of one setting; in one place the first counts.
 const USER: [&str; 3] = ["econtext_user", "ansible_user", "ansible_ssh_user"];

@@ -1,6 +1,6 @@
 //! Reads a pickle into an arena, then nodes of it into values.
 
-use super::{AllowList, PickleError, PickleLimits};
+use super::limits::{AllowList, PickleError, PickleLimits};
 use crate::message::{CALL_ERROR_CLASS, CORE_MODULE, CallError, DEAD_NAME};
 use crate::value::{Object, Value};
 use num_bigint::BigInt;

@@ -1,6 +1,6 @@
 //! Writes plain values as protocol 2.
 
-use super::{PickleError, PickleLimits};
+use super::limits::{PickleError, PickleLimits};
 use crate::value::Value;
 use num_bigint::BigInt;
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! From values to Rust.
 
-use super::{ConvertError, VALUE_NAME};
+use super::error::{ConvertError, VALUE_NAME};
 use crate::value::{Object, Value};
 use num_bigint::BigInt;
 use serde::de::{

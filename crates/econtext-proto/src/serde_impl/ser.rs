@@ -1,6 +1,6 @@
 //! From Rust to values.
 
-use super::{ConvertError, KIND_PREFIX};
+use super::error::{ConvertError, KIND_PREFIX};
 use crate::message::Handle;
 use crate::value::Value;
 use num_bigint::BigInt;

@@ -1,14 +1,14 @@
 //! Results as they come, and their way to Python.
 
-use super::work::Done;
-use crate::child::{Broker, outcome};
+use crate::broker::Broker;
+use crate::call::outcome;
 use crate::errors::instance;
 use crate::owned::Owned;
 use crate::process::{finished, kill};
 use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, wait};
 use econtext::internal::{Wakers, lock};
-use econtext::{Call, CommandFuture, Error, Value};
+use econtext::{Call, CommandFuture, Error, Output, Transferred, Value};
 use econtext_fleet::Stop;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -17,6 +17,14 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+
+/// The result of a job on one host.
+pub(super) enum Done {
+    Connected,
+    Value(Value),
+    Ended(Box<Output>),
+    Transferred(Transferred),
+}
 
 /// Work that can be stopped.
 pub(super) trait Stoppable: Send + Sync {

@@ -1,12 +1,12 @@
 //! One job on some hosts: calls on children that are connected need no threads, all other work is done by a rollout.
 
-use super::Hosts;
-use super::results::Results;
-use crate::child::Inner;
+use super::hosts::Hosts;
+use super::results::{Done, Results};
+use crate::inner::Inner;
 use crate::process::{Command, kill};
 use crate::request::Spec;
 use econtext::internal::lock;
-use econtext::{Call, Error, Output, TransferOptions, Transferred, Value};
+use econtext::{Call, Error, TransferOptions, Value};
 use econtext_fleet::{Rollout, Target, Tries, below};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -22,14 +22,6 @@ pub(super) enum Job {
     Run(Command),
     Put(Vec<PathBuf>, OsString, TransferOptions),
     Get(Vec<OsString>, PathBuf, TransferOptions),
-}
-
-/// The result of a job on one host.
-pub(super) enum Done {
-    Connected,
-    Value(Value),
-    Ended(Box<Output>),
-    Transferred(Transferred),
 }
 
 /// A job on some hosts.
