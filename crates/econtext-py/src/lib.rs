@@ -36,7 +36,6 @@ fn minimize_source(source: &[u8]) -> Vec<u8> {
 
 #[pymodule(gil_used = false)]
 fn _econtext(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<values::ChannelHandle>()?;
     module.add_class::<channel::Channel>()?;
     module.add_class::<broker::Broker>()?;
     module.add_class::<child::Child>()?;

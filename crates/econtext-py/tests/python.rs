@@ -38,12 +38,17 @@ fn wheel(tools: &Path) -> PathBuf {
     wheels.into_iter().next().expect("there is one")
 }
 
+/// The directory of the environments that `.ci/setup` makes.
+fn environments() -> Option<PathBuf> {
+    let python = repository("target/python").canonicalize().ok()?;
+    python.join(".complete").exists().then_some(python)
+}
+
 #[test]
 fn the_wheel_works_in_clean_environments() {
-    let python = repository("target/python").canonicalize().unwrap_or_default();
-    if !python.join(".complete").exists() {
+    let Some(python) = environments() else {
         return skip("target/python, the environments for the Python package's tests,");
-    }
+    };
     let wheel = wheel(&python.join("tools"));
     let children: Vec<String> = pythons::all()
         .iter()
@@ -54,6 +59,7 @@ fn the_wheel_works_in_clean_environments() {
         run(Command::new(bin.join("pip"))
             .args(["install", "-q", "--no-deps", "--force-reinstall"])
             .arg(&wheel));
+        run(Command::new(bin.join("python")).args(["-c", EXAMPLES]).current_dir("/"));
         let mut tests = Command::new(bin.join("python"));
         tests
             .args(["-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider"])
@@ -66,38 +72,39 @@ fn the_wheel_works_in_clean_environments() {
     }
 }
 
-/// Needs nothing but cargo and a Python.
+/// A program that runs the examples in docstrings, wherever the package is.
+const EXAMPLES: &str = "import doctest, importlib, sys\n\
+    names = ['_host', '_group', '_executor', '_channel', '_values', 'aio', 'master', '_connect']\n\
+    modules = [importlib.import_module('econtext')] + [importlib.import_module('econtext.' + n) for n in names]\n\
+    results = [doctest.testmod(m) for m in modules]\n\
+    assert sum(r.attempted for r in results) > 20\n\
+    sys.exit(any(r.failed for r in results))";
+
+/// Needs nothing but cargo and a Python. Where there are environments for it, the wheel's examples are run in those.
 #[test]
-fn the_examples_in_docstrings_are_true() {
+fn the_examples_in_docstrings_are_true_without_a_wheel() {
+    if environments().is_some() {
+        return;
+    }
     let usable =
         |p: &pythons::Python| !p.chroot && !["2.7", "3.6", "3.7", "3.8", "3.14"].contains(&p.minor.as_str());
     let Some(python) = pythons::all().into_iter().rev().find(usable) else {
         return skip("a Python from 3.9 on");
     };
     let manifest = repository("Cargo.toml");
-    let target = repository("target/python-examples");
-    run(Command::new(env!("CARGO"))
-        .args(["build", "-p", "econtext-py", "--manifest-path"])
-        .arg(&manifest)
-        .arg("--target-dir")
-        .arg(&target));
-    let stage = target.join("package");
-    let _ = std::fs::remove_dir_all(&stage);
-    std::fs::create_dir_all(stage.join("econtext")).expect("a directory");
+    run(Command::new(env!("CARGO")).args(["build", "-p", "econtext-py", "--manifest-path"]).arg(&manifest));
+    let stage = tempfile::tempdir().expect("a directory");
+    let package = stage.path().join("econtext");
+    std::fs::create_dir(&package).expect("a directory");
     let sources = std::fs::read_dir(repository("crates/econtext-py/python/econtext")).expect("it is there");
     for source in sources.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
         let name = source.file_name().expect("it has one").to_owned();
         if !name.to_string_lossy().ends_with(".so") {
-            std::fs::copy(&source, stage.join("econtext").join(name)).expect("a copy");
+            std::fs::copy(&source, package.join(name)).expect("a copy");
         }
     }
-    std::fs::copy(target.join("debug/lib_econtext.so"), stage.join("econtext/_econtext.abi3.so"))
-        .expect("a copy");
-    let program = "import doctest, importlib, sys\n\
-        names = ['_host', '_group', '_executor', '_channel', '_values', 'aio', 'master', '_connect']\n\
-        modules = [importlib.import_module('econtext')] + [importlib.import_module('econtext.' + n) for n in names]\n\
-        results = [doctest.testmod(m) for m in modules]\n\
-        assert sum(r.attempted for r in results) > 20\n\
-        sys.exit(any(r.failed for r in results))";
-    run(Command::new(&python.path).args(["-c", program]).current_dir("/").env("PYTHONPATH", &stage));
+    let built = std::env::current_exe().expect("it has a path");
+    let built = built.ancestors().nth(2).expect("the directory of the profile").join("lib_econtext.so");
+    std::fs::copy(built, package.join("_econtext.abi3.so")).expect("a copy");
+    run(Command::new(&python.path).args(["-c", EXAMPLES]).current_dir("/").env("PYTHONPATH", stage.path()));
 }
