@@ -40,8 +40,8 @@ fn the_limits_of_the_security_page_are_those_of_the_code() {
         limits.pickle.depth
     );
     assert!(page.contains(&limit), "{limit}");
-    assert_eq!(constant("crates/econtext/src/link/serve.rs", "MAX_OPEN"), "1000");
-    let back = "crates/econtext/src/back.rs";
+    assert_eq!(constant("crates/econtext/src/child/requests.rs", "MAX_OPEN"), "1000");
+    let back = "crates/econtext/src/connect_back.rs";
     assert_eq!(constant(back, "PATIENCE"), "Duration::from_secs(5)");
     assert!(page.contains("A peer that connects has five seconds"));
     assert!(page.contains(&format!("no more than {} may be in that state", constant(back, "STRANGERS"))));
@@ -109,10 +109,10 @@ fn unsafe_code_is_only_where_the_security_page_says() {
             found.insert(path.strip_prefix(&root).unwrap().display().to_string());
         }
     }
-    let expected = ["crates/econtext-cli/src/stdout.rs", "crates/econtext/src/process.rs"];
+    let expected = ["crates/econtext-cli/src/stdout.rs", "crates/econtext/src/child/local_process.rs"];
     assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     let page = read("docs/security.md");
-    assert!(page.contains("`process.rs`") && page.contains("`stdout.rs`"));
+    assert!(page.contains("`local_process.rs`") && page.contains("`stdout.rs`"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 # The first stage: the program that the target's Python gets on its command line.
 #
-# The decoder in front of it (payload.rs) has imported `sys` and all of `zlib`; the context's name is sys.argv[2], behind it
+# The decoder in front of it (bootstrap_command.rs) has imported `sys` and all of `zlib`; the context's name is sys.argv[2], behind it
 # are options of the interpreter.
 # It runs on every Python from 2.7 on, and is short: it is part of an argv.
 #
