@@ -1,6 +1,7 @@
 //! One measure of econtext, as a JSON object: `MODE N PYTHON [MORE]`. bench/run starts it, beside the same of others.
 
-use econtext::{Broker, Context, Local, PathFinder, Python, Ssh, command_line};
+use econtext::internal::command_line;
+use econtext::{Broker, Context, Local, PathFinder, Python, Ssh};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use std::sync::Arc;

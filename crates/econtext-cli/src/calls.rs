@@ -7,7 +7,10 @@ use crate::job::Host;
 use crate::json::argument;
 use crate::plan::Plan;
 use crate::run::{Manner, everywhere, or_long, takes_no_words};
-use econtext::{Error, ModuleFinder as _, PathFinder, Start, Value, is_identifier, shell_join};
+use econtext::internal::is_identifier;
+use econtext::modules::{ModuleFinder as _, Start};
+use econtext::transport::shell_join;
+use econtext::{Error, PathFinder, Value};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal as _};
@@ -41,7 +44,7 @@ pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
         });
     }
     let function = function.to_str().ok_or_else(|| Usage(format!("{}: not UTF-8", function.display())))?;
-    econtext::check_target(function).map_err(|error| Usage(with_hint(function, error)))?;
+    econtext::internal::check_target(function).map_err(|error| Usage(with_hint(function, error)))?;
     // The working directory comes first, as with Python's -c and -m.
     let finder = finder(plan.common, Some(Path::new(".")))?;
     if explained {

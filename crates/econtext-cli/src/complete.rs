@@ -224,7 +224,7 @@ fn functions(line: &Line, current: &str) -> Vec<CompletionCandidate> {
         .flatten()
         .flatten()
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".py")?.to_owned()))
-        .filter(|name| name.starts_with(current) && econtext::is_identifier(name))
+        .filter(|name| name.starts_with(current) && econtext::internal::is_identifier(name))
         .map(|name| name + ":")
         .collect();
     found.sort();

@@ -3,7 +3,8 @@
 use crate::args::{Copy, Mode, Usage};
 use crate::job::Host;
 use crate::outcome::Outcome;
-use econtext::{Comparison, Error, Listed, Progress, TransferOptions, Transferred, Value};
+use econtext::transfer::{Comparison, Listed, Progress, TransferOptions, Transferred};
+use econtext::{Error, Value};
 use econtext_fleet::{Identity, below};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -210,7 +211,8 @@ impl<'a> Change<'a> {
             |digest: &[u8]| Value::from(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let pair = |name: &str, value: Value| (Value::from(name), value);
         let there = self.file.there.as_ref();
-        let of_there = |value: &dyn Fn(&econtext::FileThere) -> Value| there.map_or(Value::None, value);
+        let of_there =
+            |value: &dyn Fn(&econtext::transfer::FileThere) -> Value| there.map_or(Value::None, value);
         Value::Dict(vec![
             pair("path", Value::from(self.file.path.display().to_string())),
             pair("source", Value::from(self.file.source.display().to_string())),

@@ -4,7 +4,8 @@ use crate::args::{Common, Exec, Usage};
 use crate::input::Inputs;
 use crate::job::{Host, Job};
 use crate::outcome::Outcome;
-use econtext::{Command, Error, ErrorKind, ProcessEvent, Status};
+use econtext::process::{Command, ProcessEvent, Status};
+use econtext::{Error, ErrorKind};
 use econtext_fleet::{Identity, Target};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -69,7 +70,7 @@ fn with_hint(exec: &Exec, error: Error) -> Error {
 /// Whether the name of a program is a line for a shell, or a part of one: no program has such a
 /// name.
 fn is_for_a_shell(program: &str) -> bool {
-    let assignment = program.split_once('=').is_some_and(|(name, _)| econtext::is_identifier(name));
+    let assignment = program.split_once('=').is_some_and(|(name, _)| econtext::internal::is_identifier(name));
     assignment
         || program.contains([' ', '|', '<', '>', ';', '&', '$', '`', '*', '?', '(', '\n'])
         || SHELL_WORDS.contains(&program)

@@ -2,7 +2,9 @@
 
 use crate::console::print;
 use crate::plan::Plan;
-use econtext::{Error, Foresight, ModuleKind, PlannedModule, shell_join};
+use econtext::Error;
+use econtext::modules::{Foresight, ModuleKind, PlannedModule};
+use econtext::transport::shell_join;
 use econtext_fleet::Identity;
 use std::fmt::Write as _;
 

@@ -18,7 +18,7 @@ impl Sink for econtext::Input {
     }
 }
 
-impl Sink for econtext::RemoteProcess {
+impl Sink for econtext::process::RemoteProcess {
     fn copy(mut self, reader: &mut dyn Read) {
         let _ = io::copy(reader, &mut self);
         self.end_input();

@@ -4,7 +4,8 @@ use crate::args::Common;
 use crate::outcome::Outcome;
 use crate::report::Report;
 use crate::surroundings::Surroundings;
-use econtext::{Broker, ChildEvent, Context, ContextBuilder, Error, Listener, ModuleFinder, Value};
+use econtext::modules::ModuleFinder;
+use econtext::{Broker, ChildEvent, Context, ContextBuilder, Error, Listener, Value};
 use econtext_fleet::{
     Connector, Gates, Handshake, Hops, Identity, Passwords, Reason, Rollout, Settings, Stop, Target, Tries,
 };

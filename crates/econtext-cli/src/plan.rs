@@ -138,10 +138,13 @@ fn choice_is_made(choice: &Choice) -> bool {
 
 fn looks_like_a_program(word: &str) -> bool {
     word.ends_with(".py") && std::path::Path::new(word).is_file()
-        || econtext::check_target(word).is_ok() && !word.contains(',') && !word.starts_with("local:") && {
-            let (scheme, _) = word.split_once(':').unwrap_or_default();
-            !econtext_fleet::SCHEMES.contains(&scheme)
-        }
+        || econtext::internal::check_target(word).is_ok()
+            && !word.contains(',')
+            && !word.starts_with("local:")
+            && {
+                let (scheme, _) = word.split_once(':').unwrap_or_default();
+                !econtext_fleet::SCHEMES.contains(&scheme)
+            }
 }
 
 /// All inventories together.

@@ -9,7 +9,9 @@ use crate::plan::Plan;
 use crate::run::{Manner, everywhere};
 use crate::script;
 use anyhow::Context as _;
-use econtext::{Error, ErrorKind, ModuleFinder as _, PathFinder, Program, shell_join};
+use econtext::modules::ModuleFinder as _;
+use econtext::transport::shell_join;
+use econtext::{Error, ErrorKind, PathFinder, Program};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -109,7 +111,7 @@ fn script(common: &Common, first: &OsStr) -> anyhow::Result<(OsString, Vec<u8>, 
 fn no_script(word: &OsStr, error: &io::Error) -> String {
     let word = word.to_string_lossy();
     let hint = match error.kind() {
-        io::ErrorKind::NotFound if econtext::check_target(&word).is_ok() => {
+        io::ErrorKind::NotFound if econtext::internal::check_target(&word).is_ok() => {
             "\nhint: a function is called: econtext call TARGETS MODULE:FUNC"
         }
         io::ErrorKind::NotFound if !word.contains(['.', '/']) => {

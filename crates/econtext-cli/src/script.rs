@@ -1,7 +1,8 @@
 //! The header of a script: inline script metadata, PEP 723.
 
 use crate::args::Usage;
-use econtext::{Distribution, ModuleFinder, distributions, normal_name};
+use econtext::modules::{Distribution, ModuleFinder};
+use econtext::modules::{distributions, normal_name};
 use serde::Deserialize;
 
 /// The `script` block of a script.

@@ -1,6 +1,7 @@
 //! The settings for how a host is reached, beside its name.
 
-use econtext::{Doas, Python, Ssh, Su, Sudo, Transport};
+use econtext::transport::{Doas, Su, Sudo, Transport};
+use econtext::{Python, Ssh};
 use secrecy::SecretString;
 
 /// The tool for a switch to another user.

@@ -2,10 +2,11 @@
 
 use crate::settings::Settings;
 use crate::spec_error::SpecError;
-use econtext::{
-    Chroot, Docker, Incus, Jail, Kubectl, Local, Lxc, Nsenter, Nspawn, Podman, Python, Transport,
-    command_line, shell_join,
+use econtext::internal::command_line;
+use econtext::transport::{
+    Chroot, Docker, Incus, Jail, Kubectl, Lxc, Nsenter, Nspawn, Podman, Transport, shell_join,
 };
+use econtext::{Local, Python};
 
 /// One host, and how it is reached.
 #[derive(Clone, Debug)]
@@ -150,7 +151,7 @@ impl Target {
                 let ssh = self.settings.ssh(host, user, port.or(self.settings.port));
                 #[cfg(feature = "native-ssh")]
                 if self.settings.native {
-                    return Box::new(econtext::NativeSsh::new(ssh));
+                    return Box::new(econtext::transport::NativeSsh::new(ssh));
                 }
                 return Box::new(ssh);
             }

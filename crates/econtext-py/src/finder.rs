@@ -1,9 +1,10 @@
 //! Modules for children: those on `sys.path`, then those of the interpreter's other finders.
 
+use econtext::PathFinder;
+use econtext::internal::is_module_name;
 use econtext::internal::lock;
-use econtext::{
-    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, PathFinder, Start, is_module_name,
-    module_record,
+use econtext::modules::{
+    FileAnswer, Foresight, ModuleFinder, ModuleKind, ModuleRecord, Start, module_record,
 };
 use pyo3::prelude::*;
 use std::collections::HashMap;

@@ -2,8 +2,11 @@
 
 use crate::values::{to_entries, to_value, to_values};
 use crate::wait::duration;
+use econtext::internal::DEFINE;
 use econtext::internal::lock;
-use econtext::{Call, CallBuilder, Context, DEFINE, Error, Handle, Items, Start, Value};
+use econtext::modules::Start;
+use econtext::value::Handle;
+use econtext::{Call, CallBuilder, Context, Error, Items, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::{HashMap, HashSet};

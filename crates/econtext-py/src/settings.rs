@@ -1,7 +1,7 @@
 //! Settings that say how hosts are reached, from keywords.
 
 use crate::ours::{spec, usage};
-use econtext::Transport;
+use econtext::transport::Transport;
 use econtext_fleet::{Become, Settings, Target};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

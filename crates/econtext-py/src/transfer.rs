@@ -5,7 +5,8 @@ use crate::inner::Inner;
 use crate::owned::Owned;
 use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, duration, wait};
-use econtext::{Error, Progress, TransferOptions, Transferred};
+use econtext::Error;
+use econtext::transfer::{Progress, TransferOptions, Transferred};
 use pyo3::prelude::*;
 use std::ffi::OsString;
 use std::future::poll_fn;
@@ -52,7 +53,7 @@ fn report(progress: Option<Py<PyAny>>) -> impl Fn(Progress<'_>) + Send + 'static
 
 /// A transfer on its way, on a thread of its own.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Transfer(Owned<econtext::Transfer>, Arc<Teller>);
+pub(crate) struct Transfer(Owned<econtext::transfer::Transfer>, Arc<Teller>);
 
 /// Counts of files that were written, files that were there already, and bytes that were sent.
 type Counts = (u64, u64, u64);

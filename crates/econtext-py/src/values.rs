@@ -2,7 +2,8 @@
 
 use crate::ours::{ours, usage};
 use crate::owned::Owned;
-use econtext::{CallError, Handle, Object, Value};
+use econtext::Value;
+use econtext::value::{CallError, Handle, Object};
 use num_bigint::BigInt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -2,7 +2,7 @@
 //!
 //! A [`Broker`] owns all IO. A [`Context`] is one child: a Python process here or behind ssh,
 //! started with nothing written to its disk. Functions are called in it by name; modules that it
-//! does not have come from a [`ModuleFinder`].
+//! does not have come from a [`ModuleFinder`](modules::ModuleFinder).
 //!
 //! ```
 //! use econtext::Broker;
@@ -20,51 +20,56 @@
 mod api;
 mod broker;
 mod child;
+#[cfg(feature = "connect-back")]
 mod connect_back;
 mod error;
 mod log;
-mod modules;
+pub mod modules;
 mod status;
 mod sync;
-mod transport;
+pub mod transport;
 
-pub use api::{
-    Call, CallBuilder, Channel, Command, CommandFuture, Comparison, Context, ContextBuilder, FileThere,
-    Input, Items, Listed, Output, OutputStream, Program, Progress, RemoteProcess, Streams, Transfer,
-    TransferOptions, Transferred,
-};
+pub use api::{Call, CallBuilder, Channel, Context, ContextBuilder, Input, Items, Program};
 pub use broker::Broker;
 pub use child::ChildEvent;
+#[cfg(feature = "connect-back")]
 pub use connect_back::Listener;
-pub use econtext_proto::message::DEFINE;
-pub use econtext_proto::{
-    CallError, ConvertError, Handle, Hello, Limits, LogRecord, ModuleKind, ModuleRecord, Object, SourceFrame,
-    Value, from_value, is_identifier, is_module_name, to_value,
-};
+pub use econtext_proto::{Hello, Limits, LogRecord, Value, from_value, to_value};
 pub use error::{Error, ErrorKind};
-pub use modules::distribution::{Distribution, distributions, normal_name};
-pub use modules::finder::{
-    FileAnswer, Foresight, ModuleFinder, PlannedModule, Start, record as module_record,
-};
-pub use modules::path_finder::PathFinder;
-pub use status::{ProcessEvent, Status};
-#[cfg(feature = "native-ssh")]
-pub use transport::NativeSsh;
-pub use transport::{
-    Argv, Chroot, Dialog, Doas, Docker, Failure, Incus, Jail, Kubectl, Launch, Local, Lxc, Note, Nsenter,
-    Nspawn, Podman, Python, Ssh, Su, Sudo, Transport, command_line, shell_join,
-};
+pub use modules::PathFinder;
+pub use transport::{Local, Python, Ssh};
+
+/// Commands beside a child, shaped like `std::process`.
+pub mod process {
+    pub use crate::api::{Command, CommandFuture, Output, OutputStream, RemoteProcess, Streams};
+    pub use crate::status::{ProcessEvent, Status};
+}
+
+/// Files and directories to a child's machine and back.
+pub mod transfer {
+    pub use crate::api::{Comparison, FileThere, Listed, Progress, Transfer, TransferOptions, Transferred};
+}
+
+/// The values that calls take and return, beside [`Value`].
+pub mod value {
+    pub use econtext_proto::{
+        CallError, ConvertError, Handle, Object, SourceFrame, Value, from_value, to_value,
+    };
+}
 
 /// Items for the crates of this repository only. They may change with any version.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::sync::{Wakers, lock};
-}
+    pub use crate::transport::command_line;
+    pub use econtext_proto::message::DEFINE;
+    pub use econtext_proto::{is_identifier, is_module_name};
 
-/// Checks that `target` has the form `module:function` or `module:Class.method`.
-///
-/// # Errors
-/// A text that says what is wrong with the target.
-pub fn check_target(target: &str) -> Result<(), String> {
-    econtext_proto::CallSpec::parse(target).map(drop)
+    /// Checks that `target` has the form `module:function` or `module:Class.method`.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the target.
+    pub fn check_target(target: &str) -> Result<(), String> {
+        econtext_proto::CallSpec::parse(target).map(drop)
+    }
 }

@@ -9,3 +9,8 @@ mod listings;
 pub(crate) mod path_finder;
 mod roots;
 mod site;
+
+pub use distribution::{Distribution, distributions, normal_name};
+pub use econtext_proto::{ModuleKind, ModuleRecord};
+pub use finder::{FileAnswer, Foresight, ModuleFinder, PlannedModule, Start, record as module_record};
+pub use path_finder::PathFinder;

@@ -12,7 +12,9 @@ mod ssh;
 mod ssh_native;
 
 pub use argv::{Argv, Local};
-pub use bootstrap_command::{Python, command_line};
+pub use bootstrap_command::Python;
+#[doc(hidden)]
+pub use bootstrap_command::command_line;
 pub(crate) use bootstrap_command::{core_range, payload};
 pub use container::{Chroot, Docker, Incus, Jail, Kubectl, Lxc, Nsenter, Nspawn, Podman};
 pub use dialog::Dialog;

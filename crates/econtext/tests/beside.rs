@@ -1,9 +1,8 @@
 //! Packages that look for files beside their modules find them: in memory, once they look, and gone afterwards.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{
-    Broker, Context, FileAnswer, Foresight, Local, ModuleFinder, ModuleRecord, PathFinder, Python, Start,
-};
+use econtext::modules::{FileAnswer, Foresight, ModuleFinder, ModuleRecord, Start};
+use econtext::{Broker, Context, Local, PathFinder, Python};
 use econtext_testkit::files::tree;
 use econtext_testkit::{processes, pythons};
 use std::path::{Path, PathBuf};

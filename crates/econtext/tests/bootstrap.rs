@@ -1,7 +1,9 @@
 //! Starting a child under every condition that a target may come with, on every Python.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Argv, Broker, Context, ErrorKind, Python, command_line};
+use econtext::internal::command_line;
+use econtext::transport::Argv;
+use econtext::{Broker, Context, ErrorKind, Python};
 use econtext_testkit::{processes, pythons, tools};
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;

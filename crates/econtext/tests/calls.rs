@@ -1,9 +1,10 @@
 //! Calls, channels, handles, cancelling and ending, on every Python or on those that differ most.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use econtext::modules::ModuleFinder;
+use econtext::transport::Argv;
 use econtext::{
-    Argv, Broker, ChildEvent, Context, ContextBuilder, Error, ErrorKind, Limits, Local, ModuleFinder,
-    PathFinder, Python, Value,
+    Broker, ChildEvent, Context, ContextBuilder, Error, ErrorKind, Limits, Local, PathFinder, Python, Value,
 };
 use econtext_testkit::{processes, pythons};
 use std::collections::BTreeMap;
@@ -513,11 +514,11 @@ fn a_result_that_was_waited_for_with_a_limit_stays() {
 struct Slow(PathFinder, Mutex<mpsc::Receiver<()>>);
 
 impl ModuleFinder for Slow {
-    fn find(&self, name: &str) -> Option<Arc<econtext::ModuleRecord>> {
+    fn find(&self, name: &str) -> Option<Arc<econtext::modules::ModuleRecord>> {
         self.0.find(name)
     }
 
-    fn foresee(&self, start: econtext::Start<'_>) -> Arc<econtext::Foresight> {
+    fn foresee(&self, start: econtext::modules::Start<'_>) -> Arc<econtext::modules::Foresight> {
         let allowed = self.1.lock().unwrap().recv_timeout(Duration::from_secs(20));
         allowed.expect("calls are made without waiting for this");
         self.0.foresee(start)

@@ -4,7 +4,8 @@
 //! This test has no harness: started with `relay` it is the proxy itself.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Argv, Broker, Context, Error, ErrorKind, PathFinder, Python, Value};
+use econtext::transport::Argv;
+use econtext::{Broker, Context, Error, ErrorKind, PathFinder, Python, Value};
 use econtext_testkit::{processes, pythons};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};

@@ -1,10 +1,8 @@
 //! Children behind children: other users by real sudo, su and doas, and what a hop does for many.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{
-    Argv, Broker, Context, Doas, Error, ErrorKind, Local, Nspawn, PathFinder, Program, Python, Su, Sudo,
-    Transport,
-};
+use econtext::transport::{Argv, Doas, Nspawn, Su, Sudo, Transport};
+use econtext::{Broker, Context, Error, ErrorKind, Local, PathFinder, Program, Python};
 use econtext_testkit::files::tree;
 use econtext_testkit::sshd::User;
 use econtext_testkit::{processes, pythons, skip, tools};
@@ -260,7 +258,7 @@ fn a_module_for_fifty_children_crosses_to_their_hop_once() {
 }
 
 fn finder_size(finder: &PathFinder) -> usize {
-    use econtext::ModuleFinder as _;
+    use econtext::modules::ModuleFinder as _;
     finder.find("large").unwrap().size()
 }
 

@@ -1,10 +1,8 @@
 //! Served modules behave as files would, and come in one round trip.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{
-    Broker, Context, FileAnswer, Foresight, Local, ModuleFinder, ModuleRecord, PathFinder, Python, Start,
-    Value,
-};
+use econtext::modules::{FileAnswer, Foresight, ModuleFinder, ModuleRecord, Start};
+use econtext::{Broker, Context, Local, PathFinder, Python, Value};
 use econtext_testkit::files::tree;
 use econtext_testkit::pythons;
 use std::sync::{Arc, Mutex};

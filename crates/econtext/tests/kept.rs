@@ -1,7 +1,8 @@
 //! Results are kept: any number of threads and tasks read them, before and after they are there.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Broker, Context, ErrorKind, Local, PathFinder, TransferOptions};
+use econtext::transfer::TransferOptions;
+use econtext::{Broker, Context, ErrorKind, Local, PathFinder};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;

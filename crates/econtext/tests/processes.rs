@@ -1,7 +1,8 @@
 //! Commands beside a child: their streams, their ends, and what is left of them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Broker, Context, Error, Local, ProcessEvent, Python};
+use econtext::process::ProcessEvent;
+use econtext::{Broker, Context, Error, Local, Python};
 use econtext_testkit::{processes, pythons};
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,7 +1,8 @@
 //! Files there and back: whole or not at all, and no more than needed.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use econtext::{Broker, Context, ErrorKind, Local, Python, TransferOptions, Transferred};
+use econtext::transfer::{TransferOptions, Transferred};
+use econtext::{Broker, Context, ErrorKind, Local, Python};
 use econtext_testkit::files::tree;
 use econtext_testkit::{processes, pythons, tools};
 use std::fs;
@@ -184,7 +185,7 @@ fn a_lost_connection_is_gone_on_with() {
         fs::write(&source, &data).unwrap();
         let target = there.path().join("big");
         let broker = Broker::new().unwrap();
-        let cut = |progress: econtext::Progress<'_>, child: &Context| {
+        let cut = |progress: econtext::transfer::Progress<'_>, child: &Context| {
             if progress.done > (SIZE / 2) as u64 {
                 child.shutdown(Duration::ZERO);
             }

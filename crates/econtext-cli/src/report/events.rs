@@ -3,7 +3,8 @@
 use super::counts::Counts;
 use crate::json::{write_data, write_str, write_value};
 use crate::outcome::Outcome;
-use econtext::{CallError, Hello, LogRecord, Value};
+use econtext::value::CallError;
+use econtext::{Hello, LogRecord, Value};
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use super::context::{Context, Inner};
 use super::hop::HopLaunch;
 use crate::broker::Broker;
 use crate::child::{Carrier, ChildEvent, EventCallback, Link, LinkParts, LocalProcess};
+#[cfg(feature = "connect-back")]
 use crate::connect_back::Listener;
 use crate::error::{Error, ErrorKind};
 use crate::modules::agent;
@@ -39,6 +40,7 @@ impl Context {
             connect_timeout: Duration::from_secs(60),
             push_budget: 4 << 20,
             via: None,
+            #[cfg(feature = "connect-back")]
             back: None,
             python_values: false,
             target: None,
@@ -67,6 +69,7 @@ pub struct ContextBuilder {
     connect_timeout: Duration,
     push_budget: usize,
     via: Option<Context>,
+    #[cfg(feature = "connect-back")]
     back: Option<Listener>,
     python_values: bool,
     target: Option<String>,
@@ -117,7 +120,8 @@ impl ContextBuilder {
     /// its stream on and cannot change it unnoticed; it lives as long as the children behind it.
     ///
     /// ```no_run
-    /// # use econtext::{Broker, Context, Ssh, Sudo};
+    /// # use econtext::{Broker, Context, Ssh};
+    /// # use econtext::transport::Sudo;
     /// # fn f(broker: &Broker) -> Result<(), econtext::Error> {
     /// let bastion = Context::builder("bastion").connect(broker, Ssh::new("bastion"))?;
     /// let inner = Context::builder("inner").via(&bastion).connect(broker, Ssh::new("inner"))?;
@@ -133,13 +137,14 @@ impl ContextBuilder {
     /// Lets the child connect back to the listener once it is up, over TLS; the ssh that it began
     /// on then ends. Where it cannot reach the listener, and behind a hop, the connection stays as
     /// it is.
+    #[cfg(feature = "connect-back")]
     pub fn connect_back(mut self, listener: &Listener) -> Self {
         self.back = Some(listener.clone());
         self
     }
 
     /// Turns on values for controllers that are Python programs: dates, paths, dataclasses and the
-    /// like come as [`Object`](crate::Object)s called `econtext.values.Rich`, of (kind, module,
+    /// like come as [`Object`](crate::value::Object)s called `econtext.values.Rich`, of (kind, module,
     /// class, parts), and `econtext.values:call` takes functions and arguments as Python's pickle
     /// writes them. The details are in `agent/imported/values.py`.
     pub fn python_values(mut self, wanted: bool) -> Self {
@@ -177,6 +182,7 @@ impl ContextBuilder {
             connect_timeout,
             push_budget,
             via,
+            #[cfg(feature = "connect-back")]
             back,
             python_values,
             target,
@@ -241,6 +247,7 @@ impl ContextBuilder {
                 link.error_on_hop(&hop, &error, true, String::new())
             })?;
         }
+        #[cfg(feature = "connect-back")]
         if let Some(listener) = back.filter(|_| link.process_id().is_some())
             && let Some(offer) = listener.offer(&link, &shared)
         {

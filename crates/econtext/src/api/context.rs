@@ -78,7 +78,7 @@ impl Context {
         self.0.link.send(handle, &value)
     }
 
-    /// Lets results hold instances of a class; they arrive as [`Object`](crate::Object)s and none
+    /// Lets results hold instances of a class; they arrive as [`Object`](crate::value::Object)s and none
     /// of their code is run.
     pub fn allow_class(&self, module: &str, name: &str) {
         self.0.link.allow_class(module, name);

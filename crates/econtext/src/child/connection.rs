@@ -10,6 +10,7 @@ use std::time::Instant;
 
 impl Link {
     /// Offers the child to connect back.
+    #[cfg_attr(not(feature = "connect-back"), expect(dead_code, reason = "the listener is left out"))]
     pub(crate) fn offer_back(&self, offer: &Value) {
         let mut state = self.lock();
         // An offer that cannot be sent is not accepted; the stream stays as it was.
@@ -20,6 +21,7 @@ impl Link {
 
     /// Handles a child that has connected back: our side ends on the old stream, and the child is
     /// told so.
+    #[cfg_attr(not(feature = "connect-back"), expect(dead_code, reason = "the listener is left out"))]
     pub(crate) fn on_back(&self, socket: OwnedFd, shared: &dyn Scheduler) {
         let mut state = self.lock();
         let is_local = matches!(&state.phase, Phase::Up { carrier } if carrier.local().is_some());

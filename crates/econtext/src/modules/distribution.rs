@@ -26,7 +26,8 @@ impl Distribution {
 /// The distributions that a finder has.
 ///
 /// ```
-/// use econtext::{PathFinder, distributions};
+/// use econtext::PathFinder;
+/// use econtext::modules::distributions;
 /// let directory = tempfile::tempdir()?;
 /// std::fs::create_dir(directory.path().join("Foo_Bar-1.2.dist-info"))?;
 /// let found = distributions(&PathFinder::new().root(directory.path())?);
@@ -48,7 +49,7 @@ pub fn distributions(finder: &dyn ModuleFinder) -> Vec<Distribution> {
 /// A distribution's name as PEP 503 compares it: lower case, runs of `-`, `_` and `.` as one `-`.
 ///
 /// ```
-/// assert_eq!(econtext::normal_name("Foo._Bar"), "foo-bar");
+/// assert_eq!(econtext::modules::normal_name("Foo._Bar"), "foo-bar");
 /// ```
 pub fn normal_name(name: &str) -> String {
     let parts: Vec<&str> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();

@@ -64,7 +64,7 @@ pub struct Failure<'a> {
 /// A way to start a Python.
 ///
 /// ```
-/// use econtext::{Launch, Transport};
+/// use econtext::transport::{Launch, Transport};
 ///
 /// /// Children in a container of some runtime.
 /// struct InContainer(String);

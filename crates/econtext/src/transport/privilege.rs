@@ -149,7 +149,7 @@ tools! {
     /// A child as another user, by `sudo`. Without a password, sudo may not ask for one.
     ///
     /// ```
-    /// use econtext::{Sudo, Transport as _};
+    /// use econtext::transport::{Sudo, Transport as _};
     /// let launch = Sudo::new().user("postgres").launch(&["python3".to_owned()]);
     /// assert!(launch.argv[2].contains("sudo -u postgres"));
     /// ```
