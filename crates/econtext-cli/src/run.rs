@@ -1,12 +1,18 @@
 //! One run: its report, its stop, its start and its end.
 
+pub(crate) mod child_environment;
+pub(crate) mod descriptors;
+pub(crate) mod job;
+pub(crate) mod plan;
+pub(crate) mod record;
+
 use crate::args::{Common, Usage};
-use crate::console::complain;
-use crate::descriptors;
-use crate::job::{Children, Host, Job};
 use crate::outcome::{Outcome, exit_status};
-use crate::plan::Plan;
-use crate::report::{Counts, Report};
+use crate::output::console::complain;
+use crate::output::counts::Counts;
+use crate::output::report::Report;
+use crate::run::job::{Children, Host, Job};
+use crate::run::plan::Plan;
 use anyhow::Context as _;
 use econtext::{ErrorKind, PathFinder};
 use econtext_fleet::{Identity, Reason, SCHEMES, Stop};
@@ -30,7 +36,7 @@ const HUNG_UP: u8 = 128 + 13;
 
 /// The options in which the verbs differ.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Manner {
+pub(crate) struct ReportOptions {
     /// Whether log records of the children are shown.
     pub(crate) forward_log: bool,
     /// Whether a result of `None` is shown.
@@ -41,7 +47,7 @@ pub(crate) struct Manner {
 
 impl<'a> Run<'a> {
     /// Begins a run: from here on signals and the deadline stop it.
-    pub(crate) fn start(plan: Plan<'a>, manner: Manner) -> anyhow::Result<Self> {
+    pub(crate) fn start(plan: Plan<'a>, manner: ReportOptions) -> anyhow::Result<Self> {
         let report = Report::new(plan.common, plan.targets.len(), manner.copies, manner.show_none)?;
         let run = Self::begin(plan, report)?;
         watch_signals(&run.stop, &run.signal)?;
@@ -167,7 +173,7 @@ impl<'a> Run<'a> {
 pub(crate) fn everywhere(
     plan: Plan<'_>,
     finder: PathFinder,
-    manner: Manner,
+    manner: ReportOptions,
     work: impl Fn(&Host<'_>) -> Outcome + Sync,
 ) -> anyhow::Result<u8> {
     let mut plan = plan;

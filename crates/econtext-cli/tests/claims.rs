@@ -109,7 +109,7 @@ fn unsafe_code_is_only_where_the_security_page_says() {
             found.insert(path.strip_prefix(&root).unwrap().display().to_string());
         }
     }
-    let expected = ["crates/econtext-cli/src/stdout.rs", "crates/econtext/src/child/local_process.rs"];
+    let expected = ["crates/econtext-cli/src/output/stdout.rs", "crates/econtext/src/child/local_process.rs"];
     assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     let page = read("docs/security.md");
     assert!(page.contains("`local_process.rs`") && page.contains("`stdout.rs`"));

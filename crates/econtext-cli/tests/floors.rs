@@ -16,11 +16,7 @@ const FLOORS: [(&str, &str); 6] = [
         "econtext-fleet",
         "spec_error similar host_path range settings target rollout gate inventory hostset identity select connector lib",
     ),
-    (
-        "econtext-cli",
-        "descriptors input signals stdout usage outcome json progress args config surroundings script console last report \
-         complete manual job copy exec plan run explain calls program repl verbs main",
-    ),
+    ("econtext-cli", "usage input signals outcome args config output run commands cli main"),
     (
         "econtext-py",
         "finder ours teller owned settings wait values errors events request broker inner call process channel stream transfer \

@@ -18,11 +18,11 @@ const KEPT: usize = 200;
 
 /// The record of one command line.
 #[derive(Debug)]
-pub(crate) struct Last {
+pub(crate) struct RunRecord {
     path: Option<PathBuf>,
 }
 
-impl Last {
+impl RunRecord {
     /// The record of this command line, which is without `--rerun`.
     pub(crate) fn of(argv: &[OsString]) -> Self {
         use etcetera::BaseStrategy as _;
@@ -36,7 +36,7 @@ impl Last {
         }
         let name: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let state = base_directories().and_then(|base| base.state_dir());
-        Last { path: state.map(|state| state.join("econtext/last").join(name + ".json")) }
+        RunRecord { path: state.map(|state| state.join("econtext/last").join(name + ".json")) }
     }
 
     /// The hosts that the last run left as one of `kinds`.

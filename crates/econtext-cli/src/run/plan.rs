@@ -2,8 +2,8 @@
 //! the passwords.
 
 use crate::args::{Choice, Common, Usage, command, same_command};
-use crate::job::with_passwords;
-use crate::last::Last;
+use crate::run::job::with_passwords;
+use crate::run::record::RunRecord;
 use anyhow::{Context as _, anyhow};
 use econtext_fleet::{Hops, Inventory, Passwords, Selection, Settings, SpecError, Target, expand};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -31,7 +31,7 @@ pub(crate) struct Plan<'a> {
     /// The hint for a called module that cannot be imported.
     pub(crate) import_hint: Option<String>,
     /// The record of how the hosts ended.
-    pub(crate) last: Last,
+    pub(crate) last: RunRecord,
     argv: Vec<OsString>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Plan<'a> {
             )));
         }
         let argv = same_command(argv, &command(true));
-        let last = Last::of(&argv);
+        let last = RunRecord::of(&argv);
         let selection = selection(&common.choice, specs);
         let targets = if common.rerun.is_empty() {
             selection.targets(&inventory, &settings)?

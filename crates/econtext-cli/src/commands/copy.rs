@@ -1,8 +1,8 @@
 //! Copies of files to hosts and back, and previews of their changes.
 
 use crate::args::{Copy, Mode, Usage};
-use crate::job::Host;
 use crate::outcome::Outcome;
+use crate::run::job::Host;
 use econtext::transfer::{Comparison, Listed, Progress, TransferOptions, Transferred};
 use econtext::{Error, Value};
 use econtext_fleet::{Identity, below};

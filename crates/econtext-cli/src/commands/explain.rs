@@ -1,7 +1,7 @@
 //! A preview of a run, without running it.
 
-use crate::console::print;
-use crate::plan::Plan;
+use crate::output::console::print;
+use crate::run::plan::Plan;
 use econtext::Error;
 use econtext::modules::{Foresight, ModuleKind, PlannedModule};
 use econtext::transport::shell_join;

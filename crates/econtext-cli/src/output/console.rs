@@ -2,7 +2,7 @@
 //! with nothing that controls a terminal.
 
 use crate::args::Color;
-use crate::progress::Progress;
+use crate::output::progress::Progress;
 use anstyle::{AnsiColor, Style};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -172,7 +172,7 @@ impl Console {
                 let _ = io::stderr().write_all(data);
                 return Ok(());
             }
-            if crate::stdout::was_closed() {
+            if crate::output::stdout::was_closed() {
                 return Err(io::Error::other("it is closed, and what was to be written is lost"));
             }
             let mut stdout = io::stdout().lock();
@@ -220,7 +220,7 @@ fn make_harmless(data: &[u8]) -> Vec<u8> {
 
 /// Prints a text and returns the exit status. A reader that has seen enough is no error.
 pub(crate) fn print(text: &[u8]) -> u8 {
-    if crate::stdout::was_closed() {
+    if crate::output::stdout::was_closed() {
         complain("stdout: it is closed");
         return 1;
     }

@@ -1,9 +1,9 @@
 //! The verbs `completions` and `man`.
 
 use crate::args::{Cli, Completions, Usage, command};
-use crate::complete::candidates;
+use crate::commands::complete::candidates;
 use crate::config::Config;
-use crate::console::print;
+use crate::output::console::print;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use clap_mangen::Man;

@@ -1,12 +1,12 @@
 //! The verbs `call` and `ping`.
 
 use crate::args::{Common, Usage};
-use crate::console::complain;
-use crate::explain::explain;
-use crate::job::Host;
-use crate::json::argument;
-use crate::plan::Plan;
-use crate::run::{Manner, everywhere, or_long, takes_no_words};
+use crate::commands::explain::explain;
+use crate::output::console::complain;
+use crate::output::json::argument;
+use crate::run::job::Host;
+use crate::run::plan::Plan;
+use crate::run::{ReportOptions, everywhere, or_long, takes_no_words};
 use econtext::internal::is_identifier;
 use econtext::modules::{ModuleFinder as _, Start};
 use econtext::transport::shell_join;
@@ -69,7 +69,7 @@ pub(crate) fn call(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
 }
 
 /// Every value is shown, `None` too.
-const SHOWN: Manner = Manner { forward_log: true, show_none: true, copies: false };
+const SHOWN: ReportOptions = ReportOptions { forward_log: true, show_none: true, copies: false };
 
 type Keywords = Vec<(String, Value)>;
 

@@ -1,14 +1,14 @@
 //! The way from a command line to the verb that it names.
 
 use crate::args::{Cli, Exec, Hosts, Usage, Verb};
+use crate::commands::copy::Words;
+use crate::commands::explain::{explain, explain_words};
+use crate::commands::{call, copy, exec, man, repl, run};
 use crate::config::Config;
-use crate::console::{complain, print};
-use crate::copy::Words;
-use crate::explain::{explain, explain_words};
 use crate::input::Inputs;
-use crate::plan::{Plan, inventory, selection};
-use crate::run::{Manner, Run, everywhere};
-use crate::{calls, copy, exec, manual, program, repl};
+use crate::output::console::{complain, print};
+use crate::run::plan::{Plan, inventory, selection};
+use crate::run::{ReportOptions, Run, everywhere};
 use econtext::PathFinder;
 use econtext_fleet::{Identity, fold};
 use std::ffi::OsString;
@@ -19,8 +19,8 @@ pub(crate) fn run(cli: &Cli, argv: &[OsString], config: &Config) -> anyhow::Resu
     let common = match (&cli.verb, cli.verb.common()) {
         (_, Some(common)) => common,
         (Verb::Hosts(wanted), None) => return show_hosts(wanted),
-        (Verb::Completions(wanted), None) => return manual::completions(wanted, config),
-        (Verb::Man(wanted), None) => return manual::page(wanted.verb.as_deref()),
+        (Verb::Completions(wanted), None) => return man::completions(wanted, config),
+        (Verb::Man(wanted), None) => return man::page(wanted.verb.as_deref()),
         (_, None) => return Err(Usage("explain needs a verb, as in econtext explain call ...".into()).into()),
     };
     set_up_log(common.verbose);
@@ -37,8 +37,8 @@ pub(crate) fn run(cli: &Cli, argv: &[OsString], config: &Config) -> anyhow::Resu
     }
     let explained = cli.explain || common.dry_run;
     match &cli.verb {
-        Verb::Call(_) => calls::call(plan, explained),
-        Verb::Run(_) => program::run(plan, explained),
+        Verb::Call(_) => call::call(plan, explained),
+        Verb::Run(_) => run::run(plan, explained),
         Verb::Exec(exec) => run_command(exec, plan, explained),
         Verb::Ping(_) | Verb::Repl(_) if explained => {
             let verb = if matches!(cli.verb, Verb::Ping(_)) { "ping" } else { "repl" };
@@ -67,7 +67,7 @@ pub(crate) fn run(cli: &Cli, argv: &[OsString], config: &Config) -> anyhow::Resu
             })
         }
         Verb::Repl(_) => repl::run(plan),
-        _ => calls::ping(plan),
+        _ => call::ping(plan),
     }
 }
 
@@ -95,7 +95,7 @@ fn show_hosts(wanted: &Hosts) -> anyhow::Result<u8> {
     Ok(if names.is_empty() { 2 } else { status })
 }
 
-const COPIES: Manner = Manner { forward_log: true, show_none: false, copies: true };
+const COPIES: ReportOptions = ReportOptions { forward_log: true, show_none: false, copies: true };
 
 fn run_command(exec: &Exec, plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     let rest = plan.rest;
@@ -108,13 +108,13 @@ fn run_command(exec: &Exec, plan: Plan<'_>, explained: bool) -> anyhow::Result<u
     let inputs = Inputs::start(plan.targets.len(), false);
     if exec.raw {
         exec::check_raw(&exec.common, &plan.targets)?;
-        let run = Run::start(plan, Manner::default())?;
+        let run = Run::start(plan, ReportOptions::default())?;
         let job = run.job()?;
         let outcomes = job
             .pool(&run.plan.targets, |index, target| exec::raw((exec, rest), (index, target), &inputs, &job));
         return Ok(run.finish(&outcomes));
     }
-    let manner = Manner { forward_log: true, ..Manner::default() };
+    let manner = ReportOptions { forward_log: true, ..ReportOptions::default() };
     everywhere(plan, PathFinder::new(), manner, |host| exec::exec(exec, rest, &inputs, host))
 }
 

@@ -2,8 +2,8 @@
 
 use crate::args::Common;
 use crate::outcome::Outcome;
-use crate::report::Report;
-use crate::surroundings::Surroundings;
+use crate::output::report::Report;
+use crate::run::child_environment::ChildEnvironment;
 use econtext::modules::ModuleFinder;
 use econtext::{Broker, ChildEvent, Context, ContextBuilder, Error, Listener, Value};
 use econtext_fleet::{
@@ -29,7 +29,7 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Children<'a> {
     pub(crate) job: &'a Job<'a>,
     pub(crate) finder: Arc<dyn ModuleFinder>,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) surroundings: ChildEnvironment,
     pub(crate) log_level: Option<u8>,
     /// Whether children stay up when the work is done.
     pub(crate) keep: bool,
@@ -170,7 +170,7 @@ impl<'a> Children<'a> {
         Ok(Children {
             job,
             finder,
-            surroundings: Surroundings::new(job.common)?,
+            surroundings: ChildEnvironment::new(job.common)?,
             log_level,
             keep: false,
             connector: Connector::new(

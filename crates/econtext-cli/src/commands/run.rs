@@ -1,13 +1,13 @@
 //! The verb `run`: scripts, code and modules, as Python would run them.
 
+use super::script;
 use crate::args::{Common, Usage};
-use crate::calls::finder;
-use crate::explain::explain;
+use crate::commands::call::finder;
+use crate::commands::explain::explain;
 use crate::input::Inputs;
 use crate::outcome::Outcome;
-use crate::plan::Plan;
-use crate::run::{Manner, everywhere};
-use crate::script;
+use crate::run::plan::Plan;
+use crate::run::{ReportOptions, everywhere};
 use anyhow::Context as _;
 use econtext::modules::ModuleFinder as _;
 use econtext::transport::shell_join;
@@ -54,7 +54,7 @@ pub(crate) fn run(plan: Plan<'_>, explained: bool) -> anyhow::Result<u8> {
     }
     let program = program.args(args.iter().cloned());
     let inputs = Inputs::start(plan.targets.len(), first == "-");
-    everywhere(plan, finder, Manner::default(), |host| {
+    everywhere(plan, finder, ReportOptions::default(), |host| {
         if let Some(wanted) = &header.requires_python {
             match host.context.wait_ready() {
                 Ok(hello) if !script::matches(wanted, &hello.python) => {

@@ -1,21 +1,16 @@
 //! The output of a run: as it happens, or put together at the end.
 
-mod collected;
-mod counts;
-mod events;
-mod files;
-
+use super::collected::Collected;
+use super::counts::Counts;
+use super::events::{self, Event, unfinished};
+use super::files::Files;
 use crate::args::{Common, Mode};
-use crate::console::{BAD, Console, GOOD};
-use crate::json::plain;
 use crate::outcome::Outcome;
-use crate::progress::Progress;
-use collected::Collected;
-pub(crate) use counts::Counts;
+use crate::output::console::{BAD, Console, GOOD};
+use crate::output::json::plain;
+use crate::output::progress::Progress;
 use econtext::internal::lock;
 use econtext::{Error, Hello, LogRecord, Value};
-use events::{Event, unfinished};
-use files::Files;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};

@@ -2,8 +2,8 @@
 
 use crate::args::{Common, Exec, Usage};
 use crate::input::Inputs;
-use crate::job::{Host, Job};
 use crate::outcome::Outcome;
+use crate::run::job::{Host, Job};
 use econtext::process::{Command, ProcessEvent, Status};
 use econtext::{Error, ErrorKind};
 use econtext_fleet::{Identity, Target};

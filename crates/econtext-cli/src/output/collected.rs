@@ -1,9 +1,9 @@
 //! The output at the end of a run: folded, as differences, as a table, as one document.
 
 use super::events::{Event, write_outcome};
-use crate::console::{Console, HOST};
-use crate::json::{plain, write_data, write_str, write_value};
 use crate::outcome::Outcome;
+use crate::output::console::{Console, HOST};
+use crate::output::json::{plain, write_data, write_str, write_value};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use econtext::{Hello, LogRecord, Value};

@@ -1,8 +1,8 @@
 //! Events as JSON objects; docs/output.schema.json describes each.
 
 use super::counts::Counts;
-use crate::json::{write_data, write_str, write_value};
 use crate::outcome::Outcome;
+use crate::output::json::{write_data, write_str, write_value};
 use econtext::value::CallError;
 use econtext::{Hello, LogRecord, Value};
 use std::fmt::Write as _;

@@ -2,13 +2,13 @@
 
 mod editor;
 
-use crate::calls::finder;
-use crate::console::complain;
-use crate::descriptors;
-use crate::job::{Children, Job};
+use crate::commands::call::finder;
 use crate::outcome::{Outcome, exit_status};
-use crate::plan::Plan;
-use crate::report::Counts;
+use crate::output::console::complain;
+use crate::output::counts::Counts;
+use crate::run::descriptors;
+use crate::run::job::{Children, Job};
+use crate::run::plan::Plan;
 use crate::run::{Run, log_level, takes_no_words};
 use econtext::internal::lock;
 use econtext::{Call, Context, Error, Value};

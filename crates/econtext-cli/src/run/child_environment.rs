@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// The checked flags.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct ChildEnvironment {
     env: Vec<(Value, Value)>,
     chdir: Value,
     nice: Option<i32>,
     rlimits: Vec<(String, i64)>,
 }
 
-impl Surroundings {
+impl ChildEnvironment {
     pub(crate) fn new(common: &Common) -> Result<Self, Usage> {
         let bad =
             |word: &OsStr, flag: &str| Usage(format!("{flag} {}: NAME=VALUE is wanted", word.display()));
@@ -26,7 +26,7 @@ impl Surroundings {
             Ok::<_, Usage>((bytes[..at].to_vec(), bytes[at + 1..].to_vec()))
         };
         let chdir = common.chdir.as_ref().map_or(Value::None, |path| Value::Bytes(path.as_bytes().to_vec()));
-        let mut found = Surroundings { env: Vec::new(), chdir, nice: common.nice, rlimits: Vec::new() };
+        let mut found = ChildEnvironment { env: Vec::new(), chdir, nice: common.nice, rlimits: Vec::new() };
         for word in &common.env {
             let (name, value) = pair(word, "--env")?;
             found.env.push((Value::Bytes(name), Value::Bytes(value)));
