@@ -1,4 +1,4 @@
-"""What Mitogen's children are to run."""
+"""The functions that Mitogen's children run."""
 
 
 def length(data):

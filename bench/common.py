@@ -1,4 +1,4 @@
-"""What the benchmarks share: where things are, the rivals in an environment of their own, CPU and memory."""
+"""The parts that the benchmarks share: where things are, the rivals in an environment of their own, CPU and memory."""
 import os
 import resource
 import shlex

@@ -1,4 +1,4 @@
-"""What nothing can be faster than: MODE N PYTHON [MORE]; prints one JSON object as the peers do.
+"""The floor below which no tool can be: MODE N PYTHON [MORE]; prints one JSON object as the peers do.
 
 Bare starts of Python, an echo through two pipes, `cat`, a process that sleeps.
 """

@@ -22,7 +22,7 @@ def disk(path='/'):
 
 
 def system():
-    """What runs here."""
+    """The part that runs here."""
     return {'node': platform.node(), 'kernel': platform.release(), 'python': platform.python_version()}
 
 

@@ -75,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-    // What has a deadline or was cancelled ends.
+    // A call that has a deadline or was cancelled ends.
     session.handle_timeout(now + Duration::from_secs(3600));
     assert!(session.poll_timeout().is_none_or(|at| at > now));
 });

@@ -79,9 +79,9 @@ pub(crate) enum Verb {
     /// Expand, fold or count a set of hosts
     #[command(override_usage = "econtext hosts [-e|-f|-c] SPEC...")]
     Hosts(Hosts),
-    /// Show what a verb would do, and contact nobody
+    /// Show what a verb would do, without contacting a host
     ///
-    /// What each host would do, the command of every hop, and for call and run the modules that would be sent ahead. With -v the
+    /// Shows what each host would do, the command of every hop, and for call and run the modules that would be sent ahead. With -v the
     /// commands are whole. `econtext explain config` shows what is set, and where.
     #[command(override_usage = "econtext explain VERB ...\n       econtext explain config")]
     Explain(Explain),

@@ -1,4 +1,4 @@
-//! What a run shows: results, progress, and all of the output of its hosts.
+//! The output of a run: results, progress, and all of the output of its hosts.
 
 mod collected;
 pub(crate) mod console;

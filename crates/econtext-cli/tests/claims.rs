@@ -213,3 +213,68 @@ fn every_file_that_is_named_in_comments_and_pages_exists() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// Words that the rules of language in CONTRIBUTING.md leave out, in comments, pages, help and errors.
+const BANNED: [&str; 10] = [
+    "be become",
+    "is become",
+    "are become",
+    "gone on with",
+    "go on with",
+    "goes on with",
+    "little file",
+    "takes out",
+    "whoever",
+    "nobody",
+];
+
+/// The sentences of a text: of a page all, of a source file those in comments and strings.
+fn prose(path: &Path, text: &str) -> Vec<(usize, String)> {
+    let marks: &[&str] = match path.extension().and_then(|e| e.to_str()) {
+        Some("rs") => &["//", "\""],
+        Some("py") => &["# ", "\"\"\"", "'"],
+        _ => return text.lines().map(str::to_owned).enumerate().collect(),
+    };
+    let prose = |line: &str| {
+        let starts = marks.iter().filter_map(|mark| line.find(mark).map(|at| &line[at + mark.len()..]));
+        starts.max_by_key(|rest| rest.len()).map(str::to_owned)
+    };
+    text.lines().enumerate().filter_map(|(number, line)| Some((number, prose(line)?))).collect()
+}
+
+#[test]
+fn the_words_that_are_left_out_are_left_out() {
+    let (root, files) = all();
+    let kinds = ["rs", "py", "md"];
+    let mut found = Vec::new();
+    for path in
+        files.iter().filter(|path| kinds.iter().any(|kind| path.extension().is_some_and(|e| e == *kind)))
+    {
+        let shown = path.strip_prefix(&root).unwrap().display().to_string();
+        // The rules name the words, and this test has them.
+        if ["CONTRIBUTING.md", "crates/econtext-cli/tests/claims.rs"].contains(&shown.as_str()) {
+            continue;
+        }
+        for (number, text) in prose(path, &std::fs::read_to_string(path).unwrap()) {
+            let lower = text.to_lowercase();
+            // Names of tests are no prose, and there is a user called nobody.
+            let is_word = |at: usize, word: &str| {
+                let beside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "_'=-".contains(c));
+                let before = lower[..at].chars().next_back();
+                !beside(before)
+                    && !lower[..at].ends_with(": ")
+                    && !beside(lower[at + word.len()..].chars().next())
+            };
+            let banned =
+                BANNED.iter().find(|word| lower.match_indices(**word).any(|(at, _)| is_word(at, word)));
+            let subject = text.trim_start_matches(['/', '!', ' ', '#', '*', '-', '|']);
+            let starts = ["What ", "Who ", "Nobody "]
+                .iter()
+                .find(|word| subject.starts_with(**word) && !text.contains('?'));
+            if let Some(word) = banned.or(starts) {
+                found.push(format!("{shown}:{}: {word}: {}", number + 1, text.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -90,7 +90,7 @@ fn podman_and_a_docker_client_have_children() {
         .unwrap();
     processes::wait_until(Duration::from_secs(10), "the service listens", || socket.exists());
     works(with, &format!("docker:{}", podman.name));
-    // What runs in there ends with the command here.
+    // The processes in there end with the command here.
     let mark = format!("82{}", std::process::id());
     let target = format!("podman:{}", podman.name);
     let ran = with(&["exec", "--timeout", "3", "--shell", &target, &format!("sleep {mark} & sleep {mark}")]);
@@ -187,7 +187,7 @@ fn a_chain_of_hosts_leads_to_root_on_the_last_and_back() {
     }
     let rule = "/etc/sudoers.d/econtext-chain";
     fs::write(rule, "ectchain ALL=(ALL) NOPASSWD: ALL\n").unwrap();
-    // What all of them know and are let in with.
+    // The keys that all of them know.
     let known = sshds[0].path("all_known");
     let keys: String = sshds.iter().map(|s| fs::read_to_string(s.path("known_hosts")).unwrap()).collect();
     fs::write(&known, keys).unwrap();

@@ -1,4 +1,4 @@
-//! What new users try: dry runs, names that are not meant so, bytes, pipelines, and which host this is.
+//! Things that new users try: dry runs, names that are not meant so, bytes, pipelines, and which host this is.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
@@ -166,7 +166,7 @@ fn host_keys_are_unknown_or_changed_and_there_is_a_command_to_look_at_them() {
         ran.stderr.contains("host_key: the host key has changed") && ran.stderr.contains(&scan),
         "{ran:?}"
     );
-    // What ssh tells about itself is not in an error.
+    // Messages of ssh about itself are not in an error.
     assert!(!ran.stderr.contains("debug1"), "{ran:?}");
 }
 

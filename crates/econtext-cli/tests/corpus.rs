@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// What a function returned in a bare child, or what went wrong; and what the controller was asked and sent.
+/// The value that a function returned in a bare child, or the error, and the questions and bytes that it took.
 struct Ran {
     result: Result<Json, String>,
     questions: usize,
@@ -129,7 +129,7 @@ fn every_smoke_of_the_corpus_returns_its_reference_value_in_a_bare_child() {
     assert!(from_memory.len() * 100 >= total * 98, "{} of {total}", from_memory.len());
     // Those that look for files, which come by further questions, are among them.
     assert!(typical.0 == 0 && typical.1 <= 3, "{questions:?}");
-    // What Mitogen sends for those of the same corpus that it passes.
+    // The bytes that Mitogen sends for those of the same corpus that it passes.
     assert!(median(&mut sent, 50) <= 122_000, "{sent:?}");
 }
 

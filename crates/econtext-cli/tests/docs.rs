@@ -16,7 +16,7 @@ struct Example {
     command: String,
     expected: Vec<String>,
     status: i32,
-    /// What it needs beside econtext: `site`, `podman`, `root`.
+    /// The components that it needs beside econtext: `site`, `podman`, `root`.
     needs: Option<String>,
     /// The line of the page.
     line: usize,
@@ -113,7 +113,7 @@ impl Checkout {
                 }
                 self.podman.is_some()
             }
-            Some(other) => panic!("an example needs {other}, which nobody knows"),
+            Some(other) => panic!("an example needs {other}, which is unknown"),
         }
     }
 
@@ -141,7 +141,7 @@ impl Checkout {
     }
 }
 
-/// What differs between machines and moments is made the same: numbers, the machine's name and kernel, space in tables.
+/// Differences between machines and moments are taken away: numbers, the machine's name and kernel, space in tables.
 fn normal(line: &str) -> String {
     let uname = rustix::system::uname();
     // The pages are those of root.
@@ -245,7 +245,7 @@ fn commands_in_the_text_are_commands() {
                 {
                     continue;
                 }
-                // What would be done is shown; scripts and directories that the text makes up are not there.
+                // The plan is shown; scripts and directories that the text makes up are not there.
                 let prefix = if words.starts_with("hosts") || words.starts_with("completions") {
                     ""
                 } else {

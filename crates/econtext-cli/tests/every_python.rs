@@ -1,4 +1,4 @@
-//! What must work with every Python that is claimed: each test runs on all of them.
+//! Behaviour that every claimed Python must have: each test runs on all of them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;

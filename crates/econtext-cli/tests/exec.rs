@@ -154,7 +154,7 @@ fn through_a_bastion_and_sudo_a_timeout_ends_everything() {
     assert_eq!(ran.status, 3, "{ran:?}");
     none_left(&mark);
     std::fs::remove_file(rule).unwrap();
-    // Without it, sudo says why; nobody waits for a password.
+    // Without it, sudo says why, and does not wait for a password.
     let ran = run([&args[..], &["--jsonl", &target, "--", "id", "-u"]].concat());
     assert_eq!((ran.event("result")["kind"].as_str(), ran.status), (Some("become"), 4), "{ran:?}");
     // With a password it is given once, from a command.

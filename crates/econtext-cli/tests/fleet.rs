@@ -82,7 +82,7 @@ fn inventories_say_who_there_is_and_how_to_get_there() {
     assert_eq!((&first["host"], &first["groups"][1]), (&"web1".into(), &"site".into()), "{vars:?}");
     let key = run(["call", "-i", &key, "local:", "os:getuid"]);
     assert!(key.status == 2 && key.stderr.contains("--identity"), "{key:?}");
-    // A host that nobody knows, and is nearly one that is known.
+    // A host that is unknown, and is nearly one that is known.
     let near = run(["call", "-i", &path("hosts"), "-o", "ConnectTimeout=2", "web1.invalid", "os:getuid"]);
     assert_eq!(near.status, 4, "{near:?}");
     let near = run(["call", "-i", &path("hosts"), "--ssh", "false", "wbe1", "os:getuid"]);
@@ -233,7 +233,7 @@ fn one_dead_and_one_hanging_host_hold_up_nobody_and_a_rerun_contacts_these_two()
     assert_eq!(ran.status, 4, "{ran:?}");
     let order = ended(&ran, |_| true);
     assert_eq!(order.len(), 20, "{ran:?}");
-    assert_eq!(order[19], hanging_address, "it is the last, and has held up nobody: {ran:?}");
+    assert_eq!(order[19], hanging_address, "it is the last, and has held up no other: {ran:?}");
     let slowest = ran
         .events()
         .iter()

@@ -118,7 +118,7 @@ fn rust_graph(root: &Path) -> Graph {
         base.extend(parts);
         let found =
             (1..=base.len()).rev().map(|n| base[..n].join("/")).find(|name| sources.contains_key(name));
-        // What is no file is a name that the root of the crate has.
+        // A name that is no file is one of the crate's root.
         found.or_else(|| {
             ["lib", "main"].map(str::to_owned).into_iter().find(|root| sources.contains_key(root))
         })

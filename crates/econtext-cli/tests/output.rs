@@ -1,4 +1,4 @@
-//! What is shown, in every mode: to programs, in pipes, on terminals.
+//! The output in every mode: to programs, in pipes, on terminals.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;

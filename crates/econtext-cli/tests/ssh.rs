@@ -111,7 +111,7 @@ fn login_shells_of_every_kind_leave_the_command_alone() {
     {
         let Some(user) = User::create("econtext-shell", shell, "x") else { continue };
         let target = format!("{}@127.0.0.1", user.name);
-        // What pyenv has may be out of this account's sight.
+        // The Pythons of pyenv may be out of this account's sight.
         for python in ["python3", "auto"] {
             let mut args = vec!["call".to_owned(), "--jsonl".into(), "--timeout".into(), "30".into()];
             args.extend(["--python".into(), python.to_owned()]);
@@ -208,7 +208,7 @@ fn a_child_that_connects_back_needs_no_ssh_any_more() {
     assert_eq!(go(&[]).event("result")["value"], 1, "without, its ssh is there");
     let back = go(&["--connect-back"]);
     assert_eq!((back.status, &back.event("result")["value"]), (0, &0.into()), "{back:?}");
-    // Nobody is left when the controller is killed.
+    // No process is left when the controller is killed.
     let mark = format!("back{}", std::process::id());
     let code = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '600']); time.sleep(1.5); print('up'); sys.stdout.flush(); time.sleep(600)";
     let mut command = econtext();

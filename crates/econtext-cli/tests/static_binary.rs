@@ -10,7 +10,7 @@ use econtext_testkit::{repository, skip, tools};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What the README's command for a static binary makes.
+/// The binary that the README's command makes.
 fn binary() -> Option<PathBuf> {
     let path = repository("target/x86_64-unknown-linux-musl/release/econtext");
     if !path.exists() {

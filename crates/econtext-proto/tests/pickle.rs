@@ -49,7 +49,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What comes back: bytes are Python 2's `str` on the way to a child.
+/// The value that comes back: bytes are Python 2's `str` on the way to a child.
 fn as_read(value: Value) -> Value {
     let all = |items: Vec<Value>| items.into_iter().map(as_read).collect();
     match value {

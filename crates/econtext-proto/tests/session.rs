@@ -108,7 +108,7 @@ fn a_deadline_cancels_there_and_a_child_that_does_not_heed_it_is_told_of() {
     let events: Vec<Event> = std::iter::from_fn(|| session.poll_event()).collect();
     assert!(events.contains(&Event::Unresponsive(late)), "{events:?}");
     assert!(events.contains(&Event::Finished(later, Outcome::TimedOut)), "{events:?}");
-    // The end of what was cancelled is nobody's business any more, and nothing is due for what has ended.
+    // The end of a cancelled call is reported no more, and no timer is due for a call that has ended.
     for handle in [late, later] {
         let wire = child.frame(handle, &Value::None);
         session.handle_bytes(&wire).unwrap();
@@ -213,7 +213,7 @@ fn a_gate_keeps_the_order_and_lets_answers_and_modules_pass() {
     session.provide_module(handle, None).unwrap();
     let handles = |read: Vec<(Handle, Value)>| read.into_iter().map(|(handle, _)| handle).collect::<Vec<_>>();
     let mut read = |session: &mut Session| {
-        // What is held is queued, and not to be transmitted.
+        // A message that is held is queued, and not to be transmitted.
         let mut found = Vec::new();
         while !session.transmit().is_empty() {
             let n = session.transmit().len().min(1000);

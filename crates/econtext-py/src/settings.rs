@@ -55,5 +55,5 @@ pub(crate) fn transport(word: &str, settings: &Settings) -> PyResult<Box<dyn Tra
 
 /// The transport that switches user.
 pub(crate) fn become_transport(settings: &Settings) -> PyResult<Box<dyn Transport>> {
-    settings.become_transport().ok_or_else(|| usage("nobody is become".to_owned()))
+    settings.become_transport().ok_or_else(|| usage("no user to switch to was given".to_owned()))
 }

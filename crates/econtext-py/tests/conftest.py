@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# What a shell starts in the background ignores Ctrl-C, and so does a Python under it.
+# A process that a shell starts in the background ignores Ctrl-C, and so does a Python under it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE / 'modules'))

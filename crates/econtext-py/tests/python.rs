@@ -13,7 +13,7 @@ fn run(command: &mut Command) {
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
-    // What is skipped is to be seen.
+    // The number of skipped tests is to be seen.
     text.lines().filter(|line| line.contains("passed")).for_each(|line| println!("{line}"));
 }
 

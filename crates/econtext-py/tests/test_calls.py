@@ -517,7 +517,7 @@ def test_channels_take_what_they_give(own):
         channel.send(value)
         back, kind = channel.receive(30)
         assert (back, kind) == (value, type(value).__name__)
-    # What may be an argument may be sent.
+    # A value that may be an argument may be sent.
     local = 3
     channel.send(functools.partial(pow, local))
     with pytest.raises(econtext.RemoteError):
@@ -618,7 +618,7 @@ def test_definitions_of_a_cancelled_call_are_there_for_the_next(own):
 def test_neither_side_keeps_definitions_that_nobody_needs(own):
     def kept():
         from econtext import core, values
-        return len(core.core.bodies), len(values.made)
+        return len(core.child.bodies), len(values.made)
 
     for n in range(300):
         assert own.call(lambda: n) == n

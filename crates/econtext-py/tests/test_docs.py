@@ -121,7 +121,7 @@ def test_the_plugin_runs_tests_there(ssh_path, tmp_path):
         @pytest.mark.parametrize("n", [2, 5])
         def test_of_ours(n):
             import econtext
-            assert not hasattr(econtext.core, "Broker") or n < LIMIT, econtext.core.core.context.name
+            assert not hasattr(econtext.core, "Broker") or n < LIMIT, econtext.core.child.context.name
     '''))
     ran = run_python(['-m', 'pytest', '-v', '-p', 'econtext.pytest_plugin', '--econtext-hosts', 'web[01-02]', 'test_web.py'], cwd=str(tmp_path),
                      env=dict(os.environ, PATH='%s:%s' % (ssh_path, os.environ['PATH']), PYTEST_DISABLE_PLUGIN_AUTOLOAD='1'))

@@ -1,4 +1,4 @@
-"""What is raised here of what was raised there."""
+"""The exceptions here for those that were raised there."""
 import copy
 import json
 import os

@@ -1,4 +1,4 @@
-"""What functions and classes of a script are in a child: what they are here, at the time of the call.
+"""Functions and classes of a script are in a child what they are here, at the time of the call.
 
 Each case is a script with definitions and pairs of an expression and what it is. The script's own statements must run once."""
 import sys

@@ -1,4 +1,4 @@
-"""What arguments and results may hold."""
+"""The values that arguments and results may hold."""
 import dataclasses
 import decimal
 import pathlib

@@ -1,4 +1,4 @@
-"""What a type checker is to see. mypy --strict and pyright read this; nobody runs it."""
+"""Code for type checkers: mypy --strict and pyright read it, and it is never run."""
 from __future__ import annotations
 
 import asyncio

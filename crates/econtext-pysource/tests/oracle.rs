@@ -122,7 +122,7 @@ fn imports_are_those_that_the_parser_finds() {
                 .map(|i| ".".repeat(i.level) + &i.module)
                 .collect();
             for module in expected.split_whitespace() {
-                // What only a type checker imports is left out on purpose.
+                // Imports for type checkers only are left out on purpose.
                 let guarded = String::from_utf8_lossy(&source).contains("TYPE_CHECKING");
                 assert!(
                     guarded || found.iter().any(|f| f == module),

@@ -96,7 +96,7 @@ def past_own(tb):
 
 
 def advice(text):
-    """What to do about a path below ROOT in a text; empty if there is none."""
+    """Says what to do about a path below ROOT in a text; empty if there is none."""
     _, root, path = text.partition(ROOT)
     package, slash, _ = path.partition('/')
     return root and ' (in memory only; econtext --spool %s makes files of a package)' % (slash and package or 'PACKAGE')
@@ -196,8 +196,8 @@ def plain(value, where, parents=()):
     if len(parents) > 250:
         raise ValueError('%s is nested more than 250 deep' % where[:40])
     parents += (id(value),)
-    if core.rich:
-        rich = core.rich(value, where, parents)
+    if child.rich:
+        rich = child.rich(value, where, parents)
         if rich:
             return rich
     for base in bytes, text, int, long, float:
@@ -328,9 +328,9 @@ class Stream(object):
 
         Python 2 has one lock for all imports; its holder may be waiting for a message that the other thread reads.
         """
-        if PY3 or thread.get_ident() == core.main_thread:
+        if PY3 or thread.get_ident() == child.main_thread:
             self.hurry = lambda: None
-            core.importer.records['_hashlib'] = None  # no answer could come while this thread is the reader
+            child.importer.records['_hashlib'] = None  # no answer could come while this thread is the reader
             try:
                 from _hashlib import openssl_sha1
                 self.send_mac.use(openssl_sha1)
@@ -366,7 +366,7 @@ class Stream(object):
             self.writer = None
         while self.deferred:
             self.send(*self.deferred.pop(0))
-        if self.interrupted and me == core.main_thread:
+        if self.interrupted and me == child.main_thread:
             self.interrupted = False
             raise KeyboardInterrupt
 
@@ -469,11 +469,11 @@ def end(status, why=None):
     """Ends this process, its process group and all that runs in it. Any thread may call it."""
     if why:
         try:
-            os.write(core.stderr, ('econtext: %s\n' % why).encode())
+            os.write(child.stderr, ('econtext: %s\n' % why).encode())
         except OSError:
             pass
-    if os.getpid() == core.pid:
-        for function in core.at_end:
+    if os.getpid() == child.pid:
+        for function in child.at_end:
             function()
         os.killpg(0, 9)
     os._exit(status)
@@ -559,7 +559,7 @@ class Channel(object):
     """
 
     def __init__(self, handle):
-        self.context, self.handle = core.context, handle
+        self.context, self.handle = child.context, handle
         self.queue, self.ended, self.closed = Queue(), False, False
         self.context.add_handle_cb(self.queue.put, handle)
 
@@ -622,8 +622,8 @@ class IoLogger(object):
             except OSError:
                 return
             if not data:
-                return core.broker.stop_receive(self.rfd)
-            core.stream.send(STDIO, (self.fd, data))
+                return child.broker.stop_receive(self.rfd)
+            child.stream.send(STDIO, (self.fd, data))
 
 
 class Output(io.RawIOBase):
@@ -634,12 +634,12 @@ class Output(io.RawIOBase):
 
     def write(self, data):
         data = bytes(data) if PY3 or not isinstance(data, memoryview) else data.tobytes()
-        if os.getpid() != core.pid:
+        if os.getpid() != child.pid:
             write_all(self.fd, data)
         elif data:
             with IoLogger.lock:
-                core.drain()
-                core.stream.send(STDIO, (self.fd, data))
+                child.drain()
+                child.stream.send(STDIO, (self.fd, data))
         return len(data)
 
     def writable(self):
@@ -697,7 +697,7 @@ class LogHandler(object):
                     fields[name] = plain(record.__dict__[name], '')
                 except Exception:
                     fields[name] = text(repr(record.__dict__[name]))
-            core.stream.send(FORWARD_LOG, (text(record.name), int(record.levelno), text(record.getMessage()),
+            child.stream.send(FORWARD_LOG, (text(record.name), int(record.levelno), text(record.getMessage()),
                                            float(record.created), trace, fields))
         except Exception:
             self.handleError(record)
@@ -761,7 +761,7 @@ class ImportHook(object):
 
 def is_served(module):
     """Whether a module is not from a file of the target."""
-    return (getattr(module, '__file__', None) or ROOT).startswith((ROOT, core.importer.place))
+    return (getattr(module, '__file__', None) or ROOT).startswith((ROOT, child.importer.place))
 
 
 def compile_for_here(source, path, flags=0, what='sent by'):
@@ -770,15 +770,26 @@ def compile_for_here(source, path, flags=0, what='sent by'):
         return compile(source, path, 'exec', flags, True)
     except SyntaxError as error:
         error.msg = '%s (%s the controller, for the Python %d.%d of %s)' % (
-            (error.msg, what) + sys.version_info[:2] + (core.context.name,))
+            (error.msg, what) + sys.version_info[:2] + (child.context.name,))
         raise
+
+
+class Record(object):
+    """A module of the controller: its kind, its path below ROOT, its source in zlib or None, and its children.
+
+    Children map the last part of a name to its kind: a missing module costs no round trip.
+    """
+
+    __slots__ = 'kind', 'path', 'source', 'children'
+
+    def __init__(self, kind, path, source, children):
+        self.kind, self.path, self.source, self.children = kind, path, source, children or ()
 
 
 class Importer(object):
     """Finds and loads modules that only the controller has. Local finders come first; see docs/how-it-works.md.
 
-    `records` maps a name to (kind, path below ROOT, source in zlib or None, children), or to None if the controller
-    has no such module. Children map the last part of a name to its kind: a missing module costs no round trip.
+    `records` maps a name to its Record, or to None if the controller has no such module.
     A package may be imported under another name than its own: `names` has the controller's name for those below it.
     A slash among the children is the mark of a package that looks for files beside its modules: those are below `place`
     then, by means of spool.py, and not below ROOT; `spooled` has the paths of these packages.
@@ -786,15 +797,16 @@ class Importer(object):
 
     def __init__(self, context):
         self.context = context
-        self.records = {'econtext': (PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'target', 'transfer', 'values'))}
+        self.records = {'econtext': Record(PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'target', 'transfer', 'values'))}
         self.names = {}
         self.pushed = []
         self.place, self.spooled = ROOT, ()
 
     def on_push(self, push):
-        for name, kind, path, source, children in push[0]:
-            self.records[name] = kind, path, source, children
-            if kind < NAMESPACE and '.' not in name:
+        for pushed in push[0]:
+            name = pushed[0]
+            self.records[name] = record = Record(*pushed[1:])
+            if record.kind < NAMESPACE and '.' not in name:
                 self.pushed.append(name)
         for name in push[1].split():
             self.records.setdefault(name, None)
@@ -821,20 +833,25 @@ class Importer(object):
                     return None
             else:
                 above = self.record(parent)
-                inside = above and above[3] or ()
+                inside = above and above.children or ()
                 if tail not in inside and '*' not in inside:  # a star: the controller cannot list them
                     self.records[name] = None
                     return None
-        self.records[name] = self.context.ask(GET_MODULE, name)
-        return self.records[name]
+        return self.fetch(name)
+
+    def fetch(self, name):
+        """Asks the controller for the record of `name`."""
+        answer = self.context.ask(GET_MODULE, name)
+        self.records[name] = record = answer and Record(*answer)
+        return record
 
     def servable(self, name):
         record = self.record(name)
-        if record and record[0] >= COMPILED:
-            message = '%s: %s' % (name, record[1])
-            if record[0] == COMPILED:
+        if record and record.kind >= COMPILED:
+            message = '%s: %s' % (name, record.path)
+            if record.kind == COMPILED:
                 message = '%s %s and is not on %s (Python %d.%d); install it there, or --no-serve' % (
-                    (name.partition('.')[0], record[1], self.context.name) + sys.version_info[:2])
+                    (name.partition('.')[0], record.path, self.context.name) + sys.version_info[:2])
             error = NotFound(message)
             error.name = name
             raise error
@@ -844,7 +861,7 @@ class Importer(object):
         record = self.servable(name)
         if record is None:
             return None
-        kind, path = record[:2]
+        kind, path = record.kind, record.path
         self.spool(record)
         spec = ModuleSpec(name, self, origin=self.home(path), is_package=kind != MODULE)
         if kind != MODULE:
@@ -856,9 +873,9 @@ class Importer(object):
         return spec
 
     def spool(self, record):
-        if '/' in (record[3] or ()):
+        if '/' in record.children:
             from econtext import spool
-            spool.later(record[1].rpartition('/')[0] + '/')
+            spool.later(record.path.rpartition('/')[0] + '/')
 
     def home(self, path):
         """The full path of a path below ROOT."""
@@ -895,7 +912,7 @@ class Importer(object):
 
     def load_module(self, name):
         record = self.servable(name)
-        kind, path = record[:2]
+        kind, path = record.kind, record.path
         self.spool(record)
         module = sys.modules.get(name)
         fresh = module is None
@@ -920,12 +937,12 @@ class Importer(object):
 
     def get_bytes(self, name):
         record = self.record(name)
-        if record is None or record[2] is None:
+        if record is None or record.source is None:
             raise ImportError('no source for %s' % name)
-        return zlib.decompress(record[2])
+        return zlib.decompress(record.source)
 
     def get_code(self, name):
-        return compile_for_here(self.get_bytes(name), ROOT + self.record(name)[1])
+        return compile_for_here(self.get_bytes(name), ROOT + self.record(name).path)
 
     def get_source(self, name):
         source = self.get_bytes(name)
@@ -935,10 +952,10 @@ class Importer(object):
         return source
 
     def is_package(self, name):
-        return self.record(name)[0] in (PACKAGE, NAMESPACE)
+        return self.record(name).kind in (PACKAGE, NAMESPACE)
 
     def get_filename(self, name):
-        return self.home(self.record(name)[1])
+        return self.home(self.record(name).path)
 
     def invalidate_caches(self):
         for name in [n for n, r in self.records.items() if r is None]:
@@ -966,7 +983,7 @@ class Entry(object):
     """
 
     def __init__(self, path):
-        for root in ROOT, core.importer.place:
+        for root in ROOT, child.importer.place:
             if (path + '/').startswith(root) and (root == ROOT or not self.is_made(path)):
                 self.path = (path + '/')[len(root):]
                 return
@@ -980,8 +997,8 @@ class Entry(object):
         """Tells the importer which module of the controller `name` is, seen from this directory."""
         served = self.path.replace('/', '.') + name.rpartition('.')[2]
         if served != name:
-            core.importer.names[name] = served
-        return core.importer
+            child.importer.names[name] = served
+        return child.importer
 
     def find_spec(self, name, target=None):
         return self.served(name).find_spec(name)
@@ -994,7 +1011,7 @@ class Entry(object):
         return files.modules(self.path, prefix)
 
     def invalidate_caches(self):
-        core.importer.invalidate_caches()
+        child.importer.invalidate_caches()
 
 
 # -- the child
@@ -1005,8 +1022,8 @@ class ExternalContext(object):
     rich = None  # set by rich.py
 
     def main(self, level, name, key, limit, fd, executable):
-        global core
-        core = self
+        global child
+        child = self
         old, sys.executable = sys.executable, executable
         if getattr(sys, '_base_executable', None) == old:
             sys._base_executable = executable

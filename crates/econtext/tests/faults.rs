@@ -39,7 +39,7 @@ enum Fault {
     Drop,
     /// A frame comes after the next.
     Reorder,
-    /// A frame that nobody made.
+    /// A frame that neither side made.
     Inject,
 }
 
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             relay(&args[2..]);
             ExitCode::SUCCESS
         }
-        // What a harness is asked for by tools that look for tests.
+        // The questions of tools that look for tests.
         Some("--list") => ExitCode::SUCCESS,
         Some(filter) if !filter.starts_with('-') && !"faults".contains(filter) => ExitCode::SUCCESS,
         _ => {
@@ -84,7 +84,7 @@ fn relay(args: &[String]) {
         up
     });
     down.copy(from, std::io::stdout());
-    // Whoever reads us is to see the end, although the other direction may still be open.
+    // The reader behind us is to see the end, although the other direction may still be open.
     let _ = rustix::stdio::dup2_stdout(std::fs::File::open("/dev/null").unwrap());
     let status = child.wait().unwrap();
     if stats != "-" {
@@ -228,7 +228,7 @@ impl Direction {
 
 const MODULE: &str = "def echo(x):\n    return x\n\ndef log():\n    import logging\n    logging.warning('careful')\n    print('printed')\n    return 'logged'\n";
 
-/// What a case came to.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Came {
     Right,
@@ -248,7 +248,7 @@ fn session(case: &Case, python: &str, mark: &str, stats: &str) -> Came {
     let (fault, position) = (format!("{:?}", case.fault), case.position.to_string());
     let argv = [relay.as_str(), "relay", direction, &fault, &position, stats];
     let broker = Broker::new().unwrap();
-    // What is broken need not be waited for as long as what only takes time.
+    // A broken session need not be waited for as long as a slow one.
     let slow = matches!(case.fault, Fault::None | Fault::Split | Fault::Delay | Fault::Reorder);
     let timeout = Duration::from_millis(if slow { 15_000 } else { 900 });
     let go = || -> Result<(), Error> {
@@ -327,7 +327,7 @@ fn every_fault_at_every_position() {
                     let begun = Instant::now();
                     let came = session(case, &python, &mark, "-");
                     assert!(begun.elapsed() < Duration::from_secs(20), "it hung: {case:?}");
-                    // What only takes time changes nothing.
+                    // A delay changes no outcome.
                     if matches!(case.fault, Fault::Split | Fault::Delay) {
                         assert_eq!(came, Came::Right, "{case:?}");
                     }

@@ -190,7 +190,7 @@ fn children_nest_to_any_depth_and_errors_name_the_hop() {
     let error = waiting.wait().unwrap_err();
     assert!(error.kind() == ErrorKind::Closed && error.host() == Some("hop4"), "{error}");
     assert!(error.to_string().contains("hop3") || error.to_string().contains("hop"), "{error}");
-    // What cannot be started there says on which hop.
+    // The error of a program that cannot be started there names the hop.
     let hop = broker.local("the hop").unwrap();
     let missing = Argv(vec!["/nonexistent/tool".into()]);
     let error = uid(&broker, &hop, missing).unwrap_err();

@@ -1,4 +1,4 @@
-//! A child that has its key and means harm: what it sends is bounded, refused and named, and hurts nobody else.
+//! A child that has its key and means harm: what it sends is bounded, refused and named, and hurts no other child.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use econtext::{Broker, ChildEvent, Context, ErrorKind, Local, PathFinder, Python, Value};
@@ -14,7 +14,7 @@ from econtext import core
 
 def raw(data, length=None):
     """A frame with a right MAC and whatever is in it."""
-    stream = core.core.stream
+    stream = core.child.stream
     with stream.writing:
         head = struct.pack('>QL', stream.sent, len(data))
         stream.sent += 1
@@ -27,7 +27,7 @@ def doubling(n):
     return 'sent'
 
 def doubled_reply(n):
-    core.core.reply = lambda to, result: raw(core.dumps(to)[:-1] + b'N' + b'2\x86' * n + b'\x86.')
+    core.child.reply = lambda to, result: raw(core.dumps(to)[:-1] + b'N' + b'2\x86' * n + b'\x86.')
 
 def deep(n):
     raw(b'\x80\x02' + b'(' * n + b'l' * n + b'.')
@@ -46,14 +46,14 @@ def global_of(name):
     return 'sent'
 
 def strangers(n):
-    """Replies to calls that were never made, and messages for handles that nobody has."""
+    """Replies to calls that were never made, and messages for handles that do not exist."""
     for i in range(n):
         raw(core.dumps((5000 + i, 'surprise')))
     return 'sent'
 
 def logs(n):
     for i in range(n):
-        core.core.stream.send(core.FORWARD_LOG, ('flood', 50, 'x' * 1000, 0.0))
+        core.child.stream.send(core.FORWARD_LOG, ('flood', 50, 'x' * 1000, 0.0))
     return 'sent'
 
 def output(n):

@@ -347,16 +347,16 @@ fn a_hostile_child_gets_nothing_from_outside_and_costs_little() {
     const ASK: &str = r"
 from econtext import core
 def module(name):
-    return core.core.context.ask(core.GET_MODULE, name)
+    return core.child.context.ask(core.GET_MODULE, name)
 def file(path):
-    return core.core.context.ask(core.GET_FILE, path, 0)
+    return core.child.context.ask(core.GET_FILE, path, 0)
 def deaf(n):
-    with core.core.stream.reading:
+    with core.child.stream.reading:
         for i in range(n):
-            core.core.stream.send(core.GET_FILE, (5, u'pkg/noise.bin', 0))
+            core.child.stream.send(core.GET_FILE, (5, u'pkg/noise.bin', 0))
 def many(n):
     for i in range(n):
-        core.core.stream.send(core.GET_MODULE, (5, u'no.such.module%d' % i))
+        core.child.stream.send(core.GET_MODULE, (5, u'no.such.module%d' % i))
     return 1
 ";
     let outside = tree(&[("secret.py", "x"), ("secret.txt", "x")]);
@@ -417,7 +417,7 @@ def many(n):
     let finder = Arc::new(PathFinder::new().root(dir.path()).unwrap());
     let child = Context::builder("child").finder(finder.clone()).connect(&broker, Local).unwrap();
     drop(deaf.call::<Value>("ask:deaf", (2_000,)));
-    // Behind a hop nobody can stop reading; there it is the credit that stops.
+    // Behind a hop the reading cannot stop; there it is the credit that stops.
     let hop = broker.local("hop").unwrap();
     let behind = Context::builder("behind").via(&hop).finder(finder).connect(&broker, Local).unwrap();
     let asking = behind.call::<i64>("ask:many", (200_000,));

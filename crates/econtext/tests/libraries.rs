@@ -1,4 +1,4 @@
-//! What libraries do with modules that are served: start Pythons of their own, ask pkg_resources.
+//! Libraries that deal with served modules: start Pythons of their own, ask pkg_resources.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use econtext::{Broker, Context, Local, PathFinder, Python};
@@ -148,7 +148,7 @@ fn what_the_target_has_itself_is_not_sent_twice() {
             "start.py",
             "import sys\n\ndef f(path):\n    sys.path.insert(0, path)\n    import both.part\n    return both.HERE\n\n\
              def g():\n    import both.more\n    from econtext import core\n    \
-             return sorted(n for n in core.core.importer.records if n.startswith('both'))\n",
+             return sorted(n for n in core.child.importer.records if n.startswith('both'))\n",
         ),
     ]);
     let broker = Broker::new().unwrap();
@@ -157,7 +157,7 @@ fn what_the_target_has_itself_is_not_sent_twice() {
         let child = connect(&broker, &python, &[served.path()]);
         let path = there.path().display().to_string();
         assert!(child.call::<bool>("start:f", (path,)).wait().unwrap());
-        // What it says of that comes behind the answer.
+        // Its message about that comes behind the answer.
         assert!(child.call::<i64>("os:getpid", ()).wait().is_ok());
         let pushed: Vec<String> = child.call("start:g", ()).wait().unwrap();
         assert_eq!(pushed, ["both", "both.part"], "more of it was not sent");

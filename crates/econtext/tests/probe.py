@@ -1,4 +1,4 @@
-"""What the tests call in children."""
+"""The functions that tests call in children."""
 from __future__ import print_function
 
 import os

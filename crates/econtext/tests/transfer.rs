@@ -144,7 +144,7 @@ fn errors_name_the_file_and_leave_nothing_half_done() {
         let options = TransferOptions::default();
         let error = child.put(&[here.path().join("missing")], "/tmp/", &options, |_| {}).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
-        // What goes wrong here is no misuse: something may have been done by then.
+        // A failure of this machine is no misuse: something may have been done by then.
         assert_eq!(error.kind(), ErrorKind::Local);
         let source = std::error::Error::source(&error).unwrap().downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
@@ -208,7 +208,7 @@ fn a_lost_connection_is_gone_on_with() {
         let got = child.get(&[&target], back.path(), &options, |_| {}).unwrap();
         assert!(got.files == 1 && got.bytes < (SIZE * 7 / 8) as u64, "{got:?}");
         assert!(fs::read(back.path().join("big")).unwrap() == data);
-        // A beginning of something else is not gone on with.
+        // The beginning of another file is not resumed.
         let other = there.path().join(".other.econtext-part");
         fs::write(&other, noise(1 << 20)).unwrap();
         let sent = put(child, &source, &there.path().join("other"));
@@ -321,7 +321,7 @@ fn links_that_lie_where_files_go_lead_nowhere() {
     for path in ["x", "d/x"] {
         assert_eq!(fs::read(outside.path().join(path)).unwrap(), b"outside");
     }
-    // What is in itself has no end.
+    // A directory that is in itself has no end.
     let looped = tree(&[("d/a", "")]);
     symlink(".", looped.path().join("d/self")).unwrap();
     let error = child.put(&[looped.path().join("d")], "/tmp/never", &options, |_| {}).unwrap_err();

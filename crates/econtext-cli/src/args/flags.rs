@@ -212,7 +212,7 @@ pub(crate) struct Common {
     /// Equal output once, under all its hosts
     #[arg(short = 'B', long, overrides_with_all = ["diff", "json", "jsonl"], help_heading = "Output")]
     pub(crate) fold: bool,
-    /// What most hosts say, then how others differ: --output diff
+    /// The answer of most hosts, then how others differ: --output diff
     #[arg(long, overrides_with_all = ["json", "jsonl"], help_heading = "Output", hide_short_help = true)]
     pub(crate) diff: bool,
     /// One JSON document at the end: --output json
@@ -272,7 +272,7 @@ impl Common {
         }
     }
 
-    /// What the flags say about how hosts are reached. Passwords are asked for elsewhere.
+    /// The settings by which hosts are reached, from flags. Passwords are asked for elsewhere.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             user: self.user.clone(),
@@ -293,7 +293,7 @@ impl Common {
     }
 }
 
-/// How another user is become, or that none is.
+/// The way in which the user is switched, or that it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BecomeFlag {
     Sudo,
@@ -320,7 +320,7 @@ pub(crate) enum Mode {
     Lines,
     /// Equal output once, under all its hosts, at the end
     Fold,
-    /// What most hosts say, then how others differ, at the end
+    /// The answer of most hosts, then how others differ, at the end
     Diff,
     /// A row a host, at the end
     Table,

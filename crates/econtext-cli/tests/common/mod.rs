@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 pub(crate) fn econtext() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_econtext"));
     command.stdin(Stdio::null());
-    // What whoever runs the tests has configured is not tested, and their records are their own.
+    // The configuration of the account that runs the tests is not tested, and its records are its own.
     command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/config"));
     command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command

@@ -22,7 +22,7 @@ reads = {}  # how many files of a directory were read one by one
 
 def ask(path, offset=0):
     """(DIRECTORY, entries) or (FILE, size, a chunk in zlib), or None."""
-    return core.core.context.ask(core.GET_FILE, path, offset)
+    return core.child.context.ask(core.GET_FILE, path, offset)
 
 
 def listing(path):
@@ -87,7 +87,7 @@ def read(path):
 def tree(path, limit=0):
     """Yields (path, bytes) of all files below a path, as far as they fit into `limit` bytes."""
     replies = core.Queue()
-    context = core.core.context
+    context = core.child.context
     reply_to = context.add_handle_cb(replies.put)
     try:
         context.send(core.GET_TREE, (reply_to, path, limit))
@@ -106,7 +106,7 @@ def tree(path, limit=0):
 
 
 def below(path):
-    for root in core.ROOT, core.core.importer.place:
+    for root in core.ROOT, core.child.importer.place:
         if (path + '/').startswith(root):
             path = path[len(root):]
     if path.startswith('/'):
@@ -186,7 +186,7 @@ class Path(object):
         return hash(self.path)
 
     def __str__(self):
-        return core.core.importer.home(self.path)
+        return core.child.importer.home(self.path)
 
     def __fspath__(self):
         return str(self)
@@ -199,7 +199,8 @@ def modules(directory, prefix):
     """(name, is a package) of the modules in a served directory, for pkgutil."""
     package = below(directory).replace('/', '.')
     if package:
-        children = dict((core.core.importer.record(package) or [None] * 4)[3] or {})
+        record = core.child.importer.record(package)
+        children = dict(record and record.children or {})
         children.pop('*', None)
         children.pop('/', None)
         return sorted((prefix + name, kind in (core.PACKAGE, core.NAMESPACE)) for name, kind in children.items())
@@ -296,7 +297,7 @@ def adapt_importlib(common):
     original = common.fallback_resources
 
     def fallback_resources(spec):
-        if spec.loader is core.core.importer:
+        if spec.loader is core.child.importer:
             return Path(below(spec.origin).rpartition('/')[0])
         return original(spec)
 
@@ -323,7 +324,7 @@ def adapt_pkg_resources(pkg_resources):
 
     class Metadata(Provider):
         def __init__(self, directory):
-            self.loader, self.module_path, self.egg_info = core.core.importer, str(directory), str(directory)
+            self.loader, self.module_path, self.egg_info = core.child.importer, str(directory), str(directory)
 
         def _has(self, path):
             if path.endswith('/namespace_packages.txt'):
@@ -365,4 +366,4 @@ def adapt_distlib(resources):
         def _is_directory(path):
             return Path(below(path)).is_dir()
 
-    resources.register_finder(core.core.importer, Finder)
+    resources.register_finder(core.child.importer, Finder)

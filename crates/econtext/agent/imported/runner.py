@@ -54,7 +54,7 @@ def set_up(env, directory, nice, limits):
     if directory is not None:
         os.chdir(directory)
     if nice is not None:
-        core.core.niceness = os.nice(nice)  # of this thread only, on Linux: processes are told
+        core.child.niceness = os.nice(nice)  # of this thread only, on Linux: processes are told
     for name, value in limits:
         set_limit(name, value)
 
@@ -73,8 +73,8 @@ def set_limit(name, value):
 
 def execute(kind, name, source):
     if kind == 'm':
-        if not core.PY3 and core.core.importer.find_module(name):
-            return execute_served(name, core.core.importer)
+        if not core.PY3 and core.child.importer.find_module(name):
+            return execute_served(name, core.child.importer)
         import runpy
         runpy.run_module(name, None, '__main__', True)
         return
@@ -138,7 +138,7 @@ def finish():
     if threading:
         threading._shutdown()
         threading._shutdown = lambda: None  # the interpreter will call it too, which not every version allows
-    ours = core.core.at_exit
+    ours = core.child.at_exit
     if core.PY3:
         atexit.unregister(ours)
     else:

@@ -124,7 +124,7 @@ class Server(object):
             return
         found = {}
         exec(PROGRAM.partition('for name')[0] % (self.socket.getsockname(),), found)
-        core.core.context = core.core.importer.context = Context(found['ask'])
+        core.child.context = core.child.importer.context = Context(found['ask'])
 
     def name(self):
         if sys.platform.startswith('linux'):
@@ -171,7 +171,7 @@ def is_ours(connection):
 
 def reply(question):
     """The answer to one question: the name of a part of ours, or a pickle of the arguments of Context.ask()."""
-    importer = core.core.importer
+    importer = core.child.importer
     if question in (b'core', b'spawn'):
         return importer.get_bytes('econtext.' + question.decode())
     question = core.loads(question)
@@ -182,12 +182,13 @@ def reply(question):
         values = sys.modules.get('econtext.values')
         answer = values.snapshot() if values else []
     elif question[0] == core.GET_MODULE:
-        answer = importer.record(question[1])
+        record = importer.record(question[1])
+        answer = record and (record.kind, record.path, record.source, record.children)
     elif question[0] == core.GET_TREE:
         from econtext import files
         answer = list(files.tree(*question[1:]))
     else:
-        answer = core.core.context.ask(*question)
+        answer = core.child.context.ask(*question)
     return core.dumps(answer)
 
 
@@ -220,7 +221,7 @@ class Context(object):
 
 
 class Spawned(object):
-    """The object that core.core is here."""
+    """The object that core.child is here."""
 
     def __init__(self, ask):
         self.context = Context(ask)
@@ -228,7 +229,7 @@ class Spawned(object):
 
 
 def set_up(ask):
-    core.core = spawned = Spawned(ask)
+    core.child = spawned = Spawned(ask)
     package = sys.modules['econtext']
     package.__path__, package.__loader__ = [], spawned.importer
     sys.meta_path.append(spawned.importer)
@@ -242,7 +243,7 @@ def set_up(ask):
         'multiprocessing.spawn': adapt_spawn,
         'multiprocessing.reduction': adapt_reduction,
     }))
-    definitions = core.core.context.ask('definitions')
+    definitions = core.child.context.ask('definitions')
     if definitions:
         from econtext import values
         values.replay(definitions)
@@ -282,7 +283,7 @@ def adapt_spawn(spawn):
     def fixup(path):
         if not path.startswith(core.ROOT):
             return original(path)
-        source, path = core.core.context.ask('main')
+        source, path = core.child.context.ask('main')
         main = type(sys)('__mp_main__')
         main.__file__ = path
         sys.modules['__main__'] = sys.modules['__mp_main__'] = main

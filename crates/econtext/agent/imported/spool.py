@@ -61,7 +61,7 @@ def guard(directory):
     try:
         os.setsid()
         if not os.fork():
-            core.core.importer.spooled = Nothing()
+            core.child.importer.spooled = Nothing()
             null = os.open(os.devnull, os.O_RDWR)
             r = os.dup2(r, 3) or 3  # Python 2 returns None
             for fd in 0, 1, 2:
@@ -88,9 +88,9 @@ class Spooler(object):
         if '.' not in name and name not in self.seen and ('all' in self.packages or name in self.packages):
             self.seen.add(name)
             if not self.is_local(name):
-                record = core.core.importer.record(name)
-                if record and (record[0] in (core.PACKAGE, core.NAMESPACE) or name in self.packages):
-                    self.fetch(name if record[0] != core.MODULE else record[1])
+                record = core.child.importer.record(name)
+                if record and (record.kind in (core.PACKAGE, core.NAMESPACE) or name in self.packages):
+                    self.fetch(name if record.kind != core.MODULE else record.path)
 
     find_module = find_spec
 
@@ -136,7 +136,7 @@ def later(package):
 
     Before Python 3.8 they are made now: there is no event for files that are opened.
     """
-    importer = core.core.importer
+    importer = core.child.importer
     if package in importer.spooled:
         return
     if importer.place == core.ROOT:
@@ -175,7 +175,7 @@ class Packages(set):
         self.waiting = set()  # those without files
         self.making = None
         self.left = LIMIT
-        self.directory = core.core.importer.place
+        self.directory = core.child.importer.place
 
     def add(self, package):
         set.add(self, package)
@@ -199,8 +199,8 @@ class Packages(set):
                     self.make(package)
 
     def make(self, package):
-        pid = getattr(core.core, 'pid', None)
-        if pid not in (None, os.getpid()) and isinstance(core.core.context, core.Context):
+        pid = getattr(core.child, 'pid', None)
+        if pid not in (None, os.getpid()) and isinstance(core.child.context, core.Context):
             return  # a fork, which cannot ask
         with self.lock:
             if self.making or package not in self.waiting:

@@ -6,7 +6,7 @@ from econtext import core
 
 def call(items, credit, spec):
     """Makes a call as the core does; a generator's items go to the channel, and its return value is the result."""
-    return drain(core.core.call(*spec), items, credit)
+    return drain(core.child.call(*spec), items, credit)
 
 
 def drain(value, items, credit):

@@ -20,7 +20,7 @@ try:
 except (ImportError, ValueError):
     sha1 = core.sha1  # it is missing or forbidden
 
-core.core.stream.hurry()
+core.child.stream.hurry()
 
 DIRECTORY, LINK, FILE, DATA, HOLE, END, SKIP = range(7)
 CHUNK = 1 << 18

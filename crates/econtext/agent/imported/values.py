@@ -13,7 +13,7 @@ from econtext import core
 PY3 = core.PY3
 FUTURE = () if PY3 else ('division', 'print_function', 'absolute_import', 'unicode_literals')  # the source is Python 3's
 
-bodies = getattr(core.core, 'bodies', {})  # a spawned process has its parent's
+bodies = getattr(core.child, 'bodies', {})  # a spawned process has its parent's
 made = {}  # (digest, object made), by key
 bound = {}  # the digest of the setting that a place has its value from
 cells = {}  # variables of functions that inner functions use
@@ -221,7 +221,7 @@ def persistent(reference):
     if kind == 'fold':
         return value.replace(fold=1)
     if kind == 'context':
-        return core.core.context
+        return core.child.context
     import pathlib
     return getattr(pathlib, kind)(*value)
 
@@ -280,13 +280,13 @@ def imported(module, path):
 
 def reloaded(name, digest):
     """Imports a module of the controller again if the one here is not of that source."""
-    importer = core.core.importer
+    importer = core.child.importer
     record = importer.records.get(name)
-    if name not in sys.modules or not record or record[2] is None:
+    if name not in sys.modules or not record or record.source is None:
         return
     import hashlib
-    if hashlib.sha1(core.zlib.decompress(record[2])).hexdigest() != digest:
-        importer.records[name] = core.core.context.ask(core.GET_MODULE, name)
+    if hashlib.sha1(core.zlib.decompress(record.source)).hexdigest() != digest:
+        importer.fetch(name)
         if PY3:
             import importlib
             importlib.reload(sys.modules[name])
@@ -464,7 +464,7 @@ def unmarshalled(free, title, data, version):
     """The code of a function without available source, as one typed at a prompt of Python, from its bytecode."""
     if tuple(version) != sys.version_info[:2]:
         raise TypeError('the source of %s() is not to be had on the controller, and the bytecode of its Python %d.%d does not run '
-                        'on the %d.%d of %s' % ((title,) + tuple(version) + sys.version_info[:2] + (core.core.context.name,)))
+                        'on the %d.%d of %s' % ((title,) + tuple(version) + sys.version_info[:2] + (core.child.context.name,)))
     import marshal
     return marshal.loads(data)
 

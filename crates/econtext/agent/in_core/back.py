@@ -43,10 +43,10 @@ class Back(object):
                 reason = '%s port %d: %s' % (address, port, sys.exc_info()[1])
                 continue
             return pump(secure, other)
-        core.stream.send(BACK, text(reason))
+        child.stream.send(BACK, text(reason))
 
     def switch(self):
-        stream, fd = core.stream, no_inherit(os.dup(self.end.fileno()))
+        stream, fd = child.stream, no_inherit(os.dup(self.end.fileno()))
         self.end.close()
         data = dumps((BACK, None))
         with stream.writing:
@@ -54,16 +54,16 @@ class Back(object):
             stream.sent += 1
             write_all(stream.wfd, stream.send_mac.digest(head, data) + head[8:] + data)
             old = stream.rfd, stream.wfd
-            core.broker.stop_receive(stream.rfd)
+            child.broker.stop_receive(stream.rfd)
             stream.rfd = stream.wfd = fd
-        leads = core.broker.leads and thread.get_ident() == core.main_thread
-        core.broker.start_receive(fd, core.on_stream, 0 if leads else READ)
+        leads = child.broker.leads and thread.get_ident() == child.main_thread
+        child.broker.start_receive(fd, child.on_stream, 0 if leads else READ)
         if hasattr(stream, 'file'):
             stream.file = io.FileIO(fd, 'rb', False)
         # The old ssh, with its stderr, may go.
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, core.stderr)
-        no_inherit(core.stderr)
+        os.dup2(null, child.stderr)
+        no_inherit(child.stderr)
         for unused in old + (null,):
             os.close(unused)
 
@@ -106,4 +106,4 @@ def pump(secure, other):
         secure.close()
 
 
-core.stream.handlers[BACK] = Back().on_message
+child.stream.handlers[BACK] = Back().on_message

@@ -42,5 +42,5 @@ def set_up(stream):
     stream.bulk, stream.file = None, io.FileIO(stream.rfd, 'rb', False)
 
 
-set_up(core.stream)
+set_up(child.stream)
 Stream.receive = receive

@@ -37,14 +37,14 @@ class Process(object):
         self.stdin, self.input, self.input_ended, self.last = None, [], False, b''
         self.terminal = self.slave = None
         self.exited = self.done = self.unheard = False
-        core.stream.handlers[handle] = self.on_message
+        child.stream.handlers[handle] = self.on_message
         try:
             thread.start_new_thread(self.run, (options,))
         except Exception:
             self.fail(0, str(sys.exc_info()[1]))
 
     def send(self, *message):
-        core.stream.send(self.handle, message)
+        child.stream.send(self.handle, message)
 
     # -- its life, in a thread of its own
 
@@ -130,21 +130,21 @@ class Process(object):
             self.close()
 
     def close(self):
-        core.stream.handlers.pop(self.handle, None)
+        child.stream.handlers.pop(self.handle, None)
         for fd in set([self.stdin, self.terminal, self.slave] + list(self.files.values())):
             if fd is not None:
-                core.broker.stop_receive(fd)
+                child.broker.stop_receive(fd)
                 os.close(fd)
         self.stdin = self.terminal = self.slave = None
         self.files.clear()
-        core.stream.send(self.handle, _DEAD)
+        child.stream.send(self.handle, _DEAD)
 
     def hang_up(self):
         """Lets the process see the end of its input at once. Its terminal stays: the loss of that is a signal, of which
         a child behind sudo would die before it has ended what it started."""
         fd, self.stdin = self.stdin, None
         if fd is not None:
-            core.broker.stop_receive(fd)
+            child.broker.stop_receive(fd)
             os.close(fd)
 
     def kill(self):
@@ -157,7 +157,7 @@ class Process(object):
     # -- output
 
     def watch(self, number, fd):
-        core.broker.start_receive(fd, lambda: self.on_output(number))
+        child.broker.start_receive(fd, lambda: self.on_output(number))
 
     def on_output(self, number):
         with self.lock:
@@ -170,7 +170,7 @@ class Process(object):
         while fd is not None and number not in self.paused and (rounds or self.exited):
             rounds -= not self.exited
             if self.credit <= 0:
-                core.broker.stop_receive(fd)
+                child.broker.stop_receive(fd)
                 return self.paused.add(number)
             try:
                 data = os.read(fd, min(CHUNK, self.credit))
@@ -182,7 +182,7 @@ class Process(object):
                 self.credit -= len(data)
                 self.send(OUTPUT, number, data)
             elif not data:
-                core.broker.stop_receive(fd)
+                child.broker.stop_receive(fd)
                 del self.files[number]
                 fd = os.close(fd) if fd != self.terminal else None
         self.finish()
@@ -209,7 +209,7 @@ class Process(object):
                 self.input.pop(0)
             self.send(CREDIT, n)
         if self.stdin is not None:
-            core.broker.stop_receive(self.stdin)
+            child.broker.stop_receive(self.stdin)
         if self.input_ended and not self.input:
             if self.stdin is not None:
                 os.close(self.stdin)
@@ -221,8 +221,8 @@ class Process(object):
                 self.write_input()
 
     def watch_input(self, fd):
-        if fd == self.stdin and fd not in core.broker.callbacks:
-            core.broker.start_receive(fd, self.on_writable, WRITE)
+        if fd == self.stdin and fd not in child.broker.callbacks:
+            child.broker.start_receive(fd, self.on_writable, WRITE)
         elif fd != self.stdin:
             thread.start_new_thread(self.retry_input, ())
 
@@ -334,7 +334,7 @@ def guard():
         pid = os.fork()
         if pid:
             os.close(r)
-            os.write(w, ('+%d\n' % core.pid).encode())  # for processes that user code has started
+            os.write(w, ('+%d\n' % child.pid).encode())  # for processes that user code has started
             guarded.append(no_inherit(w))
             reap(pid)
             return
@@ -431,7 +431,7 @@ def prepare(options, theirs, report):
     if options[b'umask'] is not None:
         os.umask(options[b'umask'])
     now = os.nice(0)  # that of the thread that forked this process
-    os.nice(getattr(core, 'niceness', now) + options[b'nice'] - now)
+    os.nice(getattr(child, 'niceness', now) + options[b'nice'] - now)
     if options[b'rlimits']:
         import resource
         for name, value in options[b'rlimits'].items():
@@ -461,6 +461,6 @@ def execute(options):
     os.execvpe(options[b'argv'][0], options[b'argv'], env)
 
 
-core.stream.handlers[START_PROCESS] = lambda message: Process(*message)
-core.stream.handlers[KEEP] = keep
-core.at_end.append(kill_all)
+child.stream.handlers[START_PROCESS] = lambda message: Process(*message)
+child.stream.handlers[KEEP] = keep
+child.at_end.append(kill_all)

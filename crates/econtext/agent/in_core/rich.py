@@ -20,7 +20,7 @@ class ControllersOwn(object):
         self.name = name
 
     def __call__(self, *args, **kwargs):
-        raise RuntimeError('%s is the controller\'s, and this is the child %s' % (self.name, core.context.name))
+        raise RuntimeError('%s is the controller\'s, and this is the child %s' % (self.name, child.context.name))
 
     def __getitem__(self, item):
         return self
@@ -36,7 +36,7 @@ class ControllersOwn(object):
 def define(new):
     """Keeps definitions for calls. They come by themselves, so that none is lost with a cancelled call."""
     for key in new:
-        core.bodies.setdefault(key, []).append(new[key])
+        child.bodies.setdefault(key, []).append(new[key])
 
 
 def register(kind=None, **options):
@@ -55,11 +55,11 @@ def receive(self):
 
 MADE = '\0econtext made'  # with the arguments of values.call
 receive_plain, Channel.receive = Channel.receive, receive
-core.rich = rich
+child.rich = rich
 main = sys.modules['__main__'] = type(sys)('__main__')  # it has the definitions that are sent, and never runs a program
 main.__builtins__ = sys.modules['builtins' if PY3 else '__builtin__']
-core.bodies = {}  # by key: (digest, content) of definitions, for values.py, in the order in which they came
-core.stream.handlers[DEFINE] = define
+child.bodies = {}  # by key: (digest, content) of definitions, for values.py, in the order in which they came
+child.stream.handlers[DEFINE] = define
 package = sys.modules['econtext']
 package.register = register
 for name in ('CallFuture Channel Executor Group Host Options Output Record RemoteFrame Result Results Transferred aio chroot command doas docker '

@@ -69,7 +69,7 @@ impl Link {
                     return;
                 }
                 SessionEvent::Stray(handle) => {
-                    tracing::debug!(target: "econtext", context = self.name, handle = handle.0, "message for nobody");
+                    tracing::debug!(target: "econtext", context = self.name, handle = handle.0, "message for an unknown handle");
                     continue;
                 }
             };

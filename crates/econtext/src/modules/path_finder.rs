@@ -232,7 +232,7 @@ impl PathFinder {
             && foresight.absent.iter().all(|name| self.find(name).is_none())
     }
 
-    /// What is told of a package that is in no other: that it cannot be sent, if it cannot be imported without a compiled
+    /// The mark of a package that is in no other: that it cannot be sent, if it cannot be imported without a compiled
     /// module of its own; with a mark, if it looks for files beside its modules.
     fn judged(&self, found: Arc<ModuleRecord>) -> Arc<ModuleRecord> {
         let name = &found.name;

@@ -1,4 +1,4 @@
-//! What a transfer is told, and what it tells.
+//! The options of a transfer, its progress and its results.
 
 use crate::error::Error;
 use std::path::{Path, PathBuf};
