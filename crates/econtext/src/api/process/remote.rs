@@ -1,0 +1,358 @@
+//! A process that runs beside a child: its messages, and the credit in both directions.
+
+use crate::api::context::Context;
+use crate::broker::check_thread;
+use crate::error::Error;
+use crate::status::{ProcessEvent, Status};
+use crate::sync::{Wakers, lock, wait_for_change};
+use econtext_proto::{Handle, Value};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// The bytes in flight in each direction, unless set.
+pub(super) const WINDOW: usize = 256 << 10;
+/// The most bytes of input in one message.
+const CHUNK: usize = 64 << 10;
+
+// The kinds of messages; the same numbers are in `process.py`.
+const STARTED: i64 = 0;
+const OUTPUT: i64 = 1;
+const CREDIT: i64 = 2;
+const EXIT: i64 = 3;
+const FAILED: i64 = 4;
+const INPUT: i64 = 0;
+const INPUT_END: i64 = 1;
+const GRANT: i64 = 2;
+const SIGNAL: i64 = 3;
+const RESIZE: i64 = 4;
+const TYPE: i64 = 5;
+const REPEAT: i64 = 6;
+
+/// A process beside a child. When the last clone is dropped, the process and its group are ended.
+#[derive(Clone, Debug)]
+pub struct RemoteProcess {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    context: Context,
+    /// The handle, set before this is shared.
+    handle: OnceLock<Handle>,
+    program: String,
+    window: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pid: Option<i64>,
+    /// The bytes of input that may be sent.
+    credit: usize,
+    /// The bytes of output for which no credit was given back.
+    unread: usize,
+    input_ended: bool,
+    ended: Option<Result<Status, Error>>,
+    /// The tasks that wait for the end.
+    wakers: Wakers,
+}
+
+impl Inner {
+    /// The events that a message of the child stands for.
+    fn take_in(&self, value: Option<&Value>) -> Vec<ProcessEvent> {
+        let host = || self.context.name().to_owned();
+        let Some(value) = value else {
+            let error = self.context.closed_error();
+            return self.end(Err(error)).into_iter().collect();
+        };
+        match value.as_seq() {
+            Some([Value::Int(STARTED), pid]) => {
+                let pid = pid.as_i64().unwrap_or_default();
+                lock(&self.state).pid = Some(pid);
+                self.changed.notify_all();
+                vec![ProcessEvent::Started(pid)]
+            }
+            Some([Value::Int(OUTPUT), Value::Int(fd @ 1..=3), data]) => {
+                let data = data.as_bytes().unwrap_or_default().to_vec();
+                let mut state = lock(&self.state);
+                state.unread += data.len();
+                if state.unread > self.window {
+                    drop(state);
+                    let message = format!("more output of {} than there was credit for", self.program);
+                    return self.end(Err(Error::Protocol { host: host(), message })).into_iter().collect();
+                }
+                vec![ProcessEvent::Output { fd: *fd as u8, data }]
+            }
+            Some([Value::Int(CREDIT), n]) => {
+                let mut state = lock(&self.state);
+                match n.as_i64().map(usize::try_from) {
+                    Some(Ok(n)) => state.credit = state.credit.saturating_add(n).min(WINDOW),
+                    _ => state.input_ended = true,
+                }
+                drop(state);
+                self.changed.notify_all();
+                vec![ProcessEvent::InputWanted]
+            }
+            Some([Value::Int(EXIT), status]) => {
+                self.end(Ok(Status::from_value(status))).into_iter().collect()
+            }
+            Some([Value::Int(FAILED), number, why]) => {
+                let message = why.as_str().unwrap_or_default().to_owned();
+                let number = number.as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
+                let error =
+                    Error::NotStarted { host: host(), program: self.program.clone(), errno: number, message };
+                self.end(Err(error)).into_iter().collect()
+            }
+            _ => {
+                let message = format!("a malformed message about {}", self.program);
+                self.end(Err(Error::Protocol { host: host(), message })).into_iter().collect()
+            }
+        }
+    }
+
+    fn end(&self, result: Result<Status, Error>) -> Option<ProcessEvent> {
+        let mut state = lock(&self.state);
+        if state.ended.is_some() {
+            return None; // the channel closes behind the last message
+        }
+        state.ended = Some(result.clone());
+        let wakers = state.wakers.take();
+        drop(state);
+        self.changed.notify_all();
+        wakers.wake();
+        Some(ProcessEvent::Ended(result))
+    }
+
+    /// Lets the process write more.
+    fn grant(&self, bytes: usize) {
+        let mut state = lock(&self.state);
+        state.unread = state.unread.saturating_sub(bytes);
+        drop(state);
+        // A child that is gone needs no credit.
+        let _ = self.tell(vec![Value::Int(GRANT), Value::int(bytes.into())]);
+    }
+
+    fn tell(&self, message: Vec<Value>) -> Result<(), Error> {
+        self.send(&Value::Tuple(message))
+    }
+
+    fn send(&self, message: &Value) -> Result<(), Error> {
+        match self.handle.get() {
+            Some(handle) => self.context.0.link.send(*handle, message),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if lock(&self.state).ended.is_none() {
+            // A child that is gone has ended it.
+            let _ = self.send(&Value::Dead);
+        }
+        if let Some(handle) = self.handle.get() {
+            self.context.remove_handle(*handle);
+        }
+    }
+}
+
+impl RemoteProcess {
+    /// Makes a process that is not started, so that no event is missed before `callback` can be
+    /// called. `grants` says whether credit for output comes back by itself.
+    pub(super) fn prepare(
+        context: &Context,
+        program: String,
+        window: usize,
+        grants: bool,
+        callback: impl Fn(ProcessEvent) + Send + Sync + 'static,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            context: context.clone(),
+            handle: OnceLock::new(),
+            program,
+            window,
+            state: Mutex::new(State { credit: WINDOW, ..State::default() }),
+            changed: Condvar::new(),
+        });
+        let process = Arc::downgrade(&inner);
+        let handle = context.add_handle(move |value| {
+            let Some(process) = process.upgrade() else { return };
+            for event in process.take_in(value.as_ref()) {
+                let used = match &event {
+                    ProcessEvent::Output { data, .. } => data.len(),
+                    _ => 0,
+                };
+                callback(event);
+                if grants && used > 0 {
+                    process.grant(used);
+                }
+            }
+        });
+        // The handle is set only here.
+        let _ = inner.handle.set(handle);
+        RemoteProcess { inner }
+    }
+
+    /// The handle of its messages.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        self.inner.handle.get().copied()
+    }
+
+    /// The process id there, once it has one.
+    pub fn id(&self) -> Option<i64> {
+        lock(&self.inner.state).pid
+    }
+
+    /// Sends input, waiting while the process is slower. `Ok(false)` if it does not read any more.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn write(&self, data: &[u8]) -> Result<bool, Error> {
+        check_thread()?;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let mut state = lock(&self.inner.state);
+            while state.credit == 0 && !state.input_ended && state.ended.is_none() {
+                state = self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.input_ended || state.ended.is_some() {
+                return Ok(false);
+            }
+            let n = rest.len().min(state.credit).min(CHUNK);
+            state.credit -= n;
+            drop(state);
+            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(rest[..n].to_vec())])?;
+            rest = &rest[n..];
+        }
+        Ok(true)
+    }
+
+    /// Sends as many bytes as there is credit for, without waiting, and returns their number.
+    pub(crate) fn try_write(&self, data: &[u8]) -> Result<usize, Error> {
+        let n = {
+            let mut state = lock(&self.inner.state);
+            let n = data.len().min(state.credit).min(CHUNK);
+            state.credit -= n;
+            n
+        };
+        if n > 0 {
+            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
+        }
+        Ok(n)
+    }
+
+    /// Lets it write that many bytes more.
+    pub(crate) fn grant(&self, bytes: usize) {
+        self.inner.grant(bytes);
+    }
+
+    /// Has the child, a hop, write a piece that it keeps, or is sent for this; 0 if there is no
+    /// credit for all of it.
+    pub(crate) fn try_repeat(&self, piece: &[u8]) -> Result<usize, Error> {
+        {
+            let mut state = lock(&self.inner.state);
+            let Some(left) = state.credit.checked_sub(piece.len()) else { return Ok(0) };
+            state.credit = left;
+        }
+        if let Some(handle) = self.inner.handle.get() {
+            self.inner.context.0.link.repeat(*handle, REPEAT, piece)?;
+        }
+        Ok(piece.len())
+    }
+
+    /// Writes to the terminal that it has beside its stdio.
+    pub(crate) fn type_text(&self, text: &[u8]) -> Result<(), Error> {
+        self.inner.tell(vec![Value::Int(TYPE), Value::Bytes(text.to_vec())])
+    }
+
+    /// Ends the input.
+    pub fn close_input(self) -> Self {
+        self.end_input();
+        self
+    }
+
+    /// Ends the input.
+    pub fn end_input(&self) {
+        // A child that is gone needs no end of input.
+        let _ = self.inner.tell(vec![Value::Int(INPUT_END)]);
+    }
+
+    /// Sends a signal to its process group.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        self.inner.tell(vec![Value::Int(SIGNAL), Value::Int(signal.into())])
+    }
+
+    /// Sets a new size of its terminal.
+    ///
+    /// # Errors
+    /// If the child is gone.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
+        self.inner.tell(vec![Value::Int(RESIZE), Value::Int(rows.into()), Value::Int(columns.into())])
+    }
+
+    /// Ends its process group: with SIGTERM, and a second later with SIGKILL. Returns at once.
+    pub fn kill(&self) {
+        // A child that is gone has ended it.
+        let _ = self.inner.send(&Value::Dead);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it did not start, or the child is gone.
+    pub fn wait(&self) -> Result<Status, Error> {
+        self.wait_until(None).unwrap_or_else(|| Err(self.inner.context.closed_error()))
+    }
+
+    /// Waits for its end for some time; `None` if it still runs.
+    ///
+    /// # Errors
+    /// The errors of [`wait`](RemoteProcess::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Status, Error>> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Polls for its end, without blocking. It may be polled again after the end.
+    pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<Status, Error>> {
+        let mut state = lock(&self.inner.state);
+        match &state.ended {
+            Some(ended) => Poll::Ready(ended.clone()),
+            None => {
+                state.wakers.add(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn wait_until(&self, until: Option<Instant>) -> Option<Result<Status, Error>> {
+        if let Err(error) = check_thread() {
+            return Some(Err(error));
+        }
+        let mut state = lock(&self.inner.state);
+        loop {
+            if let Some(ended) = &state.ended {
+                return Some(ended.clone());
+            }
+            state = wait_for_change(&self.inner.changed, state, until)?;
+        }
+    }
+}
+
+impl io::Write for RemoteProcess {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match RemoteProcess::write(self, data).map_err(io::Error::other)? {
+            true => Ok(data.len()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
