@@ -64,9 +64,11 @@ class Dead(object):
     """The type of `_DEAD`, which ends a channel."""
 
     def __reduce__(self):
+        """Returns the name of the global, so that a pickle refers to the one object `_DEAD`."""
         return '_DEAD'
 
     def __repr__(self):
+        """Returns a fixed text for logs and error messages."""
         return '<Dead>'
 
 
@@ -85,6 +87,7 @@ class CallError(Exception):
     """
 
     def __reduce__(self):
+        """Returns the class and the args only, which are plain values."""
         return CallError, self.args
 
 
@@ -228,11 +231,14 @@ if sys.version_info >= (3, 8):
     ELSEWHERE = NotImplemented  # "pickle it as you would have"
 
     class Pickler(pickle.Pickler):
+        """A pickler that calls `check` for all but plain values."""
+
         reducer_override = check
 else:
     ELSEWHERE = None  # "it has no persistent id"
 
     def Pickler(out, protocol):
+        """Returns a pickler that calls `check` for each value."""
         pickler = pickle.Pickler(out, protocol)
         pickler.persistent_id = lambda value: check(None, value)
         return pickler
@@ -256,14 +262,17 @@ class Mac(object):
     """HMAC-SHA1 (RFC 2104) with its two keyed states kept."""
 
     def __init__(self, key):
+        """Derives the two padded keys from `key`, which has at most 64 bytes."""
         key = bytearray(key.ljust(64, b'\0'))
         self.pads = [bytes(bytearray(b ^ pad for b in key)) for pad in (0x36, 0x5c)]
         self.use(sha1)
 
     def use(self, sha1):
+        """Sets the SHA-1 implementation, and computes the keyed states with it."""
         self.inner, self.outer = [sha1(pad) for pad in self.pads]
 
     def digest(self, head, data):
+        """Returns the 20 bytes of the HMAC of `head` followed by `data`."""
         inner = self.inner.copy()
         inner.update(head)
         inner.update(data)
@@ -300,6 +309,7 @@ def read_some(fd, size):
 
 
 def no_inherit(fd):
+    """Sets the close-on-exec flag of a file descriptor, and returns the descriptor."""
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     return fd
 
@@ -311,6 +321,7 @@ class Stream(object):
     """
 
     def __init__(self, rfd, wfd, key, limit):
+        """Starts both directions at frame 0, with keys derived from `key`; `limit` is in bytes per message."""
         self.rfd, self.wfd, self.limit, self.pid = rfd, wfd, limit, os.getpid()
         master = Mac(key)
         self.send_mac = Mac(master.digest(b'', b'child'))
@@ -417,6 +428,7 @@ class Broker(object):
     """The IO thread: calls a function when a file descriptor can be read."""
 
     def __init__(self):
+        """Creates the poller: epoll where the system has it, else poll() and a pipe that interrupts it."""
         self.callbacks = {}
         self.timers = []
         self.leads = hasattr(select, 'epoll')
@@ -431,23 +443,28 @@ class Broker(object):
             self.start_receive(no_inherit(wake), lambda: os.read(wake, 512))
 
     def start_receive(self, fd, callback, mask=READ):
+        """Calls callback() whenever `fd` is ready for the events in `mask`."""
         self.callbacks[fd] = callback
         self.poller.register(fd, mask)
         self.wake()
 
     def stop_receive(self, fd):
+        """Removes the callback of `fd`; does nothing if there is none."""
         if self.callbacks.pop(fd, None):
             self.poller.unregister(fd)
 
     def watch(self, fd, mask):
+        """Changes the events that a registered `fd` is polled for; a `mask` of 0 suspends it."""
         self.poller.modify(fd, mask)
         self.wake()
 
     def wake(self):
+        """Interrupts a poll() in progress, so that it sees a changed set; epoll needs no such thing."""
         if not self.leads and hasattr(self, 'waker'):
             os.write(self.waker, b'.')
 
     def run(self):
+        """Polls for ever, and calls the callbacks of ready files and, at least every 0.5 seconds, the timers."""
         while 1:
             try:
                 for fd, _ in self.poller.poll(0.5 if self.timers and self.leads else 500 if self.timers else -1):
@@ -483,11 +500,13 @@ class Queue(object):
     """A queue that other threads put into and one takes from, without the weight of the threading module."""
 
     def __init__(self):
+        """Creates an empty queue; the lock `ready` is held while there is nothing to take."""
         self.items = []
         self.ready = thread.allocate_lock()
         self.ready.acquire()
 
     def put(self, item):
+        """Appends an item and wakes the thread that waits in get()."""
         self.items.append(item)
         try:
             self.ready.release()
@@ -515,6 +534,7 @@ class Context(object):
     """The controller, as user code here sees it. A call that is made with a context gets it as its first argument."""
 
     def __init__(self, name, stream):
+        """Takes the name of this child, as the controller knows it, and the stream to the controller."""
         self.name, self.stream, self.last = name, stream, FIRST_HANDLE
 
     def send(self, handle, value):
@@ -533,6 +553,7 @@ class Context(object):
         return handle
 
     def del_handle(self, handle):
+        """Removes the receiver at `handle`; does nothing if there is none."""
         self.stream.handlers.pop(handle, None)
 
     def ask(self, handle, *args):
@@ -548,6 +569,7 @@ class Context(object):
             self.del_handle(reply_to)
 
     def __repr__(self):
+        """Returns the class and the name of the child."""
         return 'Context(%r)' % self.name
 
 
@@ -559,11 +581,13 @@ class Channel(object):
     """
 
     def __init__(self, handle):
+        """Registers a queue as the receiver at `handle`, which is the same number on both sides."""
         self.context, self.handle = child.context, handle
         self.queue, self.ended, self.closed = Queue(), False, False
         self.context.add_handle_cb(self.queue.put, handle)
 
     def send(self, value):
+        """Sends one value to the other side; raises ChannelError once this side is closed."""
         if self.closed:
             raise ChannelError('closed')
         self.context.send(self.handle, value)
@@ -588,6 +612,7 @@ class Channel(object):
     __del__ = close
 
     def __iter__(self):
+        """Yields the values as they arrive, until the other side has closed the channel."""
         while 1:
             try:
                 value = self.receive()
@@ -604,6 +629,7 @@ class IoLogger(object):
     lock = getattr(thread, 'RLock', thread.allocate_lock)()  # one for both: output is sent in the order of writing
 
     def __init__(self, fd):
+        """Replaces the descriptor `fd` by the write end of a pipe, and keeps the non-blocking read end."""
         self.fd = fd
         self.rfd, w = os.pipe()
         os.dup2(w, fd)
@@ -612,10 +638,12 @@ class IoLogger(object):
         fcntl.fcntl(self.rfd, fcntl.F_SETFL, fcntl.fcntl(self.rfd, fcntl.F_GETFL) | os.O_NONBLOCK)
 
     def on_receive(self):
+        """Forwards the output that has arrived; the broker calls it."""
         with self.lock:
             self.drain()
 
     def drain(self):
+        """Sends what the pipe holds, at most 64 pieces of 64 KiB. The caller holds the lock."""
         for _ in range(64):  # then it is the turn of the others
             try:
                 data = os.read(self.rfd, 65536)
@@ -630,9 +658,11 @@ class Output(io.RawIOBase):
     """sys.stdout.buffer and sys.stderr.buffer. Output is sent at once, behind all that the pipes still hold."""
 
     def __init__(self, fd):
+        """Takes the descriptor, 1 or 2, that the output is sent as."""
         self.fd = fd
 
     def write(self, data):
+        """Sends bytes to the controller, or in a fork writes them to the descriptor, and returns their number."""
         data = bytes(data) if PY3 or not isinstance(data, memoryview) else data.tobytes()
         if os.getpid() != child.pid:
             write_all(self.fd, data)
@@ -643,9 +673,11 @@ class Output(io.RawIOBase):
         return len(data)
 
     def writable(self):
+        """Returns True: the io module asks before it writes."""
         return True
 
     def fileno(self):
+        """Returns 1 or 2, the descriptor of the pipe that carries the same output."""
         return self.fd
 
 
@@ -655,29 +687,36 @@ class Output2(object):
     encoding, errors, closed, softspace, mode = 'UTF-8', 'strict', False, 0, 'w'
 
     def __init__(self, fd):
+        """Takes the descriptor, 1 or 2, and starts with an empty line buffer."""
         self.fd, self.raw, self.line = fd, Output(fd), b''
 
     def write(self, data):
+        """Adds text or bytes to the buffer, and flushes it at a newline or above 8192 bytes."""
         self.line += data.encode('utf-8') if isinstance(data, text) else str(data)
         if '\n' in self.line or len(self.line) > 8192:
             self.flush()
 
     def writelines(self, lines):
+        """Writes each string of an iterable, without separators."""
         for line in lines:
             self.write(line)
 
     def flush(self):
+        """Sends the buffered part of a line, if there is any."""
         line, self.line = self.line, b''
         if line:
             self.raw.write(line)
 
     def isatty(self):
+        """Returns False: the output goes to the controller and not to a terminal."""
         return False
 
     def fileno(self):
+        """Returns 1 or 2, the descriptor of the pipe that carries the same output."""
         return self.fd
 
     def close(self):
+        """Flushes the buffer; the object stays usable, as the process needs it until its end."""
         self.flush()
 
 
@@ -689,6 +728,7 @@ class LogHandler(object):
                 'asctime').split()
 
     def emit(self, record):
+        """Sends a log record with its traceback and extra fields; a field that is not plain is sent as its repr."""
         try:
             trace = self.exception.formatException(record.exc_info) if record.exc_info else None
             fields = {}
@@ -713,6 +753,7 @@ def set_up_logging(logging, level):
 def adapt_by(part):
     """A hook: the function `adapt` of a module of ours that is sent on first use."""
     def hook(module):
+        """Imports the part and passes the module that user code has imported to its `adapt`."""
         __import__('econtext.' + part)
         sys.modules['econtext.' + part].adapt(module)
     return hook
@@ -722,6 +763,7 @@ class ImportHook(object):
     """The first finder on sys.meta_path: calls functions with certain modules once those are imported."""
 
     def __init__(self, hooks):
+        """Takes the hooks, a dict from the name of a module to a function of the module."""
         self.hooks = hooks
         self.done = set()
 
@@ -732,6 +774,7 @@ class ImportHook(object):
             return self.hooks.get(name.rpartition('._vendor.')[2])
 
     def find_spec(self, name, path=None, target=None):
+        """Returns a spec that calls the hook of the module after its execution; None if no hook is due."""
         hook = self.hook(name)
         for finder in hook and sys.meta_path or ():
             spec = finder.find_spec(name, path, target)
@@ -739,6 +782,7 @@ class ImportHook(object):
                 execute = spec.loader.exec_module
 
                 def exec_module(module):
+                    """Executes a module as its loader does, then calls the hook if it is the one looked for."""
                     execute(module)
                     if module.__spec__ is spec:  # many modules may have one loader
                         hook(module)
@@ -747,6 +791,7 @@ class ImportHook(object):
                 return spec
 
     def find_module(self, name, path=None):
+        """Imports the module and calls its hook on Python 2; returns None if it has no hook."""
         hook = self.hook(name)
         if hook:
             __import__(name)
@@ -754,6 +799,7 @@ class ImportHook(object):
             return self
 
     def load_module(self, name):
+        """Returns the module that find_module() has imported already."""
         return sys.modules[name]
 
 
@@ -782,8 +828,10 @@ class Record(object):
 
     __slots__ = 'kind', 'path', 'source', 'children'
 
-    def __init__(self, kind, path, source, children):
-        self.kind, self.path, self.source, self.children = kind, path, source, children or ()
+    def __init__(self, *parts):
+        """Takes the fields in order."""
+        for part in zip(self.__slots__, parts):
+            setattr(self, *part)
 
 
 class Importer(object):
@@ -796,13 +844,15 @@ class Importer(object):
     """
 
     def __init__(self, context):
+        """Starts with one record, that of our own package; the modules in it are asked for when imported."""
         self.context = context
-        self.records = {'econtext': Record(PACKAGE, 'econtext/__init__.py', None, ('core', 'files', 'process', 'repl', 'runner', 'spawn', 'spool', 'stream', 'target', 'transfer', 'values'))}
+        self.records = {'econtext': Record(PACKAGE, 'econtext/__init__.py', None, '*')}
         self.names = {}
         self.pushed = []
         self.place, self.spooled = ROOT, ()
 
     def on_push(self, push):
+        """Stores records that the controller sent unasked, and the names of modules that it does not have."""
         for pushed in push[0]:
             name = pushed[0]
             self.records[name] = record = Record(*pushed[1:])
@@ -837,15 +887,12 @@ class Importer(object):
                 if tail not in inside and '*' not in inside:  # a star: the controller cannot list them
                     self.records[name] = None
                     return None
-        return self.fetch(name)
-
-    def fetch(self, name):
-        """Asks the controller for the record of `name`."""
-        answer = self.context.ask(GET_MODULE, name)
-        self.records[name] = record = answer and Record(*answer)
+        record = self.context.ask(GET_MODULE, name)
+        self.records[name] = record = record and Record(*record)
         return record
 
     def servable(self, name):
+        """Returns the record of `name`, or None, for its import. An ImportError says why the controller cannot serve it."""
         record = self.record(name)
         if record and record.kind >= COMPILED:
             message = '%s: %s' % (name, record.path)
@@ -855,15 +902,18 @@ class Importer(object):
             error = NotFound(message)
             error.name = name
             raise error
+        if record and '/' in (record.children or ()):
+            from econtext import spool
+            spool.later(record.path.rpartition('/')[0] + '/')
         return record
 
     def find_spec(self, name, path=None, target=None):
+        """Returns the spec of a module of the controller, or None if the controller has no such module."""
         record = self.servable(name)
         if record is None:
             return None
-        kind, path = record.kind, record.path
-        self.spool(record)
-        spec = ModuleSpec(name, self, origin=self.home(path), is_package=kind != MODULE)
+        kind = record.kind
+        spec = ModuleSpec(name, self, origin=self.home(record.path), is_package=kind != MODULE)
         if kind != MODULE:
             spec.submodule_search_locations = [self.directory(name)]
         if kind == NAMESPACE:
@@ -872,23 +922,21 @@ class Importer(object):
             spec.has_location = True
         return spec
 
-    def spool(self, record):
-        if '/' in record.children:
-            from econtext import spool
-            spool.later(record.path.rpartition('/')[0] + '/')
-
     def home(self, path):
         """The full path of a path below ROOT."""
         spooled = [package for package in self.spooled if (path + '/').startswith(package)]
         return (self.place if spooled else ROOT) + path
 
     def directory(self, name):
+        """Returns the full path of a package's directory, by the controller's name of the package."""
         return self.home(self.names.get(name, name).replace('.', '/'))
 
     def create_module(self, spec):
+        """Returns None, which makes Python create an ordinary module object."""
         return None
 
     def exec_module(self, module):
+        """Runs the code of a module in the namespace of the module, as Python 3 requires of a loader."""
         name = module.__spec__.name
         if name == '__main__':
             # The guard at the foot of a script must not run here. multiprocessing uses the same name.
@@ -911,9 +959,9 @@ class Importer(object):
             return self if self.record(name) else None
 
     def load_module(self, name):
+        """Creates a module, runs its code and returns it, as Python 2 requires of a loader."""
         record = self.servable(name)
-        kind, path = record.kind, record.path
-        self.spool(record)
+        kind = record.kind
         module = sys.modules.get(name)
         fresh = module is None
         if fresh:
@@ -924,7 +972,7 @@ class Importer(object):
             module.__path__ = [self.directory(name)]
         try:
             if kind != NAMESPACE:
-                module.__file__ = self.home(path)
+                module.__file__ = self.home(record.path)
                 if name == '__main__':
                     module.__name__ = '__mp_main__'
                     sys.modules['__mp_main__'] = module
@@ -936,15 +984,18 @@ class Importer(object):
         return sys.modules[name]
 
     def get_bytes(self, name):
+        """Returns the uncompressed source of a module; raises an ImportError if there is none."""
         record = self.record(name)
         if record is None or record.source is None:
             raise ImportError('no source for %s' % name)
         return zlib.decompress(record.source)
 
     def get_code(self, name):
+        """Returns the compiled code of a module, with a file name below ROOT."""
         return compile_for_here(self.get_bytes(name), ROOT + self.record(name).path)
 
     def get_source(self, name):
+        """Returns the source of a module as text, or as bytes on Python 2; inspect and linecache use it."""
         source = self.get_bytes(name)
         if PY3:
             from importlib.util import decode_source
@@ -952,26 +1003,32 @@ class Importer(object):
         return source
 
     def is_package(self, name):
+        """Returns whether a module is a package or a namespace package."""
         return self.record(name).kind in (PACKAGE, NAMESPACE)
 
     def get_filename(self, name):
+        """Returns the `__file__` of a module."""
         return self.home(self.record(name).path)
 
     def invalidate_caches(self):
+        """Drops the names that the controller did not have, so that it is asked for them again."""
         for name in [n for n, r in self.records.items() if r is None]:
             del self.records[name]
 
     # Functions that few programs need come from econtext.files.
 
     def get_data(self, path):
+        """Returns the bytes of a file beside served modules, given its full path."""
         from econtext import files
         return files.read(path)
 
     def get_resource_reader(self, name):
+        """Returns the object through which importlib.resources reads the files of a package."""
         from econtext import files
         return files.Reader(self.names.get(name, name).replace('.', '/'))
 
     def find_distributions(self, context=None):
+        """Returns the served distributions that importlib.metadata asks for; all without a name."""
         from econtext import files
         return files.distributions(getattr(context, 'name', None))
 
@@ -983,6 +1040,7 @@ class Entry(object):
     """
 
     def __init__(self, path):
+        """Accepts a path that is served from memory; raises an ImportError for others, which Python expects."""
         for root in ROOT, child.importer.place:
             if (path + '/').startswith(root) and (root == ROOT or not self.is_made(path)):
                 self.path = (path + '/')[len(root):]
@@ -1001,16 +1059,20 @@ class Entry(object):
         return child.importer
 
     def find_spec(self, name, target=None):
+        """Returns the spec of a module in this directory, or None."""
         return self.served(name).find_spec(name)
 
     def find_module(self, name, path=None):
+        """Returns the importer if it has the module in this directory, or None; for Python 2."""
         return self.served(name).find_module(name)
 
     def iter_modules(self, prefix=''):
+        """Returns (name, is a package) of the modules in this directory, with `prefix` added; for pkgutil."""
         from econtext import files
         return files.modules(self.path, prefix)
 
     def invalidate_caches(self):
+        """Drops the importer's negative answers, which all entries share."""
         child.importer.invalidate_caches()
 
 
@@ -1022,6 +1084,7 @@ class ExternalContext(object):
     rich = None  # set by rich.py
 
     def main(self, level, name, key, limit, fd, executable):
+        """Sets up this process and runs calls; `level` is None if `logging` is not to be touched."""
         global child
         child = self
         old, sys.executable = sys.executable, executable
@@ -1077,6 +1140,7 @@ class ExternalContext(object):
         self.dispatch()
 
     def set_up_stdio(self):
+        """Makes stdin empty, and routes stdout and stderr, of Python and of programs, to the stream."""
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.close(null)
@@ -1103,6 +1167,7 @@ class ExternalContext(object):
                     logger.drain()
 
     def flush(self):
+        """Sends all output that was written up to now."""
         for f in sys.stdout, sys.stderr:
             try:
                 f.flush()
@@ -1114,6 +1179,7 @@ class ExternalContext(object):
     # Handlers. The thread that reads the stream calls them.
 
     def on_stream(self):
+        """Reads from the stream once, unless another thread is its reader at the moment."""
         if self.stream.reading.acquire(0):
             try:
                 if select.select([self.stream.rfd], [], [], 0)[0]:
@@ -1122,6 +1188,7 @@ class ExternalContext(object):
                 self.stream.reading.release()
 
     def on_call(self, call):
+        """Queues a call, or `_DEAD` for the end, and wakes the main thread where that is not the reader."""
         self.calls.append(call)
         if not self.broker.leads:
             self.queue.put(None)
@@ -1146,6 +1213,7 @@ class ExternalContext(object):
         stop = time.time() + grace
 
         def overdue():
+            """Ends the process if the call still runs after the time; returns whether it is over."""
             if self.current == reply_to and time.time() > stop:
                 end(9)
             return self.current != reply_to
@@ -1178,6 +1246,7 @@ class ExternalContext(object):
                 self.queue.get()
 
     def dispatch(self):
+        """Runs calls in the order of arrival, and returns when the controller has closed their channel."""
         while 1:
             self.wait_for_call()
             with self.turn:
@@ -1208,6 +1277,7 @@ class ExternalContext(object):
                 sys.exc_clear()  # an exception keeps the objects of its frames alive
 
     def call(self, with_context, module, class_name, function, args, kwargs):
+        """Imports the function, or the method of a class, calls it, and returns its result."""
         if module not in sys.modules:
             __import__(module, None, None, [], 0)
         target = sys.modules[module]
@@ -1218,6 +1288,7 @@ class ExternalContext(object):
         return target(*args, **kwargs)
 
     def reply(self, reply_to, result):
+        """Sends a result, converted to plain types if necessary; if that fails, sends the error in its place."""
         try:
             try:
                 self.stream.send(reply_to, result)

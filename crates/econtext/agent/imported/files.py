@@ -48,10 +48,12 @@ def entry(path):
 
 
 def missing(path):
+    """Returns the error that open() would raise for a path that does not exist."""
     return IOError(errno.ENOENT, os.strerror(errno.ENOENT), core.ROOT + path)
 
 
 def chunks(path):
+    """Yields the content of a file in pieces, each of which is a round trip to the controller."""
     offset, size = 0, 1
     while offset < size:
         answer = ask(path, offset)
@@ -106,6 +108,7 @@ def tree(path, limit=0):
 
 
 def below(path):
+    """Returns a path relative to ROOT and normalised; raises an IOError for an absolute path elsewhere."""
     for root in core.ROOT, core.child.importer.place:
         if (path + '/').startswith(root):
             path = path[len(root):]
@@ -124,74 +127,94 @@ class Path(object):
     """A Traversable of importlib.resources, which importlib.metadata takes for a path."""
 
     def __init__(self, path):
+        """Takes a path below ROOT, with '' for the top."""
         self.path = path
 
     @property
     def name(self):
+        """Returns the last component."""
         return self.path.rpartition('/')[2]
 
     @property
     def stem(self):
+        """Returns the last component without its suffix."""
         return self.name.rpartition('.')[0] or self.name
 
     @property
     def suffix(self):
+        """Returns the suffix of the last component with its dot, or ''."""
         return self.name[len(self.stem):]
 
     @property
     def parent(self):
+        """Returns the path of the directory that contains this one; the top contains itself."""
         return Path(self.path.rpartition('/')[0])
 
     def joinpath(self, *parts):
+        """Returns the normalised path of something below this one."""
         return Path(below('/'.join([self.path or '.'] + [str(p) for p in parts])))
 
     def __truediv__(self, part):
+        """Returns the path of `part` below this one, as joinpath() does."""
         return self.joinpath(part)
 
     __div__ = __truediv__
 
     def exists(self):
+        """Returns whether the controller has a file or directory at this path."""
         return entry(self.path) is not None
 
     def is_dir(self):
+        """Returns whether the controller has a directory at this path."""
         return bool((entry(self.path) or [False])[0])
 
     def is_file(self):
+        """Returns whether the controller has a file at this path."""
         return self.exists() and not self.is_dir()
 
     def iterdir(self):
+        """Returns an iterator over the paths in this directory; raises an IOError if it is no directory."""
         names = listing(self.path)
         if names is None:
             raise missing(self.path)
         return iter([self.joinpath(name) for name in names])
 
     def read_bytes(self):
+        """Returns the content of the file."""
         return read(self.path)
 
     def read_text(self, encoding=None, errors=None):
+        """Returns the content of the file as text, by default from strict UTF-8."""
         return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding or 'utf-8', errors or 'strict').read()
 
     def open(self, mode='r', buffering=-1, encoding=None, errors=None, newline=None):
+        """Returns a file object in memory, of bytes or text as `mode` says; `buffering` has no effect."""
         data = io.BytesIO(self.read_bytes())
         data.name = str(self)
         return data if 'b' in mode else io.TextIOWrapper(data, encoding or 'utf-8', errors, newline)
 
     def __eq__(self, other):
+        """Compares by the path; a string is never equal."""
         return isinstance(other, Path) and self.path == other.path
 
     def __lt__(self, other):
+        """Orders by the path, so that directories can be sorted."""
         return self.path < other.path
 
     def __hash__(self):
+        """Returns the hash of the path, in accordance with `__eq__`."""
         return hash(self.path)
 
     def __str__(self):
+        """Returns the full path, as `__file__` has it for modules beside the file."""
         return core.child.importer.home(self.path)
 
     def __fspath__(self):
+        """Returns the full path; open() can open it only if the package is spooled."""
         return str(self)
 
     def __repr__(self):
+        """Returns the class and the full path."""
         return 'Path(%r)' % str(self)
 
 
@@ -217,24 +240,30 @@ class Reader(object):
     """The resource reader of one package, of importlib.resources in all its versions."""
 
     def __init__(self, path):
+        """Takes the directory of the package, as a path below ROOT."""
         self.path = Path(path)
 
     def files(self):
+        """Returns the directory of the package as a Traversable."""
         return self.path
 
     def open_resource(self, resource):
+        """Returns a binary file object of a resource in the package."""
         return self.path.joinpath(resource).open('rb')
 
     def resource_path(self, resource):
+        """Returns the path of a resource that is spooled; raises an IOError for one that is in memory only."""
         path = self.path.joinpath(resource)
         if not os.path.exists(str(path)):
             raise missing(path.path)  # it is not a file of a file system
         return str(path)
 
     def is_resource(self, name):
+        """Returns whether the package has a file of this name."""
         return self.path.joinpath(name).is_file()
 
     def contents(self):
+        """Returns an iterator over the names of the files and directories in the package."""
         return (p.name for p in self.path.iterdir())
 
 
@@ -263,10 +292,12 @@ def normal(name):
 
 
 def distribution_name(directory):
+    """Returns the normalised name of a distribution, given the name of its metadata directory."""
     return normal(directory.rpartition('.')[0].partition('-')[0])
 
 
 def metadata_directories():
+    """Returns the paths of the metadata directories of all served distributions."""
     if ALL not in contents:
         fetch_entry_points()
     return [Path(name) for name in contents[ALL].decode('utf-8').split('\n') if name]
@@ -284,6 +315,7 @@ def fetch_entry_points():
 # -- libraries that ask no loader
 
 def adapt(module):
+    """Adapts pkg_resources, distlib.resources or importlib._common, whichever the module is."""
     if hasattr(module, 'register_loader_type'):
         adapt_pkg_resources(module)
     elif hasattr(module, 'register_finder'):
@@ -297,6 +329,7 @@ def adapt_importlib(common):
     original = common.fallback_resources
 
     def fallback_resources(spec):
+        """Returns the directory of a served package, or the result of the original for others."""
         if spec.loader is core.child.importer:
             return Path(below(spec.origin).rpartition('/')[0])
         return original(spec)
@@ -307,26 +340,36 @@ def adapt_importlib(common):
 def adapt_pkg_resources(pkg_resources):
     """Adds resources of served packages, and the served distributions in the working set."""
     class Provider(pkg_resources.NullProvider):
+        """A provider of the resources of served packages."""
+
         def _has(self, path):
+            """Returns whether the controller has a file or directory at a full path."""
             return entry(below(path)) is not None
 
         def _isdir(self, path):
+            """Returns whether the controller has a directory at a full path."""
             return Path(below(path)).is_dir()
 
         def _listdir(self, path):
+            """Returns the sorted names in a directory; none if it does not exist."""
             return sorted(listing(below(path)) or ())
 
         def get_resource_filename(self, manager, name):
+            """Returns the path of a spooled resource; raises NotImplementedError for others."""
             path = self._fn(self.module_path, name)
             if not os.path.exists(path):
                 raise NotImplementedError(path + core.advice(path))
             return path
 
     class Metadata(Provider):
+        """A provider of the metadata of one served distribution."""
+
         def __init__(self, directory):
+            """Takes the metadata directory; the base class would take a module."""
             self.loader, self.module_path, self.egg_info = core.child.importer, str(directory), str(directory)
 
         def _has(self, path):
+            """Returns whether a file exists, without a round trip for those that came in advance."""
             if path.endswith('/namespace_packages.txt'):
                 return False  # the importer makes namespaces by itself
             if path.endswith('/entry_points.txt'):
@@ -335,6 +378,7 @@ def adapt_pkg_resources(pkg_resources):
             return contents[path] is not None if path in contents else Provider._has(self, path)
 
     def find(importer, path, only=False):
+        """Yields the served distributions for ROOT on sys.path, and none for a path below it."""
         if path + '/' == core.ROOT:
             for directory in metadata_directories():
                 yield pkg_resources.Distribution.from_location(path, directory.name, Metadata(directory))
@@ -347,23 +391,31 @@ def adapt_pkg_resources(pkg_resources):
 def adapt_distlib(resources):
     """Adds resources of served packages; distlib knows the types of the loaders that it can ask."""
     class Finder(resources.ResourceFinder):
+        """A finder of the resources of served packages."""
+
         def _find(self, path):
+            """Returns whether the controller has a file or directory at a full path."""
             return entry(below(path)) is not None
 
         def get_stream(self, resource):
+            """Returns a binary file object of a resource."""
             return Path(below(resource.path)).open('rb')
 
         def get_bytes(self, resource):
+            """Returns the content of a resource."""
             return read(resource.path)
 
         def get_size(self, resource):
+            """Returns the size of a resource in bytes."""
             return entry(below(resource.path))[1]
 
         def get_resources(self, resource):
+            """Returns the set of names in a resource that is a directory."""
             return set(listing(below(resource.path)) or ())
 
         @staticmethod
         def _is_directory(path):
+            """Returns whether the controller has a directory at a full path."""
             return Path(below(path)).is_dir()
 
     resources.register_finder(core.child.importer, Finder)

@@ -61,6 +61,7 @@ def shown(value):
 
 
 def display(value):
+    """Writes the text of a value to stdout, as sys.displayhook; writes nothing for None."""
     text = shown(value)
     if text is not None:
         sys.stdout.write(text + '\n')

@@ -12,9 +12,11 @@ class Source(object):
     """The loader of the program: tracebacks and inspect ask it for the text."""
 
     def __init__(self, source):
+        """Takes the source of the program as bytes."""
         self.source = source
 
     def get_source(self, name):
+        """Returns the source as text, or as bytes on Python 2; `name` has no effect."""
         if not core.PY3:
             return self.source
         from importlib.util import decode_source
@@ -72,6 +74,7 @@ def set_limit(name, value):
 
 
 def execute(kind, name, source):
+    """Runs the program as `__main__`, and returns the value of the last expression of -c; else None."""
     if kind == 'm':
         if not core.PY3 and core.child.importer.find_module(name):
             return execute_served(name, core.child.importer)
@@ -121,6 +124,7 @@ def feed(channel):
     sys.stdin = sys.__stdin__ = open(0, errors='surrogateescape', closefd=False) if core.PY3 else os.fdopen(0)
 
     def pump():
+        """Writes each chunk to the pipe, then acknowledges its size, until the channel or the pipe is closed."""
         try:
             for chunk in channel:
                 core.write_all(w, chunk)
@@ -150,6 +154,7 @@ def finish():
 
 
 def exit_status(code):
+    """Returns the exit status for the argument of SystemExit, and writes one that is no number to stderr."""
     if code is None:
         return 0
     if isinstance(code, int):

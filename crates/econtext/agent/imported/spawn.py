@@ -49,6 +49,7 @@ def adapt(module):
     original = util.spawnv_passfds
 
     def spawnv_passfds(path, args, passfds):
+        """Starts a process as the original does, with PROGRAM in front of the code unless it is a tracker."""
         args = list(args)
         flags = [os.fsencode(arg) for arg in args]
         if b'-c' in flags and b'_tracker' not in flags[flags.index(b'-c') + 1]:
@@ -71,6 +72,7 @@ def adapt_pool(pool):
     failed = {}
 
     def join(first):
+        """Joins ended workers as the original does, and ends the pool after too many failures of them."""
         # In Python 3.7 and older the arguments are the pool, then the list of its workers.
         workers = first._pool if isinstance(first, kind) else first
         statuses = [worker.exitcode for worker in workers if worker.exitcode not in (None, 0)]
@@ -104,9 +106,11 @@ class Server(object):
     """Answers the processes that this one started."""
 
     def __init__(self):
+        """Opens the socket and starts to accept questions."""
         self.listen()
 
     def listen(self):
+        """Opens a socket of this process, and starts the thread that accepts connections."""
         self.pid = os.getpid()
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(self.name())
@@ -114,6 +118,7 @@ class Server(object):
         core.thread.start_new_thread(self.run, (self.socket,))
 
     def program(self):
+        """Returns PROGRAM with the address of the socket; a fork opens a socket of its own before."""
         if self.pid != os.getpid():
             self.listen()  # a fork that starts processes of its own
         return PROGRAM % (self.socket.getsockname(),)
@@ -127,12 +132,14 @@ class Server(object):
         core.child.context = core.child.importer.context = Context(found['ask'])
 
     def name(self):
+        """Returns a fresh address for the socket: an abstract name on Linux, elsewhere a path in a new directory."""
         if sys.platform.startswith('linux'):
             return b'\0econtext-' + binascii.hexlify(os.urandom(12))
         directory = tempfile.mkdtemp(prefix='econtext-')
         path = os.path.join(directory, 'socket')
 
         def remove():
+            """Removes the socket and its directory at exit."""
             os.unlink(path)
             os.rmdir(directory)
 
@@ -140,6 +147,7 @@ class Server(object):
         return path
 
     def run(self, listener):
+        """Accepts connections until that fails, and answers each in a thread of its own."""
         while 1:
             try:
                 connection = listener.accept()[0]
@@ -148,6 +156,7 @@ class Server(object):
             core.thread.start_new_thread(self.answer, (connection,))
 
     def answer(self, connection):
+        """Reads one question up to its end, sends the compressed answer, and closes the connection."""
         try:
             if is_ours(connection):
                 parts = [b'']
@@ -200,20 +209,25 @@ class Context(object):
     name = 'spawned'
 
     def __init__(self, ask):
+        """Takes a function that sends the bytes of a question and returns those of the answer."""
         self.ask_bytes = ask
 
     def ask(self, *question):
+        """Sends a question to the parent process and returns the value of the answer."""
         return core.loads(self.ask_bytes(core.dumps(question)))
 
     # A tree comes as one answer. These three make messages of it, as from a controller.
 
     def add_handle_cb(self, fn):
+        """Returns the callback itself, which serves as the handle."""
         return fn
 
     def del_handle(self, fn):
+        """Does nothing: add_handle_cb() registers nothing."""
         pass
 
     def send(self, handle, arguments):
+        """Asks for a tree, then calls the callback with each file as one message, and with None at the end."""
         put = arguments[0]
         for path, data in self.ask(handle, *arguments[1:]):
             put((path, True, zlib.compress(data, 1)))
@@ -224,11 +238,13 @@ class Spawned(object):
     """The object that core.child is here."""
 
     def __init__(self, ask):
+        """Creates a context and an importer that ask the parent process through `ask`."""
         self.context = Context(ask)
         self.importer = core.Importer(self.context)
 
 
 def set_up(ask):
+    """Gives a spawned process the importer, the import hooks and the definitions of its parent."""
     core.child = spawned = Spawned(ask)
     package = sys.modules['econtext']
     package.__path__, package.__loader__ = [], spawned.importer
@@ -253,22 +269,28 @@ class Missing(object):
     """A stand-in for a function that is not available here: a call of it says why."""
 
     def __init__(self, error):
+        """Takes the exception that a call is to raise."""
         self.error = error
 
     def __call__(self, *args, **kwargs):
+        """Raises the exception, whatever the arguments are."""
         raise self.error
 
 
 def adapt_reduction(reduction):
     """Makes work that cannot be read fail by itself, and not end the process, which would be started again."""
     class Unpickler(core.pickle.Unpickler):
+        """An unpickler that puts a Missing in the place of a name that cannot be found."""
+
         def find_class(self, module, name):
+            """Returns the object of that name, or a Missing with the reason."""
             try:
                 return core.pickle.Unpickler.find_class(self, module, name)
             except (AttributeError, ImportError) as error:
                 return Missing(error)
 
     def loads(data, **options):
+        """Returns the value of a pickle, read by the Unpickler above."""
         import io
         return Unpickler(io.BytesIO(data), **options).load()
 
@@ -281,6 +303,7 @@ def adapt_spawn(spawn):
     original = spawn._fixup_main_from_path
 
     def fixup(path):
+        """Makes `__main__` from the parent's source if the path is served; else calls the original."""
         if not path.startswith(core.ROOT):
             return original(path)
         source, path = core.child.context.ask('main')

@@ -82,9 +82,11 @@ class Spooler(object):
     """The first finder on sys.meta_path: finds nothing, but fetches a package's files before others look for it."""
 
     def __init__(self, directory, packages):
+        """Takes the directory for the files, and the names of the packages, or 'all' among them."""
         self.directory, self.packages, self.seen = directory, packages, set(['econtext'])
 
     def find_spec(self, name, path=None, target=None):
+        """Writes the files of a package when its import begins; always returns None, so the search continues."""
         if '.' not in name and name not in self.seen and ('all' in self.packages or name in self.packages):
             self.seen.add(name)
             if not self.is_local(name):
@@ -95,6 +97,7 @@ class Spooler(object):
     find_module = find_spec
 
     def is_local(self, name):
+        """Returns whether the target has a top-level module of this name itself."""
         path = [p for p in sys.path if p != core.ROOT[:-1]]
         if core.PY3:
             specs = [finder.find_spec(name) for finder in (machinery.BuiltinImporter, machinery.FrozenImporter)]
@@ -110,6 +113,7 @@ class Spooler(object):
         return True
 
     def fetch(self, path):
+        """Writes the files below a path, and drops Python's cached finder for the directory."""
         write(path, self.directory)
         sys.path_importer_cache.pop(self.directory, None)
 
@@ -161,9 +165,11 @@ class Nothing(object):
     """The error that there is no place for files here."""
 
     def __contains__(self, package):
+        """Returns True for every package, so that `later` returns at once."""
         return True
 
     def __iter__(self):
+        """Returns an empty iterator: no package has its `__file__` below a directory."""
         return iter(())
 
 
@@ -171,6 +177,7 @@ class Packages(set):
     """The paths of packages whose modules have their `__file__` below the directory."""
 
     def __init__(self):
+        """Starts without packages, and with LIMIT bytes for the files of all of them."""
         self.lock = threading.RLock()
         self.waiting = set()  # those without files
         self.making = None
@@ -178,6 +185,7 @@ class Packages(set):
         self.directory = core.child.importer.place
 
     def add(self, package):
+        """Adds the path of a package, and notes that its files do not exist yet."""
         set.add(self, package)
         self.waiting.add(package)
 
@@ -199,6 +207,7 @@ class Packages(set):
                     self.make(package)
 
     def make(self, package):
+        """Writes the files of a package, if they do not exist yet; raises an EnvironmentError if that fails."""
         pid = getattr(core.child, 'pid', None)
         if pid not in (None, os.getpid()) and isinstance(core.child.context, core.Context):
             return  # a fork, which cannot ask
@@ -235,6 +244,7 @@ EVENTS = frozenset(['open', 'os.listdir', 'os.scandir', 'os.chdir', 'os.link', '
 def watch(packages):
     """Has `packages` told of each look at the file system."""
     def hook(event, arguments):
+        """Handles an audit event: passes its arguments, and the items of lists among them, to `told`."""
         if event in EVENTS and packages.waiting:
             for argument in arguments:
                 if isinstance(argument, (list, tuple)):
@@ -244,6 +254,7 @@ def watch(packages):
                     told(argument)
 
     def told(word):
+        """Passes a path to `packages`; a command or variable is cut in front of the path that it contains."""
         if isinstance(word, (str, bytes)):
             # In a command or a variable, the path is only a part.
             at = word.find(packages.directory if isinstance(word, str) else packages.directory.encode())
@@ -267,10 +278,12 @@ class Watched(object):
     """A wrapper of `os.stat` or `os.access`, which have no audit event. Like a builtin, it does not become a method in a class."""
 
     def __init__(self, original, packages):
+        """Takes the original function, whose name and docstring the wrapper gets, and the Packages to tell."""
         self.original, self.packages = original, packages
         self.__name__, self.__doc__ = original.__name__, original.__doc__
 
     def __call__(self, path, *args, **kwargs):
+        """Makes the files of packages that the path belongs to, except for linecache, and calls the original."""
         # Tracebacks look for the source of each line, and get it from the importer.
         if self.packages.waiting and sys._getframe(1).f_globals.get('__name__') != 'linecache':
             self.packages.look(path)

@@ -68,6 +68,7 @@ def look(destination, into, files):
 
 
 def place(destination, into, name):
+    """Returns the path of `name` below `destination`, or, without `into`, with it as the first component."""
     if into:
         return os.path.join(destination, name)
     rest = name.partition(b'/')[2]
@@ -75,11 +76,13 @@ def place(destination, into, name):
 
 
 def part_of(path):
+    """Returns the path of the unfinished file beside `path`."""
     directory, name = os.path.split(path)
     return os.path.join(directory, b'.' + name + PART)
 
 
 def digest(path, size):
+    """Returns the SHA-1 digest of the first `size` bytes of a file."""
     sha = sha1()
     with open(path, 'rb') as f:
         while size > 0:
@@ -143,6 +146,7 @@ class Wishes(object):
     """The wanted properties of files, beside their content."""
 
     def __init__(self, preserve, mode, owner, group, backup):
+        """Takes the properties; None for mode, owner or group leaves those as they are."""
         self.preserve, self.mode, self.backup = preserve, mode, backup
         self.owner, self.group = owner_number('pwd', owner), owner_number('grp', group)
 
@@ -224,6 +228,7 @@ class Target(object):
     """A file that is being written."""
 
     def __init__(self, path, size, offset, metadata):
+        """Opens the unfinished file, and digests the first `offset` bytes, which are there already."""
         self.path, self.size, self.metadata = os.path.realpath(path), size, metadata
         if os.path.lexists(self.path) and not os.path.isfile(self.path):
             raise EnvironmentError(errno.EINVAL, 'what is there is no file', self.path)  # a device, a directory
@@ -239,11 +244,13 @@ class Target(object):
         os.ftruncate(self.fd, offset)
 
     def write(self, data):
+        """Appends data to the file and to the checksum."""
         self.sha.update(data)
         while data:
             data = data[os.write(self.fd, data):]
 
     def skip(self, size):
+        """Adds `size` zero bytes as a hole: they count in the checksum but are not written."""
         os.lseek(self.fd, size, 1)
         while size:
             n = min(size, CHUNK)
@@ -251,6 +258,7 @@ class Target(object):
             size -= n
 
     def finish(self, expected, wishes):
+        """Compares the checksum with `expected`, sets the properties, and renames the file to its final name."""
         os.ftruncate(self.fd, self.size)
         if self.sha.digest() != expected:
             raise EnvironmentError(errno.EIO, 'the checksum is wrong', self.path)
@@ -275,6 +283,7 @@ class Target(object):
         os.close(self.fd)
 
     def remove(self):
+        """Closes and deletes the unfinished file, as far as that is possible."""
         try:
             os.close(self.fd)
             os.unlink(self.part)
@@ -365,6 +374,7 @@ def open_own(path):
 
 
 def remove(path):
+    """Deletes a file; does nothing if there is none."""
     try:
         os.unlink(path)
     except OSError as e:
@@ -373,6 +383,7 @@ def remove(path):
 
 
 def set_metadata(path, metadata):
+    """Sets the modification time in seconds, the mode and, for root only, the numbers of owner and group."""
     mode, uid, gid, mtime = metadata
     os.utime(path, (mtime, mtime))
     if os.geteuid() == 0:
@@ -381,6 +392,7 @@ def set_metadata(path, metadata):
 
 
 def make_directory(path):
+    """Creates a directory, unless there is one already."""
     try:
         os.mkdir(path)
     except OSError as e:
@@ -389,6 +401,7 @@ def make_directory(path):
 
 
 def make_link(target, path):
+    """Creates a symbolic link in place of any other link at `path`."""
     if os.path.islink(path):
         if os.readlink(path) == target:
             return
@@ -416,6 +429,7 @@ def listing(paths, links):
 
 
 def matches(paths):
+    """Yields the paths with `~` and wildcards expanded; raises an EnvironmentError if wildcards match nothing."""
     for path in paths:
         path = os.path.expanduser(path)
         if os.path.lexists(path) or not set(bytearray(b'*?[')) & set(bytearray(path)):
@@ -430,6 +444,7 @@ def matches(paths):
 
 
 def walk(name, path, links, found, above):
+    """Appends the entries at and below `path` to `found`; `above` has (device, inode) of the parents."""
     status = (os.lstat if links else os.stat)(path)
     metadata = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime
     if stat.S_ISLNK(status.st_mode):
@@ -458,6 +473,7 @@ def get(channel, files, window):
 
 
 def send(channel, files, credit):
+    """Sends the files in pieces, and waits for acknowledgements when `credit`, in bytes, is used up."""
     for path, offset, known, whole in files:
         with open(path, 'rb') as f:
             size = os.fstat(f.fileno()).st_size

@@ -50,6 +50,7 @@ def call(needed, payload, targets, trust, stream, beside):
 
 
 def same(value):
+    """Returns its argument: a call of it is the form in which a channel carries values that are not plain."""
     return value
 
 
@@ -64,12 +65,15 @@ class Pickled(object):
     gi_frame = None  # generators are known by it
 
     def __init__(self, items):
+        """Takes the generator, whose close() is that of this one too."""
         self.items, self.close = items, items.close
 
     def __iter__(self):
+        """Returns itself, as an iterator does."""
         return self
 
     def __next__(self):
+        """Returns the pickle of the next item; the StopIteration at the end has that of the return value."""
         try:
             return core.pickle.dumps(next(self.items), -1)
         except StopIteration as end:
@@ -79,6 +83,7 @@ class Pickled(object):
 
 
 def apply(needed):
+    """Makes the definitions, and sets the values, in (key, digest, places) that differ from those here."""
     for key, digest, targets in needed:
         while bodies[key][0][0] != digest:
             del bodies[key][0]  # those of earlier calls
@@ -124,6 +129,7 @@ def replay(snapshot):
 
 
 def globals_of(name):
+    """Returns the namespace for functions of a module of the controller, created on first use."""
     if name not in namespaces:
         if name == '__main__':
             if name not in sys.modules:
@@ -176,6 +182,7 @@ def put(target, value):
 
 
 def annotation(text, data):
+    """Returns the annotation in the pickle `data`; its text if that is None or cannot be read here."""
     try:
         return text if data is None else loads(data)
     except Exception:
@@ -227,6 +234,7 @@ def persistent(reference):
 
 
 def loads(data):
+    """Returns the value of a pickle of the controller, with its references resolved by `persistent`."""
     import io
     if PY3:
         return Unpickler(io.BytesIO(data)).load()
@@ -237,21 +245,27 @@ def loads(data):
 
 if PY3:
     class Unpickler(core.pickle.Unpickler):
+        """An unpickler that resolves the references of the controller's pickler."""
+
         def persistent_load(self, reference):
+            """Returns the object that a reference stands for."""
             return persistent(reference)
 
 
 def cached(function, size, typed):
+    """Returns the function with a cache of functools.lru_cache, which starts empty."""
     import functools
     return functools.lru_cache(size, typed)(function)
 
 
 def proxy(mapping):
+    """Returns a read-only view of a dict; on Python 2 the dict itself."""
     import types
     return types.MappingProxyType(mapping) if PY3 else mapping
 
 
 def new(kind, *args):
+    """Returns an instance of a class, made without a call of `__init__`."""
     return kind.__new__(kind, *args)
 
 
@@ -263,12 +277,14 @@ made['make proxy'] = '', proxy
 # -- definitions
 
 def make(key, kind, *body):
+    """Returns the object that a definition describes; `key` has no effect."""
     makers = {'import': imported, 'reload': reloaded, 'object': object, 'function': function, 'class': klass, 'namedtuple': tupled,
               'typed dict': typed_dict, 'enum': enumerated, 'module': module, 'decorated': decorated, 'type parameter': type_parameter, 'expression': expression}
     return makers[kind](*body)
 
 
 def imported(module, path):
+    """Imports a module and returns the object at a dotted path in it; the module for an empty path."""
     if module == 'builtins' and not PY3:
         module = '__builtin__'
     __import__(module)
@@ -286,7 +302,8 @@ def reloaded(name, digest):
         return
     import hashlib
     if hashlib.sha1(core.zlib.decompress(record.source)).hexdigest() != digest:
-        importer.fetch(name)
+        del importer.records[name]  # it is asked for anew
+        importer.record(name)
         if PY3:
             import importlib
             importlib.reload(sys.modules[name])
@@ -295,20 +312,24 @@ def reloaded(name, digest):
 
 
 def module(name, doc):
+    """Returns a new module, which sys.modules gets too unless it has one of that name."""
     made = type(sys)(str(name), doc)
     sys.modules.setdefault(name, made)  # functions in it may be pickled by name
     return made
 
 
 def expression(namespace, text):
+    """Returns the value of an expression, evaluated in the namespace of a module."""
     return eval(compile('(%s)' % text, '<expression>', 'eval', 0, True), globals_of(namespace))
 
 
 def decorated(module, name, data):
+    """Returns the result of a decorator of an importable module, applied to the object in a pickle."""
     return imported(module, name)(loads(data))
 
 
 def type_parameter(kind, data, module):
+    """Returns a TypeVar or another such object of typing, given the name of its class."""
     args, options = loads(data)
     known = imported('typing', kind)(*args, **options)
     try:
@@ -319,6 +340,7 @@ def type_parameter(kind, data, module):
 
 
 def tupled(name, fields, defaults, first):
+    """Returns a namedtuple class; `defaults` is a pickle, `first` has its module, name and docstring."""
     import collections
     kind = collections.namedtuple(str(name), fields)
     for attribute in '__module__', '__qualname__', '__doc__':
@@ -329,6 +351,7 @@ def tupled(name, fields, defaults, first):
 
 
 def typed_dict(name, data):
+    """Returns a TypedDict class, or where typing has none, a subclass of dict with the same attributes."""
     annotations, (required, optional, total), first = loads(data)
     fields = dict((key, annotation(*annotations[key])) for key in annotations)
     try:
@@ -344,6 +367,7 @@ def typed_dict(name, data):
 
 
 def enumerated(name, data):
+    """Returns an Enum class, with its members in the order of the original."""
     metaclass, bases, members, early, first = loads(data)
     space = metaclass.__prepare__(name, bases)
     for attribute in early:
@@ -373,21 +397,25 @@ def klass(name, data, plainly):
 
 
 def call_metaclass(metaclass, name, bases, first):
+    """Creates a class by a call of its metaclass, which runs all of the metaclass's own code."""
     return metaclass(name, bases, first)
 
 
 def cell(key):
+    """Returns the cell of a variable, given its key; functions with the same key share the variable."""
     if key not in cells:
         cells[key] = new_cell()
     return cells[key]
 
 
 def new_cell():
+    """Returns a fresh cell, whose value is None."""
     value = None
     return (lambda: value).__closure__[0]
 
 
 def set_cell(cell, value):
+    """Sets the value of a cell, on every version of Python."""
     try:
         cell.cell_contents = value
     except AttributeError:  # before Python 3.7
@@ -475,9 +503,11 @@ class Rich(object):
     """A value as (kind, its class's module, its class, its parts); the controller rebuilds those that it knows."""
 
     def __init__(self, *args):
+        """Takes the kind, the module, the class name and the parts."""
         self.args = args
 
     def __reduce__(self):
+        """Returns the class and the args, all of which are plain."""
         return Rich, self.args
 
 

@@ -15,12 +15,14 @@ class Back(object):
     end = None  # our end of a pair of sockets; the other is pumped through TLS
 
     def on_message(self, value):
+        """Starts the attempt in a thread of its own; on None, moves the stream."""
         if value is None:
             self.switch()
         else:
             thread.start_new_thread(self.attempt, value)
 
     def attempt(self, addresses, port, certificate, token):
+        """Connects to the first address that can be reached, sends the token, and pumps until the end."""
         # A login over ssh came from that address.
         origin = os.environ.get('SSH_CONNECTION', os.environ.get('SSH_CLIENT', '')).split()[:1]
         context = ssl.SSLContext(getattr(ssl, 'PROTOCOL_TLS_CLIENT', ssl.PROTOCOL_SSLv23))
@@ -46,6 +48,7 @@ class Back(object):
         child.stream.send(BACK, text(reason))
 
     def switch(self):
+        """Sends the last message on the old stream, then replaces its descriptors by the new connection."""
         stream, fd = child.stream, no_inherit(os.dup(self.end.fileno()))
         self.end.close()
         data = dumps((BACK, None))

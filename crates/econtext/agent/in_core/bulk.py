@@ -38,6 +38,7 @@ def receive(self, plain=Stream.receive):
 
 
 def set_up(stream):
+    """Selects the fast SHA-1, and adds the attributes that receive() needs to the stream."""
     stream.hurry()
     stream.bulk, stream.file = None, io.FileIO(stream.rfd, 'rb', False)
 

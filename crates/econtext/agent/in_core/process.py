@@ -29,6 +29,7 @@ class Process(object):
     """One process, its pipes and the data on the way through them."""
 
     def __init__(self, handle, options):
+        """Registers the handle and starts the thread of the process; `window` is the credit in bytes."""
         self.handle, self.credit, self.is_transport = handle, options[b'window'], options[b'transport']
         self.lock = thread.allocate_lock()
         self.early = []  # messages that came before the process was there
@@ -44,11 +45,13 @@ class Process(object):
             self.fail(0, str(sys.exc_info()[1]))
 
     def send(self, *message):
+        """Sends one event, with its values, to the controller."""
         child.stream.send(self.handle, message)
 
     # -- its life, in a thread of its own
 
     def run(self, options):
+        """Starts the program, handles early messages, waits for its end, and reports the exit status."""
         theirs, problem = [], None
         try:
             problem = self.start(options, theirs)
@@ -119,6 +122,7 @@ class Process(object):
             return struct.unpack('>L', problem[:4])[0], problem[4:].decode('utf-8', 'replace')
 
     def fail(self, number, why):
+        """Reports that the program did not start, with an errno or 0, and closes everything."""
         self.send(FAILED, number, why)
         self.close()
 
@@ -130,6 +134,7 @@ class Process(object):
             self.close()
 
     def close(self):
+        """Closes all files of the process, and its handle on both sides."""
         child.stream.handlers.pop(self.handle, None)
         for fd in set([self.stdin, self.terminal, self.slave] + list(self.files.values())):
             if fd is not None:
@@ -157,9 +162,11 @@ class Process(object):
     # -- output
 
     def watch(self, number, fd):
+        """Has the broker forward the output that arrives at `fd`, as that of `number`."""
         child.broker.start_receive(fd, lambda: self.on_output(number))
 
     def on_output(self, number):
+        """Forwards output that has arrived; the broker calls it."""
         with self.lock:
             self.pump(number)
 
@@ -221,22 +228,26 @@ class Process(object):
                 self.write_input()
 
     def watch_input(self, fd):
+        """Waits for space in a pipe through the broker; tries a terminal again after 20 ms."""
         if fd == self.stdin and fd not in child.broker.callbacks:
             child.broker.start_receive(fd, self.on_writable, WRITE)
         elif fd != self.stdin:
             thread.start_new_thread(self.retry_input, ())
 
     def on_writable(self):
+        """Writes more of the input that is waiting."""
         with self.lock:
             self.write_input()
 
     def retry_input(self):
+        """Writes more input after 20 ms, in a thread of its own."""
         time.sleep(.02)  # people write to a terminal too, and in the direction in which it is read
         self.on_writable()
 
     # -- messages of the controller
 
     def on_message(self, message):
+        """Handles a command of the controller, or stores it until the program has started."""
         with self.lock:
             if self.early is None:
                 self.handle_message(message)
@@ -244,6 +255,7 @@ class Process(object):
                 self.early.append(message)
 
     def handle_message(self, message):
+        """Carries out one command; `_DEAD` ends the process. The caller holds the lock."""
         if message is _DEAD:
             if not self.exited:
                 thread.start_new_thread(self.kill, ())
@@ -269,6 +281,7 @@ class Process(object):
             self.write_input()
 
     def resume(self):
+        """Restarts the forwarding of output that had stopped for lack of credit. The caller holds the lock."""
         for number in list(self.paused):
             self.paused.discard(number)
             self.watch(number, self.files[number])
@@ -277,6 +290,7 @@ class Process(object):
 
 
 def signal_group(pid, number):
+    """Sends a signal to a process group, and ignores a failure."""
     try:
         os.killpg(pid, number)
     except OSError:
@@ -284,6 +298,7 @@ def signal_group(pid, number):
 
 
 def keep(message):
+    """Stores a piece of input under a name, for REPEAT, and drops those that are not needed any more."""
     name, piece, gone = message
     kept[name] = piece
     for name in gone:
@@ -371,11 +386,13 @@ def watch_over(r):
 
 
 def kill_groups(known, kind):
+    """Kills the groups of one kind: b'+' for commands, b'T' for transports to further children."""
     for pid in [pid for pid in known if known[pid] == kind]:
         signal_group(pid, signal.SIGKILL)
 
 
 def forget(pid):
+    """Removes a group from the list here and from that of the guard."""
     if groups.pop(pid, None):
         os.write(guarded[0], ('-%d\n' % pid).encode())
 
@@ -447,11 +464,13 @@ def prepare(options, theirs, report):
 
 
 def resize(fd, rows, columns):
+    """Sets the size of a terminal in characters; does nothing if `fd` is None."""
     if fd is not None:
         fcntl.ioctl(fd, TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
 
 
 def execute(options):
+    """Replaces this process with the program; a variable whose value is None is removed from the environment."""
     env = dict(os.environb if PY3 else os.environ)
     for name, value in options[b'env'].items():
         if value is None:

@@ -17,17 +17,21 @@ class ControllersOwn(object):
     """A name of the controller's package. A module with functions for this side may import it; only the controller can use it."""
 
     def __init__(self, name):
+        """Takes the dotted name, for the error message."""
         self.name = name
 
     def __call__(self, *args, **kwargs):
+        """Raises an error that says where the name can be used."""
         raise RuntimeError('%s is the controller\'s, and this is the child %s' % (self.name, child.context.name))
 
     def __getitem__(self, item):
+        """Returns itself, so that annotations with subscripts or `|` can be evaluated."""
         return self
 
     __or__ = __ror__ = __getitem__  # in annotations
 
     def __getattr__(self, name):
+        """Returns a placeholder for the attribute too, except for dunder names."""
         if name.startswith('__'):
             raise AttributeError(name)
         return ControllersOwn('%s.%s' % (self.name, name))
