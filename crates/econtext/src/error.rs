@@ -177,6 +177,18 @@ impl Error {
     }
 
     /// The kind of the error.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// use econtext::ErrorKind;
+    /// match web.call::<u32>("os:getuid", ()).wait() {
+    ///     Ok(uid) => println!("{uid}"),
+    ///     Err(error) if error.kind().is_connect() => println!("not reached: {error}"),
+    ///     Err(error) if error.kind() == ErrorKind::Timeout => println!("too slow"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Usage(_) | Error::Convert { .. } => ErrorKind::Usage,

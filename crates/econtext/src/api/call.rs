@@ -19,11 +19,25 @@ impl Context {
     /// Calls `module:function` or `module:Class.method` there with a tuple of arguments, or `()`.
     ///
     /// The call is on its way when this returns. Calls of one context are run in the order they were made.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// let (total, used, free) = web.call::<(u64, u64, u64)>("shutil:disk_usage", ("/",)).wait()?;
+    /// # Ok(()) }
+    /// ```
     pub fn call<T: DeserializeOwned>(&self, target: &str, args: impl Serialize) -> Call<T> {
         self.prepare(target).args(args).start()
     }
 
     /// Prepares a call with more options than arguments.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// use std::time::Duration;
+    /// let call = web.prepare("subprocess:check_output").args((["uptime"],)).kwarg("text", true);
+    /// let uptime: String = call.timeout(Duration::from_secs(5)).start().wait()?;
+    /// # Ok(()) }
+    /// ```
     pub fn prepare(&self, target: &str) -> CallBuilder<'_> {
         CallBuilder { context: self, spec: CallSpec::parse(target).map_err(Error::Usage), timeout: None }
     }

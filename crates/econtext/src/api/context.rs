@@ -45,6 +45,13 @@ impl Context {
     /// Waits until the child is up. Any number of threads may wait, at any time: the answer stays
     /// the same.
     ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// let hello = web.wait_ready()?;
+    /// println!("Python {}, process {}", hello.python, hello.pid);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The reason why there is no child.
     pub fn wait_ready(&self) -> Result<Hello, Error> {
@@ -59,6 +66,15 @@ impl Context {
 
     /// Calls `callback` on the broker's thread with each message the child sends to the handle
     /// returned; with `None` after the last.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// // def watch(handle): econtext.core.child.context.send(handle, "changed")
+    /// let handle = web.add_handle(|message| println!("{message:?}"));
+    /// web.call::<()>("watcher:watch", (handle.0,)).wait()?;
+    /// web.remove_handle(handle);
+    /// # Ok(()) }
+    /// ```
     pub fn add_handle(&self, callback: impl Fn(Option<Value>) + Send + Sync + 'static) -> Handle {
         self.0.link.add_handle(Arc::new(callback))
     }

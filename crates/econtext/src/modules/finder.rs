@@ -8,6 +8,23 @@ use std::sync::Arc;
 /// A source of the modules that children do not have.
 ///
 /// Implementations are asked by a thread of the broker, one module at a time.
+///
+/// ```
+/// use econtext::modules::{ModuleFinder, ModuleKind, ModuleRecord, module_record};
+/// use std::collections::HashMap;
+/// use std::sync::Arc;
+///
+/// /// Modules of one text each, by name.
+/// struct Texts(HashMap<String, String>);
+///
+/// impl ModuleFinder for Texts {
+///     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>> {
+///         let text = self.0.get(name)?;
+///         let path = format!("{name}.py");
+///         Some(Arc::new(module_record(name, ModuleKind::Module, path, Some(text.as_bytes()), Vec::new())))
+///     }
+/// }
+/// ```
 pub trait ModuleFinder: Send + Sync {
     /// The module called `name`, if there is one.
     fn find(&self, name: &str) -> Option<Arc<ModuleRecord>>;

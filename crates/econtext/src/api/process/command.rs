@@ -220,6 +220,16 @@ impl Command {
 
     /// Starts it, with its input and output as streams.
     ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// use std::io::{BufRead as _, BufReader};
+    /// let mut tail = web.command("tail").args(["-F", "/var/log/syslog"]).spawn()?;
+    /// for line in BufReader::new(&mut tail.stdout).lines().map_while(Result::ok) {
+    ///     println!("{line}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// If the child is gone.
     pub fn spawn(&self) -> Result<Streams, Error> {
@@ -232,6 +242,18 @@ impl Command {
 
     /// Starts it and calls `callback` on the broker's thread for all events. While that runs, this
     /// broker does nothing else; the process gets credit for more output when it returns.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// use econtext::process::ProcessEvent;
+    /// let make = web.command("make").spawn_with(|event| {
+    ///     if let ProcessEvent::Output { data, .. } = event {
+    ///         print!("{}", String::from_utf8_lossy(&data));
+    ///     }
+    /// })?;
+    /// println!("{}", make.wait()?);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// If the child is gone.

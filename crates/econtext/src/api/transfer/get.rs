@@ -23,6 +23,14 @@ use std::time::{Duration, SystemTime};
 impl Context {
     /// Lists the files and directories that a [`get`](Context::get) of `sources` would copy.
     ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// for file in web.list(&["/var/log/app"], &Default::default())? {
+    ///     println!("{} {:?}", file.name.display(), file.size);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The errors of [`get`](Context::get).
     pub fn list<S: AsRef<OsStr>>(
@@ -84,6 +92,13 @@ impl Context {
 
     /// Copies files and directories from there into a local directory, which is made if it is missing. A source that is not
     /// there and has wildcards (`*`, `?`, `[`) stands for all that match.
+    ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// let got = web.get(&["/var/log/app/*.log"], "logs".as_ref(), &Default::default(), |_| {})?;
+    /// println!("{} files, {} bytes", got.files, got.bytes);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The error of the system here or there, or the end of the child.

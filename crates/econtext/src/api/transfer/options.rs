@@ -7,6 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The options of a transfer, beside the copy of contents.
+///
+/// ```no_run
+/// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+/// use econtext::transfer::TransferOptions;
+/// let options = TransferOptions { mode: Some(0o640), backup: true, ..Default::default() };
+/// web.put(&["app.conf"], "/etc/app.conf", &options.owned_by("root:adm"), |_| {})?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct TransferOptions {
     /// Whether mode and times are kept, and the owner where the receiver may set it.

@@ -112,6 +112,14 @@ impl Context {
     /// Compares the files of a [`put`](Context::put) with those that are there, and changes
     /// nothing. The content of files there is included if it has no more than `content` bytes.
     ///
+    /// ```no_run
+    /// # fn f(web: &econtext::Context) -> Result<(), econtext::Error> {
+    /// for file in web.compare(&["app.conf"], "/etc/app.conf", &Default::default(), 0)? {
+    ///     println!("{}: {}", file.path.display(), if file.is_same() { "the same" } else { "changed" });
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The errors of [`put`](Context::put).
     pub fn compare<P: AsRef<Path>>(
