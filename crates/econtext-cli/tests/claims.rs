@@ -50,7 +50,7 @@ fn the_limits_of_the_security_page_are_those_of_the_code() {
 
 #[test]
 fn the_numbers_of_the_protocol_page_are_those_of_the_code() {
-    use econtext_proto::message::HANDLES;
+    use econtext_proto::wire::handles::HANDLES;
     let page = read("docs/protocol.md");
     let mut found: Vec<(&str, i64)> = Vec::new();
     for line in page.lines() {

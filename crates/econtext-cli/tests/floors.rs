@@ -9,7 +9,7 @@ use std::path::Path;
 /// The order of the parts of each crate, the lowest first: a file names files of its own part and of those before it. A part is
 /// a file beside `lib.rs` or `main.rs`, with the directory of the same name.
 const FLOORS: [(&str, &str); 6] = [
-    ("econtext-proto", "mac value message serde_impl pickle frame bootstrap session lib"),
+    ("econtext-proto", "mac value wire serde_impl pickle frame bootstrap session lib"),
     ("econtext-pysource", "lexer imports minimize beside lib"),
     ("econtext", "sync error status log transport modules child broker connect_back api lib"),
     (

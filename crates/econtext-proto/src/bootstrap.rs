@@ -5,9 +5,9 @@
 
 use crate::frame::{FrameDecoder, HEADER_LEN, escape, length_of};
 use crate::mac::{FrameMac, MAC_LEN, Secret, Sender};
-use crate::message::HELLO;
 use crate::pickle::{AllowList, Pickle, PickleLimits};
 use crate::value::{Value, lossy};
+use crate::wire::handles::HELLO;
 
 /// A hello is short: a longer frame is noise.
 const MAX_HELLO: usize = 4096;

@@ -17,18 +17,17 @@
 pub mod bootstrap;
 pub mod frame;
 pub mod mac;
-pub mod message;
 pub mod pickle;
 mod serde_impl;
 pub mod session;
 mod value;
+pub mod wire;
 
 pub use bootstrap::{Bootstrap, BootstrapError, Hello};
 pub use mac::Secret;
-pub use message::{
-    CallError, CallSpec, Handle, LogRecord, ModuleKind, ModuleRecord, SourceFrame, is_identifier,
-    is_module_name,
-};
 pub use serde_impl::{ConvertError, from_value, to_value};
 pub use session::{Event, Limits, Outcome, Session, SessionError};
-pub use value::{Object, Value};
+pub use value::{CallError, Handle, Object, SourceFrame, Value};
+pub use wire::calls::{CallSpec, is_identifier, is_module_name};
+pub use wire::logs::LogRecord;
+pub use wire::modules::{ModuleKind, ModuleRecord};

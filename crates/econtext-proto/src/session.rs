@@ -2,12 +2,15 @@
 
 use crate::frame::{DEFAULT_MAX_FRAME, FrameDecoder, FrameEncoder, FrameError, HEADER_LEN};
 use crate::mac::{Secret, Sender};
-use crate::message::{
-    BACK, CALL_FUNCTION, CANCEL, CallError, CallSpec, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE,
-    GET_TREE, HAVE, Handle, LOAD, LogRecord, ModuleRecord, PUSH_MODULE, STDIO,
-};
 use crate::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode_around, encode_marked, take_long};
-use crate::value::Value;
+use crate::value::{CallError, Handle, Value};
+use crate::wire::calls::CallSpec;
+use crate::wire::handles::{
+    BACK, CALL_FUNCTION, CANCEL, FIRST_HANDLE, FORWARD_LOG, GET_FILE, GET_MODULE, GET_TREE, HAVE, LOAD,
+    PUSH_MODULE, STDIO,
+};
+use crate::wire::logs::LogRecord;
+use crate::wire::modules::ModuleRecord;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};

@@ -226,7 +226,7 @@ pub struct SourceFrame {
 }
 
 /// The directory where sent modules live, according to their `__file__`. The same constant is in `core.py`.
-pub const MODULE_ROOT: &str = "/<econtext>/";
+pub(crate) const MODULE_ROOT: &str = "/<econtext>/";
 
 impl CallError {
     /// A `ValueError` about a result that only the controller could see was none.

@@ -1,5 +1,6 @@
 //! The pickle decoder and encoder: against themselves, against every CPython, against hostile input.
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a test feeds a process from a thread")]
 
 use econtext_proto::Value;
 use econtext_proto::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode};

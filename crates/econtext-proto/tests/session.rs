@@ -1,10 +1,11 @@
 //! A session against a child that is made of an encoder and a decoder, under a clock of its own.
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a test gives the session the time")]
 
 use econtext_proto::frame::{FrameDecoder, FrameEncoder};
 use econtext_proto::mac::Sender;
-use econtext_proto::message::{CALL_FUNCTION, CANCEL, LOAD, PUSH_MODULE};
 use econtext_proto::pickle::{AllowList, Pickle, PickleLimits, encode};
+use econtext_proto::wire::handles::{CALL_FUNCTION, CANCEL, LOAD, PUSH_MODULE};
 use econtext_proto::{
     CallSpec, Event, Handle, Limits, ModuleKind, ModuleRecord, Outcome, Secret, Session, SessionError, Value,
 };

@@ -62,7 +62,7 @@ pub mod value {
 pub mod internal {
     pub use crate::sync::{Wakers, lock};
     pub use crate::transport::command_line;
-    pub use econtext_proto::message::DEFINE;
+    pub use econtext_proto::wire::handles::DEFINE;
     pub use econtext_proto::{is_identifier, is_module_name};
 
     /// Checks that `target` has the form `module:function` or `module:Class.method`.

@@ -1,8 +1,8 @@
 //! Reads a pickle into an arena, then nodes of it into values.
 
 use super::limits::{AllowList, PickleError, PickleLimits};
-use crate::message::{CALL_ERROR_CLASS, CORE_MODULE, CallError, DEAD_NAME};
-use crate::value::{Object, Value};
+use crate::value::{CallError, Object, Value};
+use crate::wire::calls::{CALL_ERROR_CLASS, CORE_MODULE, DEAD_NAME};
 use num_bigint::BigInt;
 use std::collections::HashMap;
 

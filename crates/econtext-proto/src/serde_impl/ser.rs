@@ -1,7 +1,7 @@
 //! From Rust to values.
 
 use super::error::{ConvertError, KIND_PREFIX};
-use crate::message::Handle;
+use crate::value::Handle;
 use crate::value::Value;
 use num_bigint::BigInt;
 use serde::ser::{self, Error as _, Serialize, Serializer};

@@ -4,7 +4,7 @@ use super::phase::{Back, Link, Phase};
 use super::scheduler::Scheduler;
 use crate::modules::agent;
 use econtext_proto::Value;
-use econtext_proto::message::BACK;
+use econtext_proto::wire::handles::BACK;
 use rustix::fd::OwnedFd;
 use std::time::Instant;
 

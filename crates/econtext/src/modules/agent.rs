@@ -41,7 +41,6 @@ pub(crate) fn find(name: &str) -> Option<ModuleRecord> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeMap;
 
     fn agent(file: &str) -> String {
@@ -73,9 +72,24 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_knows_the_same_kinds_of_messages() {
+        use econtext_proto::wire::{process, transfer};
+        for (file, kinds) in [
+            ("in_core/process.py", &process::FROM_CHILD[..]),
+            ("in_core/process.py", &process::TO_CHILD),
+            ("imported/transfer.py", &transfer::KINDS),
+        ] {
+            let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+            assert!(kinds.iter().enumerate().all(|(at, (_, number))| at as i64 == *number));
+            let line = format!("{} = range({})", names.join(", "), names.len());
+            assert!(agent(file).lines().any(|found| found == line), "{file}: {line}");
+        }
+    }
+
+    #[test]
     fn the_agent_knows_the_same_handles_and_kinds() {
         use econtext_proto::ModuleKind;
-        use econtext_proto::message::HANDLES;
+        use econtext_proto::wire::handles::HANDLES;
         let core = agent("core.py");
         let mut found = BTreeMap::new();
         for start in ["FORWARD_LOG, ", "CALL_FUNCTION, ", "FIRST_HANDLE ="] {

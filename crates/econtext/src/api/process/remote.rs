@@ -5,6 +5,9 @@ use crate::broker::check_thread;
 use crate::error::Error;
 use crate::status::{ProcessEvent, Status};
 use crate::sync::{Wakers, lock, wait_for_change};
+use econtext_proto::wire::process::{
+    CREDIT, EXIT, FAILED, GRANT, INPUT, INPUT_END, OUTPUT, REPEAT, RESIZE, SIGNAL, STARTED, TYPE,
+};
 use econtext_proto::{Handle, Value};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -15,20 +18,6 @@ use std::time::{Duration, Instant};
 pub(super) const WINDOW: usize = 256 << 10;
 /// The most bytes of input in one message.
 const CHUNK: usize = 64 << 10;
-
-// The kinds of messages; the same numbers are in `process.py`.
-const STARTED: i64 = 0;
-const OUTPUT: i64 = 1;
-const CREDIT: i64 = 2;
-const EXIT: i64 = 3;
-const FAILED: i64 = 4;
-const INPUT: i64 = 0;
-const INPUT_END: i64 = 1;
-const GRANT: i64 = 2;
-const SIGNAL: i64 = 3;
-const RESIZE: i64 = 4;
-const TYPE: i64 = 5;
-const REPEAT: i64 = 6;
 
 /// A process beside a child. When the last clone is dropped, the process and its group are ended.
 #[derive(Clone, Debug)]

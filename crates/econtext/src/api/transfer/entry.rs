@@ -21,15 +21,6 @@ pub(super) const WINDOW: usize = 4 << 20;
 /// work.
 pub(super) const HOLES: u64 = 4 << 20;
 
-// The kinds of messages; the same numbers are in `transfer.py`.
-pub(super) const DIRECTORY: i64 = 0;
-pub(super) const LINK: i64 = 1;
-pub(super) const FILE: i64 = 2;
-pub(super) const DATA: i64 = 3;
-pub(super) const HOLE: i64 = 4;
-pub(super) const END: i64 = 5;
-pub(super) const SKIP: i64 = 6;
-
 /// The reporter of the progress of a transfer.
 pub(super) struct Reporter<'a> {
     progress: &'a dyn Fn(Progress<'_>),

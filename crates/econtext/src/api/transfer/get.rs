@@ -1,8 +1,7 @@
 //! Files from a child's machine.
 
 use super::entry::{
-    CHUNK, DATA, DIRECTORY, END, Entry, FILE, Failure, HOLE, HOLES, Have, LINK, Metadata, Reporter, SKIP,
-    WINDOW, bytes, digest, os_string,
+    CHUNK, Entry, Failure, HOLES, Have, Metadata, Reporter, WINDOW, bytes, digest, os_string,
 };
 use super::options::{Listed, Progress, TransferOptions, Transferred};
 use super::part_file::{NO_FOLLOW, PartFile, umask};
@@ -12,6 +11,7 @@ use crate::api::channel::Channel;
 use crate::api::context::Context;
 use crate::error::Error;
 use econtext_proto::Value;
+use econtext_proto::wire::transfer::{DATA, DIRECTORY, END, FILE, HOLE, LINK, SKIP};
 use sha1::Digest as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

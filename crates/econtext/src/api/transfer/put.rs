@@ -1,8 +1,7 @@
 //! Files to a child's machine.
 
 use super::entry::{
-    CHUNK, DATA, DIRECTORY, END, Entry, FILE, Failure, HOLE, HOLES, Have, LINK, Metadata, Reporter, SKIP,
-    WINDOW, bytes, digest, os_string,
+    CHUNK, Entry, Failure, HOLES, Have, Metadata, Reporter, WINDOW, bytes, digest, os_string,
 };
 use super::options::{Comparison, FileThere, Progress, TransferOptions, Transferred};
 use super::task::Transfer;
@@ -11,6 +10,7 @@ use crate::api::channel::Channel;
 use crate::api::context::Context;
 use crate::error::Error;
 use econtext_proto::Value;
+use econtext_proto::wire::transfer::{DATA, DIRECTORY, END, FILE, HOLE, LINK, SKIP};
 use sha1::{Digest as _, Sha1};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
