@@ -8,7 +8,6 @@ use econtext_testkit::sshd::Sshd;
 use econtext_testkit::{processes, pythons};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 const SLEEPER: &str = "import subprocess, sys, time\nsubprocess.Popen(['sleep', sys.argv[1]])\nprint('up')\n\
                        sys.stdout.flush()\ntime.sleep(3600)";
@@ -42,14 +41,12 @@ fn sleeper(args: &[String], mark: &str) -> Running {
     let mut line = String::new();
     BufReader::new(running.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "up\n");
-    processes::wait_until(Duration::from_secs(5), "both are seen", || processes::with_text(mark).len() > 1);
+    processes::wait_until("both are seen", || processes::with_text(mark).len() > 1);
     running
 }
 
 fn none_left(mark: &str) {
-    processes::wait_until(Duration::from_secs(5), "no process is left", || {
-        processes::with_text(mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(mark).is_empty());
 }
 
 fn signal(child: &Child, signal: rustix::process::Signal) {
@@ -110,7 +107,7 @@ fn a_closed_stdout_ends_the_run() {
         .unwrap();
     let mut some = [0; 1000];
     child.0.stdout.take().unwrap().read_exact(&mut some).unwrap();
-    processes::wait_until(Duration::from_secs(10), "it ends", || child.0.try_wait().unwrap().is_some());
+    processes::wait_until("it ends", || child.0.try_wait().unwrap().is_some());
     none_left(&mark(36004));
 }
 
@@ -211,9 +208,7 @@ fn spooled_packages_are_files_in_memory_and_gone_afterwards() {
             let value = &ran.event("result")["value"];
             assert_eq!(value[0], "text", "Python {} {spool:?} {ran:?}", python.minor);
             let here = std::path::PathBuf::from(value[1].as_str().unwrap());
-            processes::wait_until(Duration::from_secs(5), "the files are gone", || {
-                !here.parent().unwrap().exists()
-            });
+            processes::wait_until("the files are gone", || !here.parent().unwrap().exists());
         }
     }
     // It is said once, for any number of hosts.

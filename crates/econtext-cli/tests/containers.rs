@@ -10,7 +10,6 @@ use econtext_testkit::{processes, tools};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 fn sh(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().unwrap();
@@ -63,7 +62,7 @@ fn nsenter_has_children_in_the_namespaces_of_a_process() {
         .map(Running)
         .unwrap();
     let mut pid = None;
-    processes::wait_until(Duration::from_secs(10), "it sleeps", || {
+    processes::wait_until("it sleeps", || {
         pid = processes::of_command(&["sleep", &mark]);
         pid.is_some()
     });
@@ -88,16 +87,14 @@ fn podman_and_a_docker_client_have_children() {
         .spawn()
         .map(Running)
         .unwrap();
-    processes::wait_until(Duration::from_secs(10), "the service listens", || socket.exists());
+    processes::wait_until("the service listens", || socket.exists());
     works(with, &format!("docker:{}", podman.name));
     // The processes in there end with the command here.
     let mark = format!("82{}", std::process::id());
     let target = format!("podman:{}", podman.name);
     let ran = with(&["exec", "--timeout", "3", "--shell", &target, &format!("sleep {mark} & sleep {mark}")]);
     assert_eq!(ran.status, 3, "{ran:?}");
-    processes::wait_until(Duration::from_secs(5), "no process is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
     for target in ["podman:nothing-here", "docker:nothing-here"] {
         let ran = with(&["ping", "--jsonl", target]);
         assert_eq!(ran.event("result")["kind"].as_str(), Some("unreachable"), "{ran:?}");
@@ -223,9 +220,7 @@ fn a_chain_of_hosts_leads_to_root_on_the_last_and_back() {
     let line = format!("sleep {mark} & sleep {mark}");
     let ran = run_with("exec", &["-b", "--timeout", "5", "--shell", &last, &line]);
     assert_eq!(ran.status, 3, "{ran:?}");
-    processes::wait_until(Duration::from_secs(5), "no process is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
     // The middle of the way is named when that is where it fails.
     let wrong = args.iter().position(|a| *a == at(1, "root")).unwrap();
     let mut broken = args.clone();

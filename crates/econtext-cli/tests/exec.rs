@@ -7,12 +7,9 @@ use common::{econtext, run, run_with_input};
 use econtext_testkit::files::tree;
 use econtext_testkit::sshd::{Sshd, User};
 use econtext_testkit::{processes, pythons, tools};
-use std::time::Duration;
 
 fn none_left(mark: &str) {
-    processes::wait_until(Duration::from_secs(5), "no process is left", || {
-        processes::with_text(mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(mark).is_empty());
 }
 
 #[test]
@@ -224,7 +221,7 @@ fn an_interrupt_or_kill_9_of_the_controller_ends_what_runs_behind_hops() {
             .arg(format!("sleep {mark} & sleep {mark}"))
             .spawn()
             .unwrap();
-        processes::wait_until(Duration::from_secs(20), "it runs", || {
+        processes::wait_until("it runs", || {
             processes::with_text(&mark).len() > 3 // the command here, the shell there and what it started
         });
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();

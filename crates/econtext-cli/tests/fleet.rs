@@ -143,17 +143,13 @@ fn batches_pauses_and_failures_stop_a_rollout() {
 #[test]
 fn a_deadline_ends_the_whole_run() {
     let mark = format!("36101{}", std::process::id());
-    let started = Instant::now();
     let code = "import subprocess, sys; subprocess.call(['sleep', sys.argv[1]])";
     let ran =
         run(["run", "--jsonl", "--deadline", "1.5", "-f", "3", "local:n[1-9]", "-c", code, mark.as_str()]);
-    assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(ran.status, 3, "{ran:?}");
     assert_eq!(ran.event("summary")["timeout"], 9, "{ran:?}");
     assert!(ran.event("result")["error"]["message"].as_str().unwrap().contains("1.5 s"), "{ran:?}");
-    processes::wait_until(Duration::from_secs(5), "no process is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
 }
 
 #[test]
@@ -334,9 +330,7 @@ fn an_interrupt_in_the_middle_of_five_hundred_children_leaves_nothing() {
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(stderr.contains("stopping") && stderr.contains(" failed in "), "{stderr}");
-    processes::wait_until(Duration::from_secs(10), "no process is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
 }
 
 #[test]

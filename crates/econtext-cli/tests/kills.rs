@@ -41,7 +41,7 @@ fn a_thousand_kills_leave_no_process_no_zombie_and_no_descriptor() {
     let python = pythons::any().path.display().to_string();
     let broker = Broker::new().unwrap();
     drop(broker.local("first").unwrap().call::<i64>("os:getpid", ()).wait());
-    processes::wait_until(Duration::from_secs(5), "the first has ended", || zombies() == 0);
+    processes::wait_until("the first has ended", || zombies() == 0);
     let before = descriptors();
 
     // Children, from here.
@@ -73,11 +73,9 @@ fn a_thousand_kills_leave_no_process_no_zombie_and_no_descriptor() {
             });
         }
     });
-    processes::wait_until(Duration::from_secs(20), "no child is left", || {
-        processes::with_text(&mark).is_empty()
-    });
-    processes::wait_until(Duration::from_secs(20), "no zombie is left", || zombies() == 0);
-    processes::wait_until(Duration::from_secs(20), "no descriptor is left", || descriptors() <= before);
+    processes::wait_until("no child is left", || processes::with_text(&mark).is_empty());
+    processes::wait_until("no zombie is left", || zombies() == 0);
+    processes::wait_until("no descriptor is left", || descriptors() <= before);
 
     // Controllers, with a child that has started something.
     let next = AtomicU32::new(0);
@@ -109,8 +107,6 @@ fn a_thousand_kills_leave_no_process_no_zombie_and_no_descriptor() {
             });
         }
     });
-    processes::wait_until(Duration::from_secs(30), "nothing of the controllers is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("nothing of the controllers is left", || processes::with_text(&mark).is_empty());
     println!("{all} children and {all} controllers were killed");
 }

@@ -79,7 +79,7 @@ fn keys_of_every_kind_certificates_and_the_agent_log_in() {
     let socket = at("agent");
     let mut agent =
         Command::new("ssh-agent").args(["-D", "-a", &socket]).stdout(Stdio::null()).spawn().unwrap();
-    processes::wait_until(Duration::from_secs(5), "the agent listens", || sshd.path("agent").exists());
+    processes::wait_until("the agent listens", || sshd.path("agent").exists());
     let added = Command::new("ssh-add")
         .arg(at("user_key"))
         .env("SSH_AUTH_SOCK", &socket)
@@ -188,11 +188,7 @@ fn nothing_is_left_when_it_ends_in_whatever_way() {
         assert_eq!(line, "up\n");
         controller
     };
-    let gone = || {
-        processes::wait_until(Duration::from_secs(10), "no process is left", || {
-            processes::with_text(&mark).is_empty()
-        })
-    };
+    let gone = || processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
     let mut controller = start(&[]);
     controller.kill().unwrap();
     controller.wait().unwrap();

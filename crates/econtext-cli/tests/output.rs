@@ -8,7 +8,6 @@ use econtext_testkit::terminal::Terminal;
 use econtext_testkit::{processes, pythons, tools};
 use serde_json::json;
 use std::fs;
-use std::time::Duration;
 
 /// Code that says the same on two hosts and something else on the third.
 const MOSTLY: &str = "import sys\nodd = sys.argv[1] in sys.executable or ODD\nprint('one')\nprint('three' if odd else 'two')\nNone";
@@ -286,7 +285,7 @@ fn generators_stream_and_wait_for_their_reader() {
         .unwrap();
     let mut some = [0; 100];
     std::io::Read::read_exact(&mut endless.stdout.take().unwrap(), &mut some).unwrap();
-    processes::wait_until(Duration::from_secs(10), "it ends", || endless.try_wait().unwrap().is_some());
+    processes::wait_until("it ends", || endless.try_wait().unwrap().is_some());
 }
 
 #[test]

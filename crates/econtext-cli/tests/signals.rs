@@ -32,7 +32,7 @@ fn hostile(args: &[&str]) -> Command {
 /// Runs the command, which is to end by itself.
 fn run(args: &[&str]) -> Ran {
     let mut child = hostile(args).spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + econtext_testkit::processes::HANGS;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > until {
             child.kill().unwrap();

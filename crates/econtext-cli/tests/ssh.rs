@@ -221,9 +221,7 @@ fn a_child_that_connects_back_needs_no_ssh_any_more() {
     assert_eq!(line, "up\n");
     controller.kill().unwrap();
     controller.wait().unwrap();
-    processes::wait_until(std::time::Duration::from_secs(10), "no process is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
     let nowhere = go(&["--connect-back=192.0.2.1:0"]);
     assert_eq!((nowhere.status, &nowhere.event("result")["value"]), (0, &1.into()), "{nowhere:?}");
 }

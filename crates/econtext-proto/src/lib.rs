@@ -11,7 +11,7 @@
 //! before, and hands over the bytes it read behind it. [`Session`] does the rest. Output needs no waiting: the
 //! frames of a session may follow the payload at once.
 //!
-//! `docs/how-it-works.md` describes the protocol; the wire constants are in [`frame`] and [`message`].
+//! `docs/how-it-works.md` describes the protocol; the wire constants are in [`frame`] and [`wire`].
 #![forbid(unsafe_code)]
 
 pub mod bootstrap;

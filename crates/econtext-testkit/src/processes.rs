@@ -29,14 +29,18 @@ pub fn of_command(words: &[&str]) -> Option<i32> {
     })
 }
 
+/// The time after which a test takes a thing to hang. It says nothing about how long that thing may take: a machine may have much
+/// else to do.
+pub const HANGS: Duration = Duration::from_secs(180);
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// If it does not hold within `limit`.
-pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+/// If it does not come to hold.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(start.elapsed() < HANGS, "not within {HANGS:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -8,7 +8,6 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// A running sshd; ended when dropped.
@@ -88,7 +87,7 @@ impl Sshd {
             .expect("sshd starts");
         let sshd = Sshd { process, directory, address: address.to_owned(), port };
         sshd.know_host(&sshd.path("host_key.pub"));
-        processes::wait_until(Duration::from_secs(10), "sshd listens", || {
+        processes::wait_until("sshd listens", || {
             fs::read_to_string(sshd.path("log")).is_ok_and(|log| log.contains("Server listening"))
         });
         Some(sshd)

@@ -1,5 +1,6 @@
 //! A program on a terminal of its own, as a person would use it.
 
+use crate::processes::HANGS;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -67,7 +68,7 @@ impl Terminal {
     /// # Panics
     /// If it does not come.
     pub fn wait_for(&self, text: &str, from: usize) -> usize {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + HANGS;
         loop {
             let seen = self.text();
             if let Some(at) = seen.get(from..).and_then(|rest| rest.find(text)) {
@@ -91,7 +92,7 @@ impl Terminal {
     /// # Panics
     /// If it does not end.
     pub fn finish(mut self) -> (ExitStatus, String) {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + HANGS;
         let status = loop {
             match self.child.try_wait().expect("a child") {
                 Some(status) => break status,

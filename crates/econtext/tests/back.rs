@@ -46,11 +46,7 @@ fn the_stream_moves_while_calls_run_and_nothing_is_lost() {
             }
             round += 1;
             after += i32::from(connected(listener.port()));
-            assert!(
-                started.elapsed() < Duration::from_secs(20),
-                "Python {}: it did not connect",
-                python.minor
-            );
+            assert!(started.elapsed() < processes::HANGS, "Python {}: it did not connect", python.minor);
         }
         let items: Vec<i64> =
             child.prepare("work:numbers").args((300,)).stream().collect::<Result<_, _>>().unwrap();
@@ -64,7 +60,7 @@ fn the_stream_moves_while_calls_run_and_nothing_is_lost() {
         assert_eq!(late.start::<()>().wait().unwrap_err().kind(), ErrorKind::Timeout);
         let pid: i64 = child.call("os:getpid", ()).wait().unwrap();
         drop(child);
-        processes::wait_until(Duration::from_secs(10), "the child is gone", || {
+        processes::wait_until("the child is gone", || {
             !std::path::Path::new(&format!("/proc/{pid}")).exists()
         });
     }
@@ -106,6 +102,6 @@ fn strangers_are_told_nothing_and_cost_little() {
     // And a child comes through.
     let child = child(&broker, &pythons::any(), &listener);
     child.call::<i64>("os:getpid", ()).wait().unwrap();
-    processes::wait_until(Duration::from_secs(10), "it is connected", || connected(listener.port()));
+    processes::wait_until("it is connected", || connected(listener.port()));
     assert!(child.call::<i64>("os:getpid", ()).wait().unwrap() > 1);
 }

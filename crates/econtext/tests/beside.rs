@@ -259,9 +259,7 @@ fn nothing_is_made_until_something_looks_and_nothing_is_left_at_the_end() {
         // A package that has no data is not concerned.
         assert_eq!(text(&child, "plain:f"), "/<econtext>/plain/__init__.py");
         child.shutdown(Duration::from_secs(5));
-        processes::wait_until(Duration::from_secs(5), "the files are gone", || {
-            !here.parent().unwrap().exists()
-        });
+        processes::wait_until("the files are gone", || !here.parent().unwrap().exists());
     }
 }
 

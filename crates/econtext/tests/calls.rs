@@ -191,9 +191,7 @@ fn a_function_that_ignores_interrupts_is_killed_with_what_it_started() {
         assert_eq!(call.wait().unwrap_err().kind(), ErrorKind::Timeout);
         let error = child.call::<i64>("os:getpid", ()).wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-        processes::wait_until(Duration::from_secs(5), "its sleep is gone", || {
-            processes::with_text(&mark).is_empty()
-        });
+        processes::wait_until("its sleep is gone", || processes::with_text(&mark).is_empty());
     }
 }
 
@@ -409,12 +407,10 @@ fn dropping_everything_ends_a_hung_child_and_what_it_started() {
     let child = builder(&pythons::any()).connect(&broker, Local).unwrap();
     let pid = child.call::<i32>("os:getpid", ()).wait().unwrap();
     drop(child.prepare("probe:stubborn").args(("87654321",)).start::<()>());
-    processes::wait_until(Duration::from_secs(10), "it sleeps", || {
-        !processes::with_text("87654321").is_empty()
-    });
+    processes::wait_until("it sleeps", || !processes::with_text("87654321").is_empty());
     drop(child);
     drop(broker);
-    processes::wait_until(Duration::from_secs(5), "all is gone", || {
+    processes::wait_until("all is gone", || {
         processes::with_text("87654321").is_empty() && !std::path::Path::new(&format!("/proc/{pid}")).exists()
     });
 }

@@ -285,14 +285,12 @@ fn every_fault_at_every_position() {
     let stats = directory.path().join("stats").display().to_string();
     let whole = session(&Case { up: true, fault: Fault::None, position: 0 }, &python, &mark, &stats);
     assert_eq!(whole, Came::Right, "without a fault all is right");
-    processes::wait_until(Duration::from_secs(5), "the relay has counted", || {
-        std::path::Path::new(&stats).exists()
-    });
+    processes::wait_until("the relay has counted", || std::path::Path::new(&stats).exists());
     let frames = Case { up: true, fault: Fault::Reorder, position: usize::MAX };
     let frame_stats = directory.path().join("frames").display().to_string();
     assert_eq!(session(&frames, &python, &mark, &frame_stats), Came::Right);
     let counts = |path: &str| -> Vec<usize> {
-        processes::wait_until(Duration::from_secs(5), "the relay has counted", || {
+        processes::wait_until("the relay has counted", || {
             std::fs::read_to_string(path).is_ok_and(|text| !text.is_empty())
         });
         std::fs::read_to_string(path).unwrap().split(' ').map(|n| n.parse().unwrap()).collect()
@@ -326,7 +324,7 @@ fn every_fault_at_every_position() {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let begun = Instant::now();
                     let came = session(case, &python, &mark, "-");
-                    assert!(begun.elapsed() < Duration::from_secs(20), "it hung: {case:?}");
+                    assert!(begun.elapsed() < processes::HANGS, "it hung: {case:?}");
                     // A delay changes no outcome.
                     if matches!(case.fault, Fault::Split | Fault::Delay) {
                         assert_eq!(came, Came::Right, "{case:?}");
@@ -348,9 +346,7 @@ fn every_fault_at_every_position() {
         };
         println!("{n:>6}  {fault:?}: {came}");
     }
-    processes::wait_until(Duration::from_secs(15), "no process is left", || {
-        processes::with_text(&mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(&mark).is_empty());
 }
 
 impl std::fmt::Debug for Case {

@@ -68,7 +68,7 @@ fn processes_that_served_code_starts_find_served_modules_and_files() {
         let call = child.prepare("start:executor").timeout(Duration::from_secs(60));
         assert_eq!(call.start::<Found>().wait().unwrap(), expected(3));
         drop(child);
-        processes::wait_until(Duration::from_secs(5), "none is left", || {
+        processes::wait_until("none is left", || {
             processes::memory(pid).is_none() && processes::with_text("multiprocessing.forkserver").is_empty()
         });
     }

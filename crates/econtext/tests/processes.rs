@@ -28,9 +28,7 @@ fn mark(number: u32) -> String {
 }
 
 fn none_left(mark: &str) {
-    processes::wait_until(Duration::from_secs(5), "no process is left", || {
-        processes::with_text(mark).is_empty()
-    });
+    processes::wait_until("no process is left", || processes::with_text(mark).is_empty());
 }
 
 #[test]
@@ -146,7 +144,7 @@ fn a_call_that_runs_does_not_hold_processes_up() {
         let call = child.call::<()>("time:sleep", (3600,));
         let start = Instant::now();
         assert_eq!(child.command("echo").arg("hi").output().unwrap().stdout, b"hi\n");
-        assert!(start.elapsed() < Duration::from_secs(20));
+        assert!(start.elapsed() < processes::HANGS);
         call.cancel();
         assert!(call.wait().is_err());
     });
@@ -222,11 +220,9 @@ fn a_process_that_leaves_the_pipe_to_others_has_ended_all_the_same() {
         let start = Instant::now();
         let output = child.shell(format!("sleep {mark} & echo done")).output().unwrap();
         assert_eq!(output.stdout, b"done\n");
-        assert!(start.elapsed() < Duration::from_secs(20));
+        assert!(start.elapsed() < processes::HANGS);
         // While it becomes another program, a process shows no command line.
-        processes::wait_until(Duration::from_secs(5), "what was left runs on", || {
-            !processes::with_text(&mark).is_empty()
-        });
+        processes::wait_until("what was left runs on", || !processes::with_text(&mark).is_empty());
         child.shutdown(Duration::from_secs(1));
         none_left(&mark);
     });
@@ -262,9 +258,7 @@ fn a_child_that_is_gone_ends_its_processes_with_its_error() {
     drop(child.call::<()>("os:_exit", (5,)));
     let error = process.wait().unwrap_err();
     assert!(error.to_string().contains("status 5"), "{error}");
-    processes::wait_until(Duration::from_secs(5), "the callback was told, once", || {
-        seen.load(Ordering::Relaxed) == 1
-    });
+    processes::wait_until("the callback was told, once", || seen.load(Ordering::Relaxed) == 1);
     assert!(child.command("true").output().is_err());
 }
 
@@ -279,9 +273,7 @@ fn a_child_that_is_killed_takes_its_processes_along() {
             let mark = mark(7000 + 4 * version(&python) + u32::try_from(n).unwrap());
             let child = connect(&broker, &python);
             let process = child.shell(format!("sleep {mark} & sleep {mark}")).spawn_with(|_| {}).unwrap();
-            processes::wait_until(Duration::from_secs(20), "it runs", || {
-                processes::with_text(&mark).len() > 2
-            });
+            processes::wait_until("it runs", || processes::with_text(&mark).len() > 2);
             let pid = i32::try_from(child.call::<i64>("os:getpid", ()).wait().unwrap()).unwrap();
             kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
             none_left(&mark);
@@ -321,6 +313,6 @@ fn output_that_nobody_reads_is_let_go_with_its_process() {
         for _ in 0..5 {
             assert!(child.command("/nonexistent").output().is_err());
         }
-        processes::wait_until(Duration::from_secs(5), "all files are closed", || files() <= before);
+        processes::wait_until("all files are closed", || files() <= before);
     });
 }

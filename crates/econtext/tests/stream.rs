@@ -98,7 +98,7 @@ fn a_generator_that_waits_for_something_else_is_interrupted() {
         let mut items = child.prepare("gen:waits").stream::<i64>();
         assert_eq!(items.next().unwrap().unwrap(), 1);
         drop(items);
-        processes::wait_until(Duration::from_secs(5), "it is closed", || state(&child).1 == 1);
+        processes::wait_until("it is closed", || state(&child).1 == 1);
     }
 }
 
