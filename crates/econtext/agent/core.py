@@ -846,7 +846,7 @@ class Importer(object):
     def __init__(self, context):
         """Starts with one record, that of our own package; the modules in it are asked for when imported."""
         self.context = context
-        self.records = {'econtext': Record(PACKAGE, 'econtext/__init__.py', None, '*')}
+        self.records = {'econtext': Record(PACKAGE, '', None, '*')}
         self.names = {}
         self.pushed = []
         self.place, self.spooled = ROOT, ()
