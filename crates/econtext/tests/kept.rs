@@ -3,6 +3,7 @@
 
 use econtext::transfer::TransferOptions;
 use econtext::{Broker, Context, ErrorKind, Local, PathFinder};
+use econtext_testkit::processes;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -151,6 +152,11 @@ fn commands_are_polled_and_keep_their_output() {
     let status = block_on(poll_fn(|cx| process.poll_wait(cx))).unwrap();
     assert_eq!((status.signal, process.wait().unwrap()), (Some(9), status));
     assert_eq!(child.command("cat").input("abc").status().unwrap().code, Some(0));
+    // Input that waits for a reader keeps no process.
+    let sleeping = child.command("sleep").arg("36205").input(big).start();
+    processes::wait_until("it runs", || !processes::with_text("36205").is_empty());
+    drop(sleeping);
+    processes::wait_until("it is gone", || processes::with_text("36205").is_empty());
     let missing = child.command("/no/such/program").start();
     assert_eq!(missing.wait().unwrap_err().kind(), block_on(missing).unwrap_err().kind());
 }

@@ -66,9 +66,7 @@ mod tests {
     #[test]
     fn the_list_of_modules_is_the_controllers_alone() {
         // A star stands for children that the child does not know: it asks for each.
-        assert!(
-            agent("core.py").contains("{'econtext': Record(PACKAGE, '', None, '*')}")
-        );
+        assert!(agent("core.py").contains("{'econtext': Record(PACKAGE, '', None, '*')}"));
     }
 
     #[test]

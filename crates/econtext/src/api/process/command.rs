@@ -208,14 +208,10 @@ impl Command {
 
     /// Sends the input, and its end.
     fn feed(&self, process: &RemoteProcess) {
-        let Some(input) = self.input.clone() else { return process.end_input() };
-        let process = process.clone();
-        // The process may be slow to read it. Input that it does not read, or a child that is gone,
-        // shows in how it ends.
-        std::thread::spawn(move || {
-            let _ = process.write(&input);
-            process.end_input();
-        });
+        match self.input.clone() {
+            Some(input) => process.feed(input),
+            None => process.end_input(),
+        }
     }
 
     /// Starts it, with its input and output as streams.

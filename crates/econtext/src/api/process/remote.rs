@@ -10,12 +10,14 @@ use econtext_proto::wire::process::{
 };
 use econtext_proto::{Handle, Value};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// The bytes in flight in each direction, unless set.
 pub(super) const WINDOW: usize = 256 << 10;
+/// The interval at which a thread with input looks whether its process is wanted.
+const LOOK: Duration = Duration::from_millis(100);
 /// The most bytes of input in one message.
 const CHUNK: usize = 64 << 10;
 
@@ -203,20 +205,49 @@ impl RemoteProcess {
         check_thread()?;
         let mut rest = data;
         while !rest.is_empty() {
-            let mut state = lock(&self.inner.state);
-            while state.credit == 0 && !state.input_ended && state.ended.is_none() {
-                state = self.inner.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            match self.write_some(rest, None)? {
+                Some(n) => rest = &rest[n..],
+                None => return Ok(false),
             }
-            if state.input_ended || state.ended.is_some() {
-                return Ok(false);
-            }
-            let n = rest.len().min(state.credit).min(CHUNK);
-            state.credit -= n;
-            drop(state);
-            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(rest[..n].to_vec())])?;
-            rest = &rest[n..];
         }
         Ok(true)
+    }
+
+    /// Sends as much input as there is credit for, waiting for some until `until`; returns the
+    /// number of bytes, or `None` if the process does not read any more.
+    fn write_some(&self, data: &[u8], until: Option<Instant>) -> Result<Option<usize>, Error> {
+        let mut state = lock(&self.inner.state);
+        while state.credit == 0 && !state.input_ended && state.ended.is_none() {
+            match wait_for_change(&self.inner.changed, state, until) {
+                Some(changed) => state = changed,
+                None => return Ok(Some(0)),
+            }
+        }
+        if state.input_ended || state.ended.is_some() {
+            return Ok(None);
+        }
+        let n = data.len().min(state.credit).min(CHUNK);
+        state.credit -= n;
+        drop(state);
+        self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
+        Ok(Some(n))
+    }
+
+    /// Sends input and its end, on a thread of its own, as long as there is another reference to
+    /// the process.
+    pub(super) fn feed(&self, input: Arc<[u8]>) {
+        let process = Arc::downgrade(&self.inner);
+        std::thread::spawn(move || {
+            let mut rest = &input[..];
+            while let Some(inner) = process.upgrade() {
+                let process = RemoteProcess { inner };
+                match process.write_some(rest, Instant::now().checked_add(LOOK)) {
+                    Ok(Some(n)) if n < rest.len() => rest = &rest[n..],
+                    // Input that it does not read, or a child that is gone, shows in how it ends.
+                    _ => return process.end_input(),
+                }
+            }
+        });
     }
 
     /// Sends as many bytes as there is credit for, without waiting, and returns their number.
