@@ -9,7 +9,6 @@ use econtext_testkit::processes;
 use econtext_testkit::sshd::{Sshd, User, free_port};
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 fn call(options: &[String], target: &str, more: &[&str]) -> Ran {
     let mut args: Vec<&str> = vec!["call", "--jsonl", "--ssh-native", "--timeout", "30"];
