@@ -19,7 +19,7 @@ const FLOORS: [(&str, &str); 6] = [
     ("econtext-cli", "usage input signals outcome args config output run commands cli main"),
     (
         "econtext-py",
-        "finder ours teller owned settings wait values errors events request broker inner call process channel stream transfer \
+        "finder ours callback_thread per_process settings wait values errors events request broker inner call process channel stream transfer \
          child fleet lib",
     ),
 ];

@@ -1,7 +1,7 @@
 //! The broker, as the Python half holds it.
 
-use crate::owned::Owned;
-use crate::teller::Teller;
+use crate::callback_thread::CallbackThread;
+use crate::per_process::PerProcess;
 use crate::wait::{exit, settle};
 use econtext::internal::lock;
 use pyo3::prelude::*;
@@ -12,11 +12,11 @@ use crate::errors::raise;
 
 /// The thread that owns all IO.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Broker(Owned<Parts>);
+pub(crate) struct Broker(PerProcess<Parts>);
 
 struct Parts {
     broker: Mutex<Option<Arc<econtext::Broker>>>,
-    teller: Arc<Teller>,
+    callbacks: Arc<CallbackThread>,
 }
 
 impl Broker {
@@ -26,8 +26,8 @@ impl Broker {
             .ok_or_else(|| crate::ours::usage("the broker was shut down".to_owned()))
     }
 
-    pub(crate) fn teller(&self) -> PyResult<Arc<Teller>> {
-        Ok(self.0.get()?.teller.clone())
+    pub(crate) fn callbacks(&self) -> PyResult<Arc<CallbackThread>> {
+        Ok(self.0.get()?.callbacks.clone())
     }
 }
 
@@ -37,7 +37,7 @@ impl Broker {
     fn new(py: Python<'_>) -> PyResult<Self> {
         let broker = py.detach(econtext::Broker::new).map_err(|error| raise(py, &error))?;
         let broker = Mutex::new(Some(Arc::new(broker)));
-        Ok(Broker(Owned::new(Parts { broker, teller: Teller::start()? })))
+        Ok(Broker(PerProcess::new(Parts { broker, callbacks: CallbackThread::start()? })))
     }
 
     /// File descriptors that a fork is to close.
@@ -55,7 +55,7 @@ impl Broker {
             if let Some(broker) = broker {
                 broker.shutdown();
             }
-            parts.teller.settle(Duration::from_secs(2));
+            parts.callbacks.settle(Duration::from_secs(2));
             settle();
         });
         Ok(())

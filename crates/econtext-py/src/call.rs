@@ -1,8 +1,8 @@
 //! Calls on their way, and their results.
 
+use crate::callback_thread::CallbackThread;
 use crate::errors::instance;
-use crate::owned::Owned;
-use crate::teller::Teller;
+use crate::per_process::PerProcess;
 use crate::values::from_value;
 use econtext::internal::lock;
 use econtext::{Error, Value};
@@ -13,9 +13,9 @@ use std::task::Poll;
 /// A call on its way.
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Call {
-    pub(crate) call: Owned<econtext::Call<Value>>,
+    pub(crate) call: PerProcess<econtext::Call<Value>>,
     pub(crate) declared: Option<Py<PyAny>>,
-    pub(crate) teller: Arc<Teller>,
+    pub(crate) callbacks: Arc<CallbackThread>,
 }
 
 #[pymethods]
@@ -26,7 +26,7 @@ impl Call {
         let done = Arc::new(Done {
             call: self.call.get()?.clone(),
             tell: Mutex::new(Some(tell)),
-            teller: self.teller.clone(),
+            callbacks: self.callbacks.clone(),
         });
         py.detach(|| done.look());
         Ok(())
@@ -47,7 +47,7 @@ type Tell = (Option<Py<PyAny>>, Py<PyAny>);
 struct Done {
     call: econtext::Call<Value>,
     tell: Mutex<Option<Tell>>,
-    teller: Arc<Teller>,
+    callbacks: Arc<CallbackThread>,
 }
 
 impl Done {
@@ -57,7 +57,7 @@ impl Done {
             return;
         };
         let Some((declared, callback)) = lock(&self.tell).take() else { return };
-        self.teller.tell(move |py| {
+        self.callbacks.tell(move |py| {
             let declared = declared.as_ref().map(|d| d.bind(py));
             let callback = callback.bind(py);
             let told = match outcome(py, result, declared) {

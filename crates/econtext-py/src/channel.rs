@@ -2,7 +2,7 @@
 
 use crate::errors::raise;
 use crate::inner::Inner;
-use crate::owned::Owned;
+use crate::per_process::PerProcess;
 use crate::request::Request;
 use crate::values::{ChannelHandle, from_value, to_value};
 use crate::wait::{Waiting, deadline, wait};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The controller's end of a channel.
 #[pyclass(frozen, extends = ChannelHandle, module = "econtext._econtext")]
-pub(crate) struct Channel(Owned<Ends>);
+pub(crate) struct Channel(PerProcess<Ends>);
 
 struct Ends {
     child: Arc<Inner>,
@@ -23,10 +23,10 @@ struct Ends {
 impl Channel {
     pub(crate) fn open(py: Python<'_>, child: Arc<Inner>) -> PyResult<Py<Self>> {
         let channel = py.detach(|| child.context.channel());
-        let handle = ChannelHandle(Owned::new(channel.handle()));
+        let handle = ChannelHandle(PerProcess::new(channel.handle()));
         Py::new(
             py,
-            PyClassInitializer::from(handle).add_subclass(Channel(Owned::new(Ends { child, channel }))),
+            PyClassInitializer::from(handle).add_subclass(Channel(PerProcess::new(Ends { child, channel }))),
         )
     }
 }

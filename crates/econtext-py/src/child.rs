@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::errors::raise;
 use crate::finder::Finder;
 use crate::inner::Inner;
-use crate::owned::Owned;
+use crate::per_process::PerProcess;
 use crate::request::Request;
 use crate::settings::{become_transport, settings, transport};
 use crate::values::from_value;
@@ -21,11 +21,11 @@ use std::time::Duration;
 
 /// One child.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Child(Owned<Arc<Inner>>);
+pub(crate) struct Child(PerProcess<Arc<Inner>>);
 
 impl Child {
     pub(crate) fn of(inner: Arc<Inner>) -> Self {
-        Child(Owned::new(inner))
+        Child(PerProcess::new(inner))
     }
 
     pub(crate) fn inner(&self) -> PyResult<&Arc<Inner>> {
@@ -72,16 +72,16 @@ impl Child {
             .finder(finder.0.clone())
             .log_level(log_level)
             .python_values(true)
-            .on_event(events::forward(name, events, broker.teller()?));
+            .on_event(events::forward(name, events, broker.callbacks()?));
         if let Some(time) = duration(Some(connect_timeout))? {
             builder = builder.connect_timeout(time);
         }
         if let Some(hop) = via {
             builder = builder.via(&hop.inner()?.context);
         }
-        let (broker, teller) = (broker.get()?, broker.teller()?);
+        let (broker, callbacks) = (broker.get()?, broker.callbacks()?);
         let context = py.detach(|| builder.connect(&broker, transport)).map_err(|error| raise(py, &error))?;
-        Ok(Child::of(Inner::new(context, None, teller)))
+        Ok(Child::of(Inner::new(context, None, callbacks)))
     }
 
     #[getter]
@@ -103,7 +103,7 @@ impl Child {
     /// Calls `callback` once the child is up, or has failed.
     fn when_ready(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let inner = self.inner()?.clone();
-        let waker = CallBack::waker(callback, &inner.teller);
+        let waker = CallBack::waker(callback, &inner.callbacks);
         py.detach(|| {
             if inner.context.poll_ready(&mut std::task::Context::from_waker(&waker)).is_ready() {
                 waker.wake();
@@ -125,7 +125,7 @@ impl Child {
                 return Err(interrupt);
             }
         };
-        inner.teller.catch_up(py);
+        inner.callbacks.catch_up(py);
         let value = result.map_err(|error| raise(py, &error))?;
         from_value(py, value, request.declared.as_ref().map(|d| d.bind(py)))
     }
@@ -134,8 +134,8 @@ impl Child {
     fn start(&self, py: Python<'_>, request: &Request) -> PyResult<Call> {
         let inner = self.inner_for(py, request)?;
         let call = py.detach(|| request.spec.start(&inner.context, &inner.sent));
-        let (declared, teller) = (request.declared(py), inner.teller.clone());
-        Ok(Call { call: Owned::new(call), declared, teller })
+        let (declared, callbacks) = (request.declared(py), inner.callbacks.clone());
+        Ok(Call { call: PerProcess::new(call), declared, callbacks })
     }
 
     /// Makes a call of a generator.
@@ -165,7 +165,7 @@ impl Child {
         let inner = self.inner()?;
         let process = py.detach(|| command.start(&inner.context));
         let process = process.map_err(|error| raise(py, &error))?;
-        Ok(process::Process::of(process, inner.teller.clone()))
+        Ok(process::Process::of(process, inner.callbacks.clone()))
     }
 
     /// Starts copying files there.

@@ -1,6 +1,6 @@
 //! Output and log records of children, on their way to Python.
 
-use crate::teller::Teller;
+use crate::callback_thread::CallbackThread;
 use crate::values::from_value;
 use econtext::{ChildEvent, Value};
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(crate) fn forward(
     host: String,
     callback: Py<PyAny>,
-    teller: Arc<Teller>,
+    callbacks: Arc<CallbackThread>,
 ) -> impl Fn(ChildEvent) + Send + Sync + 'static {
     let shared = Arc::new((host, callback));
     move |event| {
@@ -20,7 +20,7 @@ pub(crate) fn forward(
             return;
         }
         let shared = shared.clone();
-        teller.tell(move |py| {
+        callbacks.tell(move |py| {
             let (host, callback) = (&shared.0, shared.1.bind(py));
             let told = match event {
                 ChildEvent::Output { fd, data } => {

@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::child::Child;
 use crate::finder::Finder;
 use crate::ours::spec;
-use crate::owned::Owned;
+use crate::per_process::PerProcess;
 use crate::process::{Command, Env};
 use crate::request::Request;
 use crate::settings::settings;
@@ -49,7 +49,7 @@ fn load(paths: &[PathBuf]) -> Result<Inventory, econtext_fleet::SpecError> {
 
 /// A set of hosts.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Fleet(Owned<Arc<Hosts>>);
+pub(crate) struct Fleet(PerProcess<Arc<Hosts>>);
 
 #[pymethods]
 impl Fleet {
@@ -82,7 +82,7 @@ impl Fleet {
         let hops = Hops::new(inventory.clone(), &settings);
         let connector =
             Connector::new(broker.get()?, hops, Gates::new(connect_rate), Arc::new(Stop::default()));
-        Ok(Fleet(Owned::new(Arc::new(Hosts {
+        Ok(Fleet(PerProcess::new(Arc::new(Hosts {
             inventory,
             children: targets.iter().map(|_| Mutex::default()).collect(),
             connecting: targets.iter().map(|_| Mutex::default()).collect(),
@@ -93,7 +93,7 @@ impl Fleet {
             finder: finder.0.clone(),
             log_level,
             events,
-            teller: broker.teller()?,
+            callbacks: broker.callbacks()?,
         }))))
     }
 

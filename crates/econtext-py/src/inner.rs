@@ -1,7 +1,7 @@
 //! One child, which several objects of Python may hold.
 
+use crate::callback_thread::CallbackThread;
 use crate::request::Sent;
-use crate::teller::Teller;
 use econtext::Context;
 use econtext_fleet::Connection;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,18 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Inner {
     pub(crate) context: Context,
     pub(crate) sent: Mutex<Sent>,
-    pub(crate) teller: Arc<Teller>,
+    pub(crate) callbacks: Arc<CallbackThread>,
     /// The connection, with the child that it was started from if this one runs as another user.
     connection: Option<Connection>,
 }
 
 impl Inner {
-    pub(crate) fn new(context: Context, connection: Option<Connection>, teller: Arc<Teller>) -> Arc<Self> {
-        Arc::new(Inner { context, sent: Mutex::default(), teller, connection })
+    pub(crate) fn new(
+        context: Context,
+        connection: Option<Connection>,
+        callbacks: Arc<CallbackThread>,
+    ) -> Arc<Self> {
+        Arc::new(Inner { context, sent: Mutex::default(), callbacks, connection })
     }
 
     /// The connection, for closing it.

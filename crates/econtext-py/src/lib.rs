@@ -8,6 +8,7 @@
 
 mod broker;
 mod call;
+mod callback_thread;
 mod channel;
 mod child;
 mod errors;
@@ -16,12 +17,11 @@ mod finder;
 mod fleet;
 mod inner;
 mod ours;
-mod owned;
+mod per_process;
 mod process;
 mod request;
 mod settings;
 mod stream;
-mod teller;
 mod transfer;
 mod values;
 mod wait;

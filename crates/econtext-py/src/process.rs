@@ -1,8 +1,8 @@
 //! Commands beside children.
 
+use crate::callback_thread::CallbackThread;
 use crate::errors::raise;
-use crate::owned::Owned;
-use crate::teller::Teller;
+use crate::per_process::PerProcess;
 use crate::wait::{CallBack, Waiting, deadline, wait};
 use econtext::process::{CommandFuture, Output};
 use econtext::{Context, Error};
@@ -57,7 +57,7 @@ impl Command {
 
 /// A command that runs.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Process(Owned<CommandFuture>, Arc<Teller>);
+pub(crate) struct Process(PerProcess<CommandFuture>, Arc<CallbackThread>);
 
 /// The exit status, negative for a signal as in `subprocess`; stdout; stderr.
 pub(crate) type Finished<'py> = (i32, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
@@ -81,8 +81,8 @@ pub(crate) fn kill(command: &CommandFuture) {
 }
 
 impl Process {
-    pub(crate) fn of(process: CommandFuture, teller: Arc<Teller>) -> Self {
-        Process(Owned::new(process), teller)
+    pub(crate) fn of(process: CommandFuture, callbacks: Arc<CallbackThread>) -> Self {
+        Process(PerProcess::new(process), callbacks)
     }
 }
 

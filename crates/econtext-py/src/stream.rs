@@ -2,7 +2,7 @@
 
 use crate::errors::raise;
 use crate::inner::Inner;
-use crate::owned::Owned;
+use crate::per_process::PerProcess;
 use crate::values::from_value;
 use crate::wait::{CallBack, Waiting, wait};
 use econtext::Value;
@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 /// An iterator over the items; closing it closes the generator.
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Items {
-    items: Owned<Mutex<Option<econtext::Items<Value>>>>,
+    items: PerProcess<Mutex<Option<econtext::Items<Value>>>>,
     declared: Option<Py<PyAny>>,
     child: Arc<Inner>,
 }
@@ -25,7 +25,7 @@ type Next = Option<Result<Value, econtext::Error>>;
 
 impl Items {
     pub(crate) fn new(items: econtext::Items<Value>, declared: Option<Py<PyAny>>, child: Arc<Inner>) -> Self {
-        Items { items: Owned::new(Mutex::new(Some(items))), declared, child }
+        Items { items: PerProcess::new(Mutex::new(Some(items))), declared, child }
     }
 
     fn poll_next(&self, cx: &mut Context<'_>) -> PyResult<Poll<Next>> {
@@ -63,7 +63,7 @@ impl Items {
         });
         match wait(py, next, None) {
             Ok(Some(next)) => {
-                self.child.teller.catch_up(py);
+                self.child.callbacks.catch_up(py);
                 self.taken(py, next?)
             }
             Ok(None) => self.taken(py, None),
@@ -77,7 +77,7 @@ impl Items {
     /// The next item as a tuple of one; `None` if there is none yet, and `callback` is called once there may be. `StopIteration`
     /// is the end.
     fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
-        let waker = CallBack::waker(callback, &self.child.teller);
+        let waker = CallBack::waker(callback, &self.child.callbacks);
         match py.detach(|| self.poll_next(&mut Context::from_waker(&waker)))? {
             Poll::Pending => Ok(None),
             Poll::Ready(next) => self.taken(py, next).map(|item| Some((item,))),

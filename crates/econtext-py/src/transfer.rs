@@ -1,9 +1,9 @@
 //! Transfers of files to children and back.
 
+use crate::callback_thread::CallbackThread;
 use crate::errors::raise;
 use crate::inner::Inner;
-use crate::owned::Owned;
-use crate::teller::Teller;
+use crate::per_process::PerProcess;
 use crate::wait::{CallBack, Waiting, duration, wait};
 use econtext::Error;
 use econtext::transfer::{Progress, TransferOptions, Transferred};
@@ -53,7 +53,7 @@ fn report(progress: Option<Py<PyAny>>) -> impl Fn(Progress<'_>) + Send + 'static
 
 /// A transfer on its way, on a thread of its own.
 #[pyclass(frozen, module = "econtext._econtext")]
-pub(crate) struct Transfer(Owned<econtext::transfer::Transfer>, Arc<Teller>);
+pub(crate) struct Transfer(PerProcess<econtext::transfer::Transfer>, Arc<CallbackThread>);
 
 /// Counts of files that were written, files that were there already, and bytes that were sent.
 type Counts = (u64, u64, u64);
@@ -67,7 +67,7 @@ impl Transfer {
         progress: Option<Py<PyAny>>,
     ) -> Self {
         let transfer = child.context.start_put(sources, destination, options, report(progress));
-        Transfer(Owned::new(transfer), child.teller.clone())
+        Transfer(PerProcess::new(transfer), child.callbacks.clone())
     }
 
     pub(crate) fn get(
@@ -78,7 +78,7 @@ impl Transfer {
         progress: Option<Py<PyAny>>,
     ) -> Self {
         let transfer = child.context.start_get(sources, directory, options, report(progress));
-        Transfer(Owned::new(transfer), child.teller.clone())
+        Transfer(PerProcess::new(transfer), child.callbacks.clone())
     }
 }
 

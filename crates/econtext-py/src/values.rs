@@ -1,7 +1,7 @@
 //! Conversion between Python's values and ours.
 
 use crate::ours::{ours, usage};
-use crate::owned::Owned;
+use crate::per_process::PerProcess;
 use econtext::Value;
 use econtext::value::{CallError, Handle, Object};
 use num_bigint::BigInt;
@@ -14,7 +14,7 @@ use pyo3::types::{
 
 /// The base of channels: the handle by which one goes as a value.
 #[pyclass(frozen, subclass, module = "econtext._econtext")]
-pub(crate) struct ChannelHandle(pub(crate) Owned<Handle>);
+pub(crate) struct ChannelHandle(pub(crate) PerProcess<Handle>);
 
 /// The depth to which values may be nested on the wire.
 const DEPTH: usize = 250;

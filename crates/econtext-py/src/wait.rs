@@ -1,6 +1,6 @@
 //! Waiting without the interpreter, until something is there or the user interrupts it.
 
-use crate::teller::Teller;
+use crate::callback_thread::CallbackThread;
 use econtext::internal::lock;
 use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,23 +28,23 @@ impl Wake for Unpark {
 }
 
 /// Wakes the main thread, which waits in a system call that signals interrupt: a pipe.
-struct Ring {
+struct PipeWaker {
     read: OwnedFd,
     write: OwnedFd,
 }
 
-impl Ring {
+impl PipeWaker {
     fn new() -> std::io::Result<Self> {
         let (read, write) = std::io::pipe()?;
-        let ring = Ring { read: read.into(), write: write.into() };
-        for end in [&ring.read, &ring.write] {
+        let pipe = PipeWaker { read: read.into(), write: write.into() };
+        for end in [&pipe.read, &pipe.write] {
             fcntl_setfl(end, OFlags::NONBLOCK)?;
         }
-        Ok(ring)
+        Ok(pipe)
     }
 }
 
-impl Wake for Ring {
+impl Wake for PipeWaker {
     fn wake(self: Arc<Self>) {
         // A full pipe wakes too.
         let _ = rustix::io::write(&self.write, &[0]);
@@ -52,14 +52,14 @@ impl Wake for Ring {
 }
 
 thread_local! {
-    /// The main thread's ring, and the process that it belongs to: a fork must not share it.
-    static RING: RefCell<Option<(u32, Arc<Ring>)>> = const { RefCell::new(None) };
+    /// The main thread's pipe, and the process that it belongs to: a fork must not share it.
+    static PIPE_WAKER: RefCell<Option<(u32, Arc<PipeWaker>)>> = const { RefCell::new(None) };
 }
 
-fn ring() -> PyResult<Arc<Ring>> {
-    RING.with_borrow_mut(|ring| match ring {
-        Some((process, ring)) if *process == std::process::id() => Ok(ring.clone()),
-        _ => Ok(ring.insert((std::process::id(), Arc::new(Ring::new()?))).1.clone()),
+fn waker_pipe() -> PyResult<Arc<PipeWaker>> {
+    PIPE_WAKER.with_borrow_mut(|pipe| match pipe {
+        Some((process, pipe)) if *process == std::process::id() => Ok(pipe.clone()),
+        _ => Ok(pipe.insert((std::process::id(), Arc::new(PipeWaker::new()?))).1.clone()),
     })
 }
 
@@ -123,9 +123,9 @@ where
 {
     let mut future = pin!(future);
     let main = is_main_thread(py)?;
-    let ring = if main { Some(ring()?) } else { None };
-    let waker: Waker = match &ring {
-        Some(ring) => ring.clone().into(),
+    let pipe = if main { Some(waker_pipe()?) } else { None };
+    let waker: Waker = match &pipe {
+        Some(pipe) => pipe.clone().into(),
         None => Arc::new(Unpark(std::thread::current())).into(),
     };
     loop {
@@ -147,9 +147,9 @@ where
                 if left == Some(Duration::ZERO) {
                     return Some(None);
                 }
-                match &ring {
-                    Some(ring) => {
-                        if !sleep(&ring.read, left.map_or(LOOK, |left| left.min(LOOK))) {
+                match &pipe {
+                    Some(pipe) => {
+                        if !sleep(&pipe.read, left.map_or(LOOK, |left| left.min(LOOK))) {
                             return None;
                         }
                     }
@@ -167,7 +167,7 @@ where
     }
 }
 
-/// Sleeps; whether the ring ended the sleep, and not the time or a signal.
+/// Sleeps; whether the pipe ended the sleep, and not the time or a signal.
 fn sleep(fd: &OwnedFd, time: Duration) -> bool {
     let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) as _ };
     match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
@@ -199,12 +199,12 @@ pub(crate) fn duration(seconds: Option<f64>) -> PyResult<Option<Duration>> {
 /// A waker that has a Python function called once something happened; an exception of it is shown as unraisable.
 pub(crate) struct CallBack {
     function: Mutex<Option<Py<PyAny>>>,
-    teller: Arc<Teller>,
+    callbacks: Arc<CallbackThread>,
 }
 
 impl CallBack {
-    pub(crate) fn waker(function: Py<PyAny>, teller: &Arc<Teller>) -> Waker {
-        Arc::new(CallBack { function: Mutex::new(Some(function)), teller: teller.clone() }).into()
+    pub(crate) fn waker(function: Py<PyAny>, callbacks: &Arc<CallbackThread>) -> Waker {
+        Arc::new(CallBack { function: Mutex::new(Some(function)), callbacks: callbacks.clone() }).into()
     }
 }
 
@@ -212,7 +212,7 @@ impl Wake for CallBack {
     fn wake(self: Arc<Self>) {
         // The function is called once, even if it is woken more often.
         let Some(function) = lock(&self.function).take() else { return };
-        self.teller.tell(move |py| {
+        self.callbacks.tell(move |py| {
             if let Err(error) = function.bind(py).call0() {
                 error.write_unraisable(py, Some(function.bind(py)));
             }

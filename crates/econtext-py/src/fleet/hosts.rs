@@ -1,8 +1,8 @@
 //! Hosts, and the children on those that are connected.
 
+use crate::callback_thread::CallbackThread;
 use crate::events;
 use crate::inner::Inner;
-use crate::teller::Teller;
 use econtext::internal::lock;
 use econtext::modules::ModuleFinder;
 use econtext::{ChildEvent, Error};
@@ -24,7 +24,7 @@ pub(super) struct Hosts {
     pub(super) finder: Arc<dyn ModuleFinder>,
     pub(super) log_level: Option<u8>,
     pub(super) events: Py<PyAny>,
-    pub(super) teller: Arc<Teller>,
+    pub(super) callbacks: Arc<CallbackThread>,
 }
 
 impl Hosts {
@@ -56,7 +56,7 @@ impl Hosts {
     fn connect(&self, index: usize, left: Duration, handshake: Arc<Handshake>) -> Result<Arc<Inner>, Error> {
         let target = &self.targets[index];
         let forward = Python::try_attach(|py| self.events.clone_ref(py))
-            .map(|callback| events::forward(target.name.clone(), callback, self.teller.clone()));
+            .map(|callback| events::forward(target.name.clone(), callback, self.callbacks.clone()));
         let builder = self
             .connector
             .builder(target, left)
@@ -72,6 +72,6 @@ impl Hosts {
                 }
             });
         let connection = self.connector.connect(builder, target, left)?;
-        Ok(Inner::new(connection.context.clone(), Some(connection), self.teller.clone()))
+        Ok(Inner::new(connection.context.clone(), Some(connection), self.callbacks.clone()))
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::broker::Broker;
 use crate::call::outcome;
+use crate::callback_thread::CallbackThread;
 use crate::errors::instance;
-use crate::owned::Owned;
+use crate::per_process::PerProcess;
 use crate::process::{finished, kill};
-use crate::teller::Teller;
 use crate::wait::{CallBack, Waiting, wait};
 use econtext::internal::{Wakers, lock};
 use econtext::process::{CommandFuture, Output};
@@ -115,9 +115,9 @@ impl Results {
 /// Work on hosts of any number of fleets; an iterator of (position, value or None, exception or None).
 #[pyclass(frozen, module = "econtext._econtext")]
 pub(crate) struct Run {
-    pub(super) results: Owned<Arc<Results>>,
+    pub(super) results: PerProcess<Arc<Results>>,
     declared: Option<Py<PyAny>>,
-    teller: Arc<Teller>,
+    callbacks: Arc<CallbackThread>,
 }
 
 type Told<'py> = (usize, Bound<'py, PyAny>, Bound<'py, PyAny>);
@@ -152,7 +152,7 @@ impl Run {
     #[new]
     #[pyo3(signature = (broker, declared=None))]
     fn new(broker: &Broker, declared: Option<Py<PyAny>>) -> PyResult<Self> {
-        Ok(Run { results: Owned::new(Arc::default()), declared, teller: broker.teller()? })
+        Ok(Run { results: PerProcess::new(Arc::default()), declared, callbacks: broker.callbacks()? })
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -164,7 +164,7 @@ impl Run {
         let results = self.results.get()?;
         match wait(py, poll_fn(|cx| results.poll(cx)), None) {
             Ok(Some(Some(next))) => {
-                self.teller.catch_up(py);
+                self.callbacks.catch_up(py);
                 self.told(py, next).map(Some)
             }
             Ok(_) => Ok(None),
@@ -178,7 +178,7 @@ impl Run {
     /// The next result; `None` if there is none yet, and `callback` is called once there is. `StopIteration` is the end.
     fn poll<'py>(&self, py: Python<'py>, callback: Py<PyAny>) -> PyResult<Option<Told<'py>>> {
         let results = self.results.get()?;
-        let waker = CallBack::waker(callback, &self.teller);
+        let waker = CallBack::waker(callback, &self.callbacks);
         match py.detach(|| results.poll(&mut std::task::Context::from_waker(&waker))) {
             Poll::Pending => Ok(None),
             Poll::Ready(Some(next)) => self.told(py, next).map(Some),

@@ -181,7 +181,7 @@ impl Pumped {
             self.work.results.put(self.position, result.map(Done::Value));
             // The next call is not made here: Python may be asked for its imports, and this may be the broker's thread.
             let (work, queue) = (self.work.clone(), self.queue.clone());
-            self.work.of.teller.tell(move |py| py.detach(|| work.next(&queue)));
+            self.work.of.callbacks.tell(move |py| py.detach(|| work.next(&queue)));
         }
     }
 }

@@ -5,14 +5,14 @@ use std::process::id;
 
 /// A value of this process. In a fork it cannot be used, and is not dropped: the children, sockets and threads behind it are
 /// those of the original.
-pub(crate) struct Owned<T> {
+pub(crate) struct PerProcess<T> {
     process: u32,
     value: Option<T>,
 }
 
-impl<T> Owned<T> {
+impl<T> PerProcess<T> {
     pub(crate) fn new(value: T) -> Self {
-        Owned { process: id(), value: Some(value) }
+        PerProcess { process: id(), value: Some(value) }
     }
 
     /// The value.
@@ -28,7 +28,7 @@ impl<T> Owned<T> {
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Drop for PerProcess<T> {
     fn drop(&mut self) {
         if self.process != id() {
             std::mem::forget(self.value.take());

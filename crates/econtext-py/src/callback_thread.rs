@@ -18,24 +18,24 @@ const MANY: u64 = 10_000;
 const SLOW: Duration = Duration::from_millis(50);
 
 thread_local! {
-    static IS_TELLER: Cell<bool> = const { Cell::new(false) };
+    static IS_CALLBACK_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-pub(crate) struct Teller {
+pub(crate) struct CallbackThread {
     messages: crossbeam_channel::Sender<Message>,
-    /// The number of messages that were given to the teller. That of those told is in `told`.
+    /// The number of messages that were given to the thread. That of those told is in `told`.
     given: AtomicU64,
     told: Arc<(AtomicU64, Mutex<()>, Condvar)>,
 }
 
-impl Teller {
+impl CallbackThread {
     /// Starts the thread. It ends when its last sender is gone.
     pub(crate) fn start() -> std::io::Result<Arc<Self>> {
         let (messages, waiting) = crossbeam_channel::unbounded::<Message>();
         let told: Arc<(AtomicU64, Mutex<()>, Condvar)> = Arc::default();
         let count = told.clone();
         std::thread::Builder::new().name("econtext-callbacks".into()).spawn(move || {
-            IS_TELLER.set(true);
+            IS_CALLBACK_THREAD.set(true);
             while let Ok(first) = waiting.recv() {
                 let mut next = Some(first);
                 let attached = Python::try_attach(|py| {
@@ -52,7 +52,7 @@ impl Teller {
                 count.2.notify_all();
             }
         })?;
-        Ok(Arc::new(Teller { messages, given: AtomicU64::new(0), told }))
+        Ok(Arc::new(CallbackThread { messages, given: AtomicU64::new(0), told }))
     }
 
     /// Has something told, after all earlier messages.
@@ -65,11 +65,11 @@ impl Teller {
         }
     }
 
-    /// Waits until all messages given by now are told. The caller must not hold the interpreter. The teller's own thread never
+    /// Waits until all messages given by now are told. The caller must not hold the interpreter. The callbacks's own thread never
     /// waits.
     pub(crate) fn settle(&self, patience: Duration) {
         let given = self.given.load(Ordering::Acquire);
-        if self.told.0.load(Ordering::Acquire) < given && !IS_TELLER.get() {
+        if self.told.0.load(Ordering::Acquire) < given && !IS_CALLBACK_THREAD.get() {
             self.wait(given, patience);
         }
     }
