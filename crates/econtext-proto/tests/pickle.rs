@@ -2,6 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "a test feeds a process from a thread")]
 
+mod common;
+
+use common::with_native_strings;
 use econtext_proto::Value;
 use econtext_proto::pickle::{AllowList, Pickle, PickleError, PickleLimits, encode};
 use econtext_testkit::pythons;
@@ -50,25 +53,11 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The value that comes back: bytes are Python 2's `str` on the way to a child.
-fn as_read(value: Value) -> Value {
-    let all = |items: Vec<Value>| items.into_iter().map(as_read).collect();
-    match value {
-        Value::Bytes(b) => Value::NativeStr(b),
-        Value::List(v) => Value::List(all(v)),
-        Value::Tuple(v) => Value::Tuple(all(v)),
-        Value::Set(v) => Value::Set(all(v)),
-        Value::FrozenSet(v) => Value::FrozenSet(all(v)),
-        Value::Dict(v) => Value::Dict(v.into_iter().map(|(k, v)| (as_read(k), as_read(v))).collect()),
-        other => other,
-    }
-}
-
 proptest! {
     #[test]
     fn what_is_written_is_read_back(value in values()) {
         let data = encoded(&value);
-        prop_assert_eq!(decode(&data), Ok(Value::Tuple(vec![Value::Int(1000), as_read(value)])));
+        prop_assert_eq!(decode(&data), Ok(Value::Tuple(vec![Value::Int(1000), with_native_strings(value)])));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Frames and pickles, against vectors that the agent's tests (`crates/econtext/agent-tests`) read too.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
+use common::with_native_strings;
 use econtext_proto::frame::{FrameDecoder, FrameEncoder};
 use econtext_proto::mac::Sender;
 use econtext_proto::pickle::{AllowList, Pickle, PickleLimits, encode};
@@ -53,22 +56,6 @@ fn value(spec: &Json) -> Value {
         }
         "dead" => Value::Dead,
         other => panic!("an unknown kind: {other}"),
-    }
-}
-
-/// A value as a child with Python 2 sends it, where bytes are its `str`.
-fn of_python_2(value: Value) -> Value {
-    let all = |items: Vec<Value>| items.into_iter().map(of_python_2).collect();
-    match value {
-        Value::Bytes(bytes) => Value::NativeStr(bytes),
-        Value::List(items) => Value::List(all(items)),
-        Value::Tuple(items) => Value::Tuple(all(items)),
-        Value::Set(items) => Value::Set(all(items)),
-        Value::FrozenSet(items) => Value::FrozenSet(all(items)),
-        Value::Dict(items) => {
-            Value::Dict(items.into_iter().map(|(k, v)| (of_python_2(k), of_python_2(v))).collect())
-        }
-        other => other,
     }
 }
 
@@ -129,7 +116,7 @@ fn values_that_children_wrote_are_read() {
             let pickle = Pickle::parse(&data, &PickleLimits::default()).unwrap();
             let read = pickle.value(pickle.root(), &AllowList::default()).unwrap();
             let wanted = value(&vector["value"]);
-            let wanted = if major == "2" { of_python_2(wanted) } else { wanted };
+            let wanted = if major == "2" { with_native_strings(wanted) } else { wanted };
             assert_eq!(
                 read,
                 Value::Tuple(vec![Value::Int(1000), wanted]),

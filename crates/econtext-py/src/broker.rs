@@ -1,14 +1,13 @@
 //! The broker, as the Python half holds it.
 
 use crate::callback_thread::CallbackThread;
+use crate::errors::raise;
 use crate::per_process::PerProcess;
 use crate::wait::{exit, settle};
 use econtext::internal::lock;
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use crate::errors::raise;
 
 /// The thread that owns all IO.
 #[pyclass(frozen, module = "econtext._econtext")]

@@ -9,6 +9,7 @@ mod items;
 mod process;
 mod program;
 mod transfer;
+mod waiting;
 
 pub use builder::ContextBuilder;
 pub use call::{Call, CallBuilder};

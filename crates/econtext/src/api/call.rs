@@ -1,11 +1,11 @@
 //! Calls of functions in a child.
 
 use super::context::Context;
-use crate::broker::check_thread;
+use super::waiting;
 use crate::child::CallSlot;
 use crate::error::Error;
 use crate::modules::finder::Start;
-use econtext_proto::{CallSpec, Handle, Value, from_value, to_value};
+use econtext_proto::{CallSpec, Handle, Value, to_value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -193,8 +193,7 @@ impl<T: DeserializeOwned> Call<T> {
     /// The exception of the function, the end of the child, or a result that is no `T`.
     pub fn wait(&self) -> Result<T, Error> {
         let (_, slot) = self.state.as_ref().map_err(Error::clone)?;
-        check_thread()?;
-        self.convert(slot.wait())
+        waiting::wait(slot).and_then(|value| self.context.convert(value))
     }
 
     /// Waits for the result for some time; `None` if it is not there by then. The call continues.
@@ -206,19 +205,13 @@ impl<T: DeserializeOwned> Call<T> {
             Ok(started) => started,
             Err(error) => return Some(Err(error.clone())),
         };
-        if let Err(error) = check_thread() {
-            return Some(Err(error));
-        }
-        slot.wait_until(Instant::now().checked_add(timeout)).map(|result| self.convert(result))
+        let result = waiting::wait_timeout(slot, timeout)?;
+        Some(result.and_then(|value| self.context.convert(value)))
     }
 
     /// Polls for the result, without blocking. It may be polled again after it was there.
     pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<T, Error>> {
-        self.poll_result(cx).map(|result| self.convert(result))
-    }
-
-    fn convert(&self, result: Result<Value, Error>) -> Result<T, Error> {
-        from_value(result?).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+        self.poll_result(cx).map(|result| result.and_then(|value| self.context.convert(value)))
     }
 }
 

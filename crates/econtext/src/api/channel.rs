@@ -4,7 +4,7 @@ use super::context::Context;
 use crate::broker::check_thread;
 use crate::error::Error;
 use crate::sync::Queue;
-use econtext_proto::{Handle, Value, from_value};
+use econtext_proto::{Handle, Value};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -126,9 +126,7 @@ impl Channel {
     }
 
     fn convert<T: DeserializeOwned>(&self, value: Option<Value>) -> Result<Option<T>, Error> {
-        let convert =
-            |v| from_value(v).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error });
-        value.map(convert).transpose()
+        value.map(|value| self.context.convert(value)).transpose()
     }
 }
 

@@ -1,10 +1,12 @@
 //! The controller's handle on one child.
 
-use crate::broker::{Shared, check_thread};
+use super::waiting;
+use crate::broker::Shared;
 use crate::child::Link;
 use crate::error::Error;
-use econtext_proto::{Handle, Hello, Value, to_value};
+use econtext_proto::{ConvertError, Handle, Hello, Value, from_value, to_value};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -55,8 +57,7 @@ impl Context {
     /// # Errors
     /// The reason why there is no child.
     pub fn wait_ready(&self) -> Result<Hello, Error> {
-        check_thread()?;
-        self.0.link.ready().wait()
+        waiting::wait(self.0.link.ready())
     }
 
     /// Polls for the result of [`wait_ready`](Context::wait_ready), without blocking.
@@ -89,9 +90,17 @@ impl Context {
     /// # Errors
     /// If it cannot be sent, or the child is gone.
     pub fn send(&self, handle: Handle, value: &impl Serialize) -> Result<(), Error> {
-        let value =
-            to_value(value).map_err(|error| Error::Convert { host: self.name().to_owned(), error })?;
+        let value = to_value(value).map_err(|error| self.convert_error(error))?;
         self.0.link.send(handle, &value)
+    }
+
+    /// Converts a value of the child to the type that was asked for.
+    pub(super) fn convert<T: DeserializeOwned>(&self, value: Value) -> Result<T, Error> {
+        from_value(value).map_err(|error| self.convert_error(error))
+    }
+
+    fn convert_error(&self, error: ConvertError) -> Error {
+        Error::Convert { host: self.name().to_owned(), error }
     }
 
     /// Lets results hold instances of a class; they arrive as [`Object`](crate::value::Object)s and none

@@ -3,11 +3,10 @@
 use super::call::{Call, CallBuilder};
 use super::context::Context;
 use crate::broker::check_thread;
-
 use crate::error::Error;
 use crate::modules::agent::STREAM;
 use crate::sync::Queue;
-use econtext_proto::{CallSpec, Handle, Value, from_value};
+use econtext_proto::{CallSpec, Handle, Value};
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -154,7 +153,7 @@ impl<T: DeserializeOwned> Items<T> {
         self.close();
         check_thread()?;
         let value = self.call.result(None).unwrap_or(Ok(Value::None))?;
-        from_value(value).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+        self.context.convert(value)
     }
 
     /// The return value of the generator, or of a function that is none; `None` as long as it has
@@ -164,11 +163,7 @@ impl<T: DeserializeOwned> Items<T> {
     /// The errors of [`Call::wait`].
     pub fn returned<R: DeserializeOwned>(&self) -> Option<Result<R, Error>> {
         let result = self.call.result(Some(Instant::now()))?;
-        let host = || self.context.name().to_owned();
-        Some(
-            result
-                .and_then(|value| from_value(value).map_err(|error| Error::Convert { host: host(), error })),
-        )
+        Some(result.and_then(|value| self.context.convert(value)))
     }
 
     /// The next item, or the end, without blocking.
@@ -188,7 +183,7 @@ impl<T: DeserializeOwned> Items<T> {
 
     fn received(&self, (item, handle): (Value, Handle)) -> Result<T, Error> {
         self.context.giver()(handle);
-        from_value(item).map_err(|error| Error::Convert { host: self.context.name().to_owned(), error })
+        self.context.convert(item)
     }
 
     /// Ends the iteration. An exception is the last item; a return value is left for `finish` and

@@ -116,11 +116,15 @@ impl Link {
                         on_event(event);
                     }
                 }
-                Action::Finish(slot, result) => slot.set(result),
+                Action::Finish(slot, result) => {
+                    slot.set(result);
+                }
                 Action::Deliver(callback, value) => callback(value),
                 Action::Answer => shared.look_up(self.index()),
                 Action::Move => self.move_back(shared),
-                Action::Ready(result) => self.ready.set(result),
+                Action::Ready(result) => {
+                    self.ready.set(result);
+                }
             }
         }
     }

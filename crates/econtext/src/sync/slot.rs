@@ -24,16 +24,21 @@ impl<T: Clone> Slot<T> {
         Arc::new(Slot { state: Mutex::new(State::Empty(Wakers::default())), set: Condvar::new() })
     }
 
-    /// Sets the value; the first one stays.
-    pub(crate) fn set(&self, value: T) {
+    /// Sets the value; the first one stays. Returns whether this was the first.
+    pub(crate) fn set(&self, value: T) -> bool {
         let mut state = lock(&self.state);
-        if let State::Empty(wakers) = &mut *state {
-            let wakers = wakers.take();
-            *state = State::Full(value);
-            drop(state);
-            self.set.notify_all();
-            wakers.wake();
-        }
+        let State::Empty(wakers) = &mut *state else { return false };
+        let wakers = wakers.take();
+        *state = State::Full(value);
+        drop(state);
+        self.set.notify_all();
+        wakers.wake();
+        true
+    }
+
+    /// Whether the value is there.
+    pub(crate) fn is_set(&self) -> bool {
+        matches!(*lock(&self.state), State::Full(_))
     }
 
     /// Waits for the value, without a time limit.

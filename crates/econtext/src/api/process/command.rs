@@ -3,10 +3,9 @@
 use super::remote::{RemoteProcess, WINDOW};
 use super::streams::{OutputStream, Pipes, Streams};
 use crate::api::context::Context;
-use crate::broker::check_thread;
 use crate::error::Error;
 use crate::status::{ProcessEvent, Status};
-use crate::sync::{Slot, lock};
+use crate::sync::lock;
 use econtext_proto::Value;
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
@@ -14,7 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which terminal a process gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,18 +191,16 @@ impl Command {
     /// ```
     pub fn start(&self) -> CommandFuture {
         let collected: Arc<Mutex<(Vec<u8>, Vec<u8>)>> = Arc::default();
-        let ended = Slot::new();
-        let (into, done) = (collected.clone(), ended.clone());
+        let into = collected.clone();
         let process = self.spawn_with(move |event| match event {
             ProcessEvent::Output { fd: 2, data } => lock(&into).1.extend_from_slice(&data),
             ProcessEvent::Output { data, .. } => lock(&into).0.extend_from_slice(&data),
-            ProcessEvent::Ended(result) => done.set(result),
-            ProcessEvent::Started(_) | ProcessEvent::InputWanted => {}
+            ProcessEvent::Started(_) | ProcessEvent::InputWanted | ProcessEvent::Ended(_) => {}
         });
         if let Ok(process) = &process {
             self.feed(process);
         }
-        CommandFuture { process, collected, ended }
+        CommandFuture { process, collected }
     }
 
     /// Sends the input, and its end.
@@ -341,7 +338,6 @@ pub struct CommandFuture {
     process: Result<RemoteProcess, Error>,
     /// The bytes of stdout and stderr.
     collected: Arc<Mutex<(Vec<u8>, Vec<u8>)>>,
-    ended: Arc<Slot<Result<Status, Error>>>,
 }
 
 impl CommandFuture {
@@ -350,9 +346,7 @@ impl CommandFuture {
     /// # Errors
     /// If it did not start, or the child is gone.
     pub fn wait(&self) -> Result<Output, Error> {
-        self.process()?;
-        check_thread()?;
-        self.ended.wait().map(|status| self.output(status))
+        self.process()?.wait().map(|status| self.output(status))
     }
 
     /// Waits for its end for some time; `None` if it still runs.
@@ -360,10 +354,10 @@ impl CommandFuture {
     /// # Errors
     /// The errors of [`wait`](CommandFuture::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Output, Error>> {
-        if let Err(error) = self.process().and_then(|_| check_thread()) {
-            return Some(Err(error));
-        }
-        let ended = self.ended.wait_until(Instant::now().checked_add(timeout))?;
+        let ended = match self.process() {
+            Ok(process) => process.wait_timeout(timeout)?,
+            Err(error) => Err(error),
+        };
         Some(ended.map(|status| self.output(status)))
     }
 
@@ -371,7 +365,7 @@ impl CommandFuture {
     pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<Output, Error>> {
         match self.process() {
             Err(error) => Poll::Ready(Err(error)),
-            Ok(_) => self.ended.poll(cx).map(|ended| ended.map(|status| self.output(status))),
+            Ok(process) => process.poll_wait(cx).map(|ended| ended.map(|status| self.output(status))),
         }
     }
 

@@ -1,16 +1,17 @@
 //! A process that runs beside a child: its messages, and the credit in both directions.
 
 use crate::api::context::Context;
+use crate::api::waiting;
 use crate::broker::check_thread;
 use crate::error::Error;
 use crate::status::{ProcessEvent, Status};
-use crate::sync::{Wakers, lock, wait_for_change};
+use crate::sync::{Slot, lock, wait_for_change};
 use econtext_proto::wire::process::{
     CREDIT, EXIT, FAILED, GRANT, INPUT, INPUT_END, OUTPUT, REPEAT, RESIZE, SIGNAL, STARTED, TYPE,
 };
 use econtext_proto::{Handle, Value};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,9 @@ struct Inner {
     program: String,
     window: usize,
     state: Mutex<State>,
+    /// Announces a change of the state, and the end.
     changed: Condvar,
+    ended: Arc<Slot<Result<Status, Error>>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,9 +49,6 @@ struct State {
     /// The bytes of output for which no credit was given back.
     unread: usize,
     input_ended: bool,
-    ended: Option<Result<Status, Error>>,
-    /// The tasks that wait for the end.
-    wakers: Wakers,
 }
 
 impl Inner {
@@ -105,15 +105,12 @@ impl Inner {
     }
 
     fn end(&self, result: Result<Status, Error>) -> Option<ProcessEvent> {
-        let mut state = lock(&self.state);
-        if state.ended.is_some() {
+        if !self.ended.set(result.clone()) {
             return None; // the channel closes behind the last message
         }
-        state.ended = Some(result.clone());
-        let wakers = state.wakers.take();
-        drop(state);
+        // A thread that is about to wait for credit holds the lock, and has looked for the end in it.
+        drop(lock(&self.state));
         self.changed.notify_all();
-        wakers.wake();
         Some(ProcessEvent::Ended(result))
     }
 
@@ -140,7 +137,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if lock(&self.state).ended.is_none() {
+        if !self.ended.is_set() {
             // A child that is gone has ended it.
             let _ = self.send(&Value::Dead);
         }
@@ -167,6 +164,7 @@ impl RemoteProcess {
             window,
             state: Mutex::new(State { credit: WINDOW, ..State::default() }),
             changed: Condvar::new(),
+            ended: Slot::new(),
         });
         let process = Arc::downgrade(&inner);
         let handle = context.add_handle(move |value| {
@@ -217,20 +215,27 @@ impl RemoteProcess {
     /// number of bytes, or `None` if the process does not read any more.
     fn write_some(&self, data: &[u8], until: Option<Instant>) -> Result<Option<usize>, Error> {
         let mut state = lock(&self.inner.state);
-        while state.credit == 0 && !state.input_ended && state.ended.is_none() {
+        while state.credit == 0 && !state.input_ended && !self.inner.ended.is_set() {
             match wait_for_change(&self.inner.changed, state, until) {
                 Some(changed) => state = changed,
                 None => return Ok(Some(0)),
             }
         }
-        if state.input_ended || state.ended.is_some() {
+        if state.input_ended || self.inner.ended.is_set() {
             return Ok(None);
         }
+        self.send_input(state, data).map(Some)
+    }
+
+    /// Sends as many bytes as there is credit for, and returns their number.
+    fn send_input(&self, mut state: MutexGuard<'_, State>, data: &[u8]) -> Result<usize, Error> {
         let n = data.len().min(state.credit).min(CHUNK);
         state.credit -= n;
         drop(state);
-        self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
-        Ok(Some(n))
+        if n > 0 {
+            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
+        }
+        Ok(n)
     }
 
     /// Sends input and its end, on a thread of its own, as long as there is another reference to
@@ -252,16 +257,7 @@ impl RemoteProcess {
 
     /// Sends as many bytes as there is credit for, without waiting, and returns their number.
     pub(crate) fn try_write(&self, data: &[u8]) -> Result<usize, Error> {
-        let n = {
-            let mut state = lock(&self.inner.state);
-            let n = data.len().min(state.credit).min(CHUNK);
-            state.credit -= n;
-            n
-        };
-        if n > 0 {
-            self.inner.tell(vec![Value::Int(INPUT), Value::Bytes(data[..n].to_vec())])?;
-        }
-        Ok(n)
+        self.send_input(lock(&self.inner.state), data)
     }
 
     /// Lets it write that many bytes more.
@@ -327,7 +323,7 @@ impl RemoteProcess {
     /// # Errors
     /// If it did not start, or the child is gone.
     pub fn wait(&self) -> Result<Status, Error> {
-        self.wait_until(None).unwrap_or_else(|| Err(self.inner.context.closed_error()))
+        waiting::wait(&self.inner.ended)
     }
 
     /// Waits for its end for some time; `None` if it still runs.
@@ -335,32 +331,12 @@ impl RemoteProcess {
     /// # Errors
     /// The errors of [`wait`](RemoteProcess::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Status, Error>> {
-        self.wait_until(Instant::now().checked_add(timeout))
+        waiting::wait_timeout(&self.inner.ended, timeout)
     }
 
     /// Polls for its end, without blocking. It may be polled again after the end.
     pub fn poll_wait(&self, cx: &std::task::Context<'_>) -> Poll<Result<Status, Error>> {
-        let mut state = lock(&self.inner.state);
-        match &state.ended {
-            Some(ended) => Poll::Ready(ended.clone()),
-            None => {
-                state.wakers.add(cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    fn wait_until(&self, until: Option<Instant>) -> Option<Result<Status, Error>> {
-        if let Err(error) = check_thread() {
-            return Some(Err(error));
-        }
-        let mut state = lock(&self.inner.state);
-        loop {
-            if let Some(ended) = &state.ended {
-                return Some(ended.clone());
-            }
-            state = wait_for_change(&self.inner.changed, state, until)?;
-        }
+        self.inner.ended.poll(cx)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A transfer on a thread of its own.
 
 use super::options::{TransferOptions, Transferred};
-use crate::broker::check_thread;
+use crate::api::waiting;
 use crate::error::Error;
 use crate::sync::Slot;
 use std::future::Future;
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A transfer on its way: [`wait`](Transfer::wait) for it, or `await` it. Dropping it leaves it
 /// running.
@@ -45,8 +45,7 @@ impl Transfer {
     /// # Errors
     /// The errors of [`Context::put`](crate::Context::put).
     pub fn wait(&self) -> Result<Transferred, Error> {
-        check_thread()?;
-        self.result.wait()
+        waiting::wait(&self.result)
     }
 
     /// Waits for its end for some time; `None` if it still runs.
@@ -54,10 +53,7 @@ impl Transfer {
     /// # Errors
     /// The errors of [`wait`](Transfer::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Option<Result<Transferred, Error>> {
-        if let Err(error) = check_thread() {
-            return Some(Err(error));
-        }
-        self.result.wait_until(Instant::now().checked_add(timeout))
+        waiting::wait_timeout(&self.result, timeout)
     }
 
     /// Polls for its end, without blocking. It may be polled again after the end.
